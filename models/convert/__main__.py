@@ -1,0 +1,59 @@
+"""`python3 -m models.convert CHECKPOINT OUT`: a Hugging Face checkpoint becomes a model directory.
+
+Out: encoder and decoder graphs with their weights, boundary rows, embedding table, vocabulary, and, last of all, the
+manifest; a directory without a manifest is not a model, so an interrupted conversion is never taken for one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from models.convert.checkpoint import ConversionError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Convert as the arguments say; returns 0, 2 for wrong usage, 3 for a checkpoint that cannot be converted."""
+    parser = argparse.ArgumentParser(prog="python3 -m models.convert", description=__doc__.split("\n")[0])
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="directory with config.json and *.safetensors")
+    parser.add_argument("out", type=Path, metavar="OUT", help="model directory to write")
+    parser.add_argument("--precision", choices=("fp32", "fp16", "int8", "int4"), default="int4", help="default: int4")
+    parser.add_argument(
+        "--flavour",
+        choices=("fused", "plain"),
+        default="fused",
+        help="fused: ONNX Runtime's own operators, fast (default); plain: standard operators, for ailia too",
+    )
+    options = parser.parse_args(argv)
+    try:
+        from models.convert.convert import convert
+
+        convert(
+            options.checkpoint,
+            options.out,
+            precision=options.precision,
+            flavour=options.flavour,
+            report=lambda line: print(line, file=sys.stderr),
+        )
+    except ConversionError as error:
+        print(f"models.convert: {error}", file=sys.stderr)
+        return 3
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        free = shutil.disk_usage(options.out).free >> 20 if options.out.is_dir() else 0
+        print(f"models.convert: {where}{error.strerror}; {free} MB free in {options.out}", file=sys.stderr)
+        return 3
+    except ImportError as error:
+        print(f"models.convert: {error}; install it with `pip install -r requirements.txt`", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print(f"models.convert: interrupted; {options.out} is unfinished and not a model", file=sys.stderr)
+        return 130
+    print(options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

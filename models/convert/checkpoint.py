@@ -1,0 +1,160 @@
+"""A Hugging Face checkpoint, read lazily: config.json, safetensors shards, generation_config.json, qwen.tiktoken.
+
+Every tensor is to be consumed exactly once: `take` hands it out, `finish` names what nobody took. Rows are read with
+plain file reads, not through a memory map, so that the memory of a conversion stays that of one block of rows. The
+safetensors library is not used since its numpy side has no bfloat16 and maps whole shards.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+
+# Bytes in one block of rows: large enough for the disk, small beside the memory limit.
+BLOCK_BYTES = 64 << 20
+# safetensors' name -> the numpy type of the stored bits (bfloat16 has none, its bits are the upper half of a float32).
+STORED = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+
+
+class ConversionError(Exception):
+    """A checkpoint that cannot be converted; the message names the file or tensor and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor on disk: name, shape, stored type ("F32", "F16", "BF16"), file and byte offset."""
+
+    name: str
+    shape: tuple[int, ...]
+    stored: str
+    file: Path
+    offset: int
+
+    def rows(self) -> Iterator[Float32]:
+        """The tensor as float32, a block of leading rows at a time, in order."""
+        dtype = STORED[self.stored]
+        width = math.prod(self.shape[1:])
+        block = max(1, BLOCK_BYTES // max(1, width * 4))
+        with self.file.open("rb") as file:
+            file.seek(self.offset)
+            for start in range(0, self.shape[0], block):
+                n_rows = min(block, self.shape[0] - start)
+                bits = np.fromfile(file, dtype, n_rows * width)
+                if bits.size != n_rows * width:
+                    raise ConversionError(f"{self.file}: ends inside {self.name}; download it again")
+                yield _as_float32(bits, self).reshape(n_rows, *self.shape[1:])
+
+    def read(self) -> Float32:
+        """The whole tensor as float32 of `shape`."""
+        return np.concatenate(list(self.rows()))
+
+
+class Checkpoint:
+    """The directory of a checkpoint: `config`, `generation_config`, `vocabulary` (a path or None) and its tensors."""
+
+    def __init__(self, directory: Path) -> None:
+        if not directory.is_dir():
+            raise ConversionError(f"{directory}: no such checkpoint directory")
+        self.directory = directory
+        self.config = read_json(directory / "config.json")
+        generation = directory / "generation_config.json"
+        self.generation_config = read_json(generation) if generation.exists() else {}
+        vocabulary = directory / "qwen.tiktoken"
+        self.vocabulary = vocabulary if vocabulary.exists() else None
+        self._tensors: dict[str, Tensor] = {}
+        for file in _shards(directory):
+            for tensor in _read_header(file):
+                if tensor.name in self._tensors:
+                    raise ConversionError(f"{file}: {tensor.name} is also in {self._tensors[tensor.name].file.name}")
+                self._tensors[tensor.name] = tensor
+        self._check_index()
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """Hand out a tensor once; raises ConversionError when it is not there or has another shape."""
+        tensor = self._tensors.pop(name, None)
+        if tensor is None:
+            raise ConversionError(f"{self.directory}: tensor {name} is missing")
+        if tensor.shape != shape:
+            raise ConversionError(f"{self.directory}: {name} has shape {list(tensor.shape)}, expected {list(shape)}")
+        return tensor
+
+    def finish(self) -> None:
+        """Raise ConversionError naming the tensors that no part of the graphs asked for."""
+        if self._tensors:
+            names = sorted(self._tensors)
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            raise ConversionError(f"{self.directory}: tensors that no graph uses: {', '.join(names[:5])}{more}")
+
+    def _check_index(self) -> None:
+        index = self.directory / "model.safetensors.index.json"
+        if not index.exists():
+            return
+        for name, file in read_json(index).get("weight_map", {}).items():
+            if name not in self._tensors or self._tensors[name].file.name != file:
+                raise ConversionError(f"{index}: lists {name} in {file}, but it is not there; download it again")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; raises ConversionError naming the file."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConversionError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ConversionError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise ConversionError(f"{path}: not a JSON object")
+    return data
+
+
+def _shards(directory: Path) -> list[Path]:
+    index = directory / "model.safetensors.index.json"
+    if index.exists():
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise ConversionError(f"{index}: no weight_map")
+        files = [directory / str(name) for name in sorted(set(weight_map.values()))]
+    else:
+        files = [directory / "model.safetensors"]
+    for file in files:
+        if not file.is_file():
+            raise ConversionError(f"{file}: missing; download the checkpoint again")
+    return files
+
+
+def _read_header(file: Path) -> Iterator[Tensor]:
+    """The tensors of one safetensors file: 8 bytes of header length, a JSON header, the data."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 2 <= length <= size - 8:
+            raise ConversionError(f"{file}: not a safetensors file, or cut short; download it again")
+        try:
+            header = json.loads(stream.read(length))
+        except ValueError:
+            raise ConversionError(f"{file}: damaged header; download it again") from None
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        tensor = Tensor(name, tuple(entry["shape"]), entry["dtype"], file, 8 + length + entry["data_offsets"][0])
+        if tensor.stored not in STORED:
+            raise ConversionError(f"{file}: {name} is stored as {tensor.stored}, expected F32, F16 or BF16")
+        n_bytes = math.prod(tensor.shape) * STORED[tensor.stored].itemsize
+        if entry["data_offsets"][1] - entry["data_offsets"][0] != n_bytes or tensor.offset + n_bytes > size:
+            raise ConversionError(f"{file}: {name} does not fit into the file; download it again")
+        yield tensor
+
+
+def _as_float32(bits: npt.NDArray[Any], tensor: Tensor) -> Float32:
+    if tensor.stored == "BF16":
+        return (bits.astype(np.uint32) << 16).view(np.float32)
+    return bits.astype(np.float32, copy=False)

@@ -1,0 +1,148 @@
+"""A matrix product in the graph, stored in one of five ways. The only place where precision turns into nodes.
+
+`linear` streams the rows of one or more checkpoint tensors (stacked) into the graph's weights file and adds
+y = x W^T + b. Storage is chosen per part of the model by `precision_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.convert.checkpoint import ConversionError, Float32, Tensor
+from models.convert.graph import Array, GraphBuilder
+from models.convert.quantize import quantize_blocks, quantize_rows
+
+# Rows quantised by one thread at a time, and columns of one transposed slab: both keep memory far below the limit.
+ROW_BYTES = 8 << 20
+SLAB_BYTES = 256 << 20
+FLOAT16_MAX = 65504.0
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a matrix is kept: "float32", "float16", "int8" (a scale for each output) or "blocks" (MatMulNBits)."""
+
+    kind: str
+    bits: int = 0
+    block: int = 0
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Storage of the decoder's matrices, of its output layer, and of the encoder's matrices."""
+
+    decoder: Storage
+    head: Storage
+    encoder: Storage
+
+
+FLOAT32, FLOAT16, INT8 = Storage("float32"), Storage("float16"), Storage("int8")
+BLOCKS8, BLOCKS4 = Storage("blocks", 8, 128), Storage("blocks", 4, 128)
+
+PRECISIONS = {
+    ("fused", "fp32"): Precision(FLOAT32, FLOAT32, FLOAT32),
+    ("fused", "fp16"): Precision(FLOAT16, FLOAT16, FLOAT16),
+    ("fused", "int8"): Precision(BLOCKS8, BLOCKS8, BLOCKS8),
+    ("fused", "int4"): Precision(BLOCKS4, BLOCKS8, BLOCKS8),
+    ("plain", "fp32"): Precision(FLOAT32, FLOAT32, FLOAT32),
+    ("plain", "fp16"): Precision(FLOAT16, FLOAT16, FLOAT16),
+    ("plain", "int8"): Precision(INT8, INT8, INT8),
+}
+
+
+def precision_of(flavour: str, precision: str) -> Precision:
+    """Storage of each part; raises ConversionError for a pair that the operators of the flavour cannot express."""
+    if (flavour, precision) not in PRECISIONS:
+        known = ", ".join(one for kind, one in PRECISIONS if kind == flavour)
+        raise ConversionError(f"--precision {precision} does not exist for --flavour {flavour}; choose from {known}")
+    return PRECISIONS[flavour, precision]
+
+
+def linear(
+    graph: GraphBuilder, storage: Storage, x: str, name: str, tensors: list[Tensor], bias: list[Tensor | None] | None
+) -> str:
+    """Add y = x W^T + b, with W the given [n_i, k] tensors stacked; a None in `bias` counts as zeros. Returns y."""
+    n, k = sum(tensor.shape[0] for tensor in tensors), tensors[0].shape[1]
+    b = _bias(graph, name, tensors, bias) if bias else ""
+    if storage.kind == "blocks":
+        return _block_matmul(graph, storage, x, name, tensors, b)
+    if storage.kind == "int8":
+        scales = np.concatenate([quantize_rows(rows)[1] for tensor in tensors for rows in tensor.rows()])
+        scale = graph.weight(f"{name}.scale", "float32", (n,), [scales])
+        stored = graph.weight(f"{name}.weight", "int8", (k, n), _transposed(tensors, "int8"))
+        zero = graph.weight(f"{name}.zero", "int8", (n,), [np.zeros(n, np.int8)])
+        weight = graph.node("DequantizeLinear", [stored, scale, zero], f"{name}.dequantized", axis=1)
+    else:
+        weight = graph.weight(f"{name}.weight", storage.kind, (k, n), _transposed(tensors, storage.kind))
+        if storage.kind == "float16":
+            weight = graph.node("Cast", [weight], f"{name}.cast", to=1)
+    y = graph.node("MatMul", [x, weight])
+    return graph.node("Add", [y, b]) if b else y
+
+
+def vector(graph: GraphBuilder, tensor: Tensor) -> str:
+    """A small weight (gain, bias, table) kept as float32 under its own name."""
+    return graph.weight(tensor.name, "float32", tensor.shape, tensor.rows())
+
+
+def to_float16(rows: Float32, name: str) -> Array:
+    """float16 copy of `rows`; raises ConversionError for values that float16 cannot hold."""
+    if rows.size and np.abs(rows).max() > FLOAT16_MAX:
+        raise ConversionError(f"{name} holds values beyond {FLOAT16_MAX:g}; use another --precision than fp16")
+    return rows.astype(np.float16)
+
+
+def _bias(graph: GraphBuilder, name: str, tensors: list[Tensor], bias: list[Tensor | None]) -> str:
+    parts = [
+        np.zeros(tensor.shape[0], np.float32) if one is None else one.read()
+        for tensor, one in zip(tensors, bias, strict=True)
+    ]
+    value = np.concatenate(parts)
+    return graph.weight(f"{name}.bias", "float32", value.shape, [value])
+
+
+def _block_matmul(graph: GraphBuilder, storage: Storage, x: str, name: str, tensors: list[Tensor], bias: str) -> str:
+    """MatMulNBits with int8 activations: weights packed by rows of the checkpoint, scales beside them."""
+    n, k = sum(tensor.shape[0] for tensor in tensors), tensors[0].shape[1]
+    blocks = -(-k // storage.block)
+    scales: list[Float32] = []
+
+    def packed() -> Iterator[Array]:
+        with ThreadPoolExecutor() as pool:
+            for tensor in tensors:
+                for rows in tensor.rows():
+                    step = max(1, ROW_BYTES // (4 * k))
+                    parts = [rows[start : start + step] for start in range(0, len(rows), step)]
+                    for codes, scale in pool.map(
+                        lambda part: quantize_blocks(part, bits=storage.bits, block=storage.block), parts
+                    ):
+                        scales.append(scale)
+                        yield codes
+
+    weight = graph.weight(f"{name}.blocks", "uint8", (n, blocks, storage.block * storage.bits // 8), packed())
+    scale = graph.weight(f"{name}.scales", "float32", (n, blocks), scales)
+    inputs = [x, weight, scale] + (["", "", bias] if bias else [])
+    return graph.node(
+        "com.microsoft:MatMulNBits", inputs, K=k, N=n, bits=storage.bits, block_size=storage.block, accuracy_level=4
+    )
+
+
+def _transposed(tensors: list[Tensor], kind: str) -> Iterator[Array]:
+    """The stacked [n, k] tensors as blocks of rows of their transpose [k, n], in the stored type."""
+    n, k = sum(tensor.shape[0] for tensor in tensors), tensors[0].shape[1]
+    step = max(1, SLAB_BYTES // (4 * n))
+    for start in range(0, k, step):
+        columns = [
+            _stored(rows, kind, tensor.name)[:, start : start + step] for tensor in tensors for rows in tensor.rows()
+        ]
+        yield np.concatenate(columns).T
+
+
+def _stored(rows: Float32, kind: str, name: str) -> Array:
+    if kind == "int8":
+        return quantize_rows(rows)[0]
+    return to_float16(rows, name) if kind == "float16" else rows

@@ -1,0 +1,268 @@
+"""What a model directory is: one frozen `Manifest`, read from `manifest.json` and believed by every other room.
+
+In: a directory (or its manifest.json). Out: sizes, graph names, state names and files, each checked for presence and
+size. Nothing is guessed from a folder name or from the shape of a tensor. This room does not open any graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+FILE_NAME = "manifest.json"
+
+
+class ManifestError(Exception):
+    """A model directory that is missing, unfinished, damaged or of another format; the message names the fix."""
+
+
+@dataclass(frozen=True)
+class EncoderSizes:
+    """Whisper trunk: n_mels bands in, frames of n_state channels (at most n_ctx of them), d_model out."""
+
+    n_mels: int
+    n_ctx: int
+    n_state: int
+    n_head: int
+    n_layer: int
+    d_model: int
+
+
+@dataclass(frozen=True)
+class DecoderSizes:
+    """Qwen decoder. `seq_length` is the trained context (NTK and LogN start beyond it), `max_positions` the limit."""
+
+    vocab_size: int
+    d_model: int
+    n_layer: int
+    n_head: int
+    head_dim: int
+    seq_length: int
+    max_positions: int
+    rotary_base: float
+    dynamic_ntk: bool
+    logn: bool
+    audio_start: int
+    audio_end: int
+
+
+@dataclass(frozen=True)
+class State:
+    """Tensors that a graph hands to its own next run: `names` pairs each output with the input that it becomes.
+
+    `shape` has one -1, the axis of positions. `in_place`: output and input share one buffer of a reserved length;
+    otherwise the output is the input grown by the new positions.
+    """
+
+    names: tuple[tuple[str, str], ...]
+    shape: tuple[int, ...]
+    dtype: str
+    in_place: bool
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX file: the names of its inputs and outputs, in order, and the state it keeps between runs."""
+
+    file: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    state: State | None = None
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Size in bytes and lower-case hexadecimal SHA-256 of one file of the directory."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that the pipeline needs to know of a model.
+
+    `contract` says how the decoder is fed: "fused" (our graph, embeddings looked up outside, cache in place) or
+    "plain" (ids, mask and audios inside, as ailia publishes). `dtype` is the floating type of the graphs' inputs.
+    `backends` is ordered, first choice first. `vocabulary` and `embeddings` are file names or None.
+    """
+
+    name: str
+    contract: str
+    precision: str
+    dtype: str
+    backends: tuple[str, ...]
+    chat_format: str
+    max_window_size: int
+    encoder_sizes: EncoderSizes
+    decoder_sizes: DecoderSizes
+    encoder: Graph
+    decoder: Graph
+    boundary_rows: tuple[str, str]
+    embeddings: str | None
+    vocabulary: str | None
+    source: str
+    converter: str
+    files: dict[str, FileRecord]
+    format: int = FORMAT
+    directory: Path = Path()
+
+    def path(self, file: str) -> Path:
+        """Where `file` of this model lies."""
+        return self.directory / file
+
+
+def load_manifest(directory: Path) -> Manifest:
+    """Read and check `manifest.json` of a model directory; every listed file must exist with its listed size.
+
+    Raises ManifestError, in one line, for a missing or unfinished model, an unknown or missing key, a wrong type,
+    another format, and a file that is missing or of the wrong size.
+    """
+    path = Path(directory)
+    if path.name == FILE_NAME:
+        path = path.parent
+    data = _read_json(path)
+    if data.get("format") != FORMAT:
+        raise ManifestError(
+            f"{path / FILE_NAME}: format {data.get('format')!r}, this program reads format {FORMAT}; "
+            "convert the checkpoint again with `python3 -m models.convert`"
+        )
+    if "directory" in data:
+        raise ManifestError(f"{path / FILE_NAME}: unknown key 'directory'")
+    manifest: Manifest = _build(Manifest, data, path / FILE_NAME, "")
+    manifest = dataclasses.replace(manifest, directory=path)
+    _check_values(manifest)
+    _check_files(manifest)
+    return manifest
+
+
+def save_manifest(manifest: Manifest) -> None:
+    """Write `manifest.json` whole or not at all: a directory without it is not a model."""
+    data = dataclasses.asdict(manifest)
+    del data["directory"]
+    target = manifest.directory / FILE_NAME
+    temporary = target.with_suffix(".json.part")
+    temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(target)
+
+
+def verify_files(manifest: Manifest) -> None:
+    """Hash every file of the model; raises ManifestError naming the first one that differs from its record."""
+    for name, record in manifest.files.items():
+        found = file_sha256(manifest.path(name))
+        if found != record.sha256:
+            raise ManifestError(
+                f"{manifest.path(name)}: damaged (sha256 {found[:16]}…, expected {record.sha256[:16]}…); "
+                "convert or download this model again"
+            )
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in lower-case hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_json(directory: Path) -> dict[str, Any]:
+    path = directory / FILE_NAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if not directory.is_dir():
+            raise ManifestError(f"{directory}: no such model directory") from None
+        raise ManifestError(
+            f"{directory}: no {FILE_NAME}, so not a model or an unfinished conversion; make it with "
+            f"`python3 -m models.convert CHECKPOINT {directory}`"
+        ) from None
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ManifestError(f"{path}: not valid JSON ({error}); convert or download this model again") from None
+    if not isinstance(data, dict):
+        raise ManifestError(f"{path}: not a JSON object; convert or download this model again")
+    return data
+
+
+def _build(kind: Any, value: Any, path: Path, where: str) -> Any:
+    """Build `kind` (a dataclass, tuple, dict, optional or plain type) from parsed JSON, strictly."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _build_dataclass(kind, value, path, where)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        return None if value is None else _build(arguments[0], value, path, where)
+    if origin is tuple and isinstance(value, list):
+        inner = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(inner) == len(value):
+            pairs = zip(inner, value, strict=True)
+            return tuple(_build(one, item, path, f"{where}[{i}]") for i, (one, item) in enumerate(pairs))
+    elif origin is dict and isinstance(value, dict):
+        return {key: _build(arguments[1], item, path, f"{where}[{key!r}]") for key, item in value.items()}
+    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(kind, type) and type(value) is kind:
+        return value
+    expected = getattr(kind, "__name__", str(kind)) if origin is None else str(kind)
+    raise ManifestError(f"{path}: {where or 'the document'} is {value!r:.60}, expected {expected}")
+
+
+def _build_dataclass(kind: type, value: Any, path: Path, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ManifestError(f"{path}: {where} is {value!r:.60}, expected an object")
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.name != "directory"}
+    prefix = f"{where}." if where else ""
+    for name in value:
+        if name not in fields:
+            raise ManifestError(f"{path}: unknown key '{prefix}{name}'; was it written by a newer version?")
+    for name, field in fields.items():
+        if name not in value and field.default is dataclasses.MISSING:
+            raise ManifestError(f"{path}: missing key '{prefix}{name}'")
+    return kind(**{name: _build(hints[name], item, path, prefix + name) for name, item in value.items()})
+
+
+def _check_values(manifest: Manifest) -> None:
+    path = manifest.path(FILE_NAME)
+    choices = {
+        "contract": ("fused", "plain"),
+        "dtype": ("float32", "float16"),
+        "chat_format": ("chatml", "raw"),
+    }
+    for name, allowed in choices.items():
+        if getattr(manifest, name) not in allowed:
+            raise ManifestError(f"{path}: {name} is {getattr(manifest, name)!r}, expected one of {', '.join(allowed)}")
+    if not manifest.backends:
+        raise ManifestError(f"{path}: backends is empty; list at least one")
+    sizes = {**dataclasses.asdict(manifest.encoder_sizes), **dataclasses.asdict(manifest.decoder_sizes)}
+    for name, size in sizes.items():
+        if not isinstance(size, bool) and size < (0 if name.startswith("audio_") else 1):
+            raise ManifestError(f"{path}: {name} is {size}, expected a positive number")
+    for graph in (manifest.encoder, manifest.decoder):
+        if graph.state and graph.state.shape.count(-1) != 1:
+            raise ManifestError(f"{path}: the state shape {graph.state.shape} of {graph.file} needs one -1")
+
+
+def _check_files(manifest: Manifest) -> None:
+    needed = {manifest.encoder.file, manifest.decoder.file, *manifest.boundary_rows}
+    needed |= {name for name in (manifest.embeddings, manifest.vocabulary) if name is not None}
+    for name in needed - manifest.files.keys():
+        raise ManifestError(f"{manifest.path(FILE_NAME)}: '{name}' is used but not listed under files")
+    for name, record in manifest.files.items():
+        if name in {".", ".."} or Path(name).name != name or os.sep in name:
+            raise ManifestError(f"{manifest.path(FILE_NAME)}: '{name}' is not a plain file name")
+        try:
+            size = manifest.path(name).stat().st_size
+        except OSError as error:
+            reason = (error.strerror or "unreadable").lower()
+            raise ManifestError(f"{manifest.path(name)}: {reason}; convert or download this model again") from None
+        if size != record.size:
+            raise ManifestError(
+                f"{manifest.path(name)}: {size} bytes, expected {record.size}; convert or download this model again"
+            )

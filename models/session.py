@@ -1,0 +1,293 @@
+"""The backend seam: who runs a graph. Nobody else in the project can see which library does.
+
+`open_session` opens one graph of a manifest. A session takes arrays by input name and gives arrays in the order of
+the graph's outputs; the graph's state (the cache) stays inside the session, on its device. Adding a backend: one more
+class here and its name in BACKENDS.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from models.manifest import Graph, Manifest, State
+
+Array = npt.NDArray[Any]
+
+# An in-place cache is reserved in steps: small enough to cost no memory unused, large enough to be copied rarely.
+CAPACITY_STEP = 256
+AILIA_LICENCE = (
+    "ailia: no valid licence file AILIA.lic; the SDK fetches one over the network at its first start "
+    "(terms: https://ailia.ai/license/en/), or put yours into ~/.shalo/; --backend onnxruntime needs none"
+)
+
+
+class BackendError(Exception):
+    """A backend that cannot start, or a graph that it cannot open or run; the message names the fix."""
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """`threads` 0 leaves the number to the library. `device`: "cpu" or an ONNX Runtime provider such as "cuda:0";
+    `env_id` (-1: automatic) and `memory_mode` are ailia's."""
+
+    backend: str = "auto"
+    device: str = "cpu"
+    threads: int = 0
+    env_id: int = -1
+    memory_mode: int = 11
+
+
+class Session(Protocol):
+    """One open graph. `run` feeds it, and after a run with `length` the state holds `length` positions; `rewind` keeps
+    the first `length` of them."""
+
+    def run(self, feeds: Mapping[str, Array], *, length: int = 0) -> list[Array]: ...
+
+    def rewind(self, length: int) -> None: ...
+
+
+class OnnxRuntimeSession:
+    """ONNX Runtime with IOBinding: the state lives in buffers of the session's device and never visits the caller."""
+
+    def __init__(self, manifest: Manifest, graph: Graph, options: SessionOptions) -> None:
+        import onnxruntime as ort
+
+        self._ort = ort
+        provider, self._device, self._device_id = find_provider(options.device)
+        settings = ort.SessionOptions()
+        settings.intra_op_num_threads = options.threads
+        settings.log_severity_level = 4  # a failure is raised and told once, in our words
+        settings.enable_mem_pattern = False  # every prompt has another length
+        path = manifest.path(graph.file)
+        providers: list[Any] = [(provider, {"device_id": self._device_id})] if self._device != "cpu" else [provider]
+        self._session = _guard(path, lambda: ort.InferenceSession(str(path), settings, providers=providers))
+        if self._session.get_providers()[0] != provider:
+            raise BackendError(f"--device {options.device}: {provider} did not start; its driver or libraries are missing")
+        _check_names(manifest, graph, *([one.name for one in ends] for ends in self._ends()))
+        self._file, self._outputs, self._state = path, graph.outputs, graph.state
+        self._binding = self._session.io_binding()
+        self._held: list[Any] = []  # one OrtValue for each tensor of the state
+        self._capacity = 0
+        self._start()
+
+    @staticmethod
+    def probe(options: SessionOptions) -> None:
+        """Raise BackendError if this backend cannot start with these options."""
+        find_provider(options.device)
+
+    def run(self, feeds: Mapping[str, Array], *, length: int = 0) -> list[Array]:
+        """Run once; returns the outputs that are not state. Raises BackendError when the library fails."""
+        for name, value in feeds.items():
+            self._binding.bind_cpu_input(name, np.ascontiguousarray(value))
+        for name in self._outputs:
+            self._binding.bind_output(name)
+        if self._state and self._state.in_place:
+            self._reserve(length)
+        elif self._state:
+            for (produced, consumed), value in zip(self._state.names, self._held, strict=True):
+                self._binding.bind_ortvalue_input(consumed, value)
+                self._binding.bind_output(produced, self._device, self._device_id)
+        _guard(self._file, lambda: self._session.run_with_iobinding(self._binding))
+        values = dict(zip(self._names(), self._binding.get_outputs(), strict=True))
+        if self._state and not self._state.in_place:
+            self._held = [values[produced] for produced, _ in self._state.names]
+            self._binding.clear_binding_outputs()
+        return [values[name].numpy() for name in self._outputs]
+
+    def rewind(self, length: int) -> None:
+        """Forget the state from position `length` on; a cache in place is simply overwritten by what comes next."""
+        if self._state and not self._state.in_place:
+            axis = self._state.shape.index(-1)
+            self._held = [self._value(_head(value.numpy(), axis, length)) for value in self._held]
+
+    def _ends(self) -> tuple[list[Any], list[Any]]:
+        return self._session.get_inputs(), self._session.get_outputs()
+
+    def _names(self) -> list[str]:
+        """Output names in the order in which they were bound."""
+        produced = [name for name, _ in self._state.names] if self._state else []
+        return produced + list(self._outputs) if self._state and self._state.in_place else [*self._outputs, *produced]
+
+    def _start(self) -> None:
+        if self._state and self._state.in_place:
+            self._reserve(CAPACITY_STEP)
+        elif self._state:
+            self._held = [self._value(_empty(self._state, 0)) for _ in self._state.names]
+
+    def _reserve(self, length: int) -> None:
+        """Make room for `length` positions, keeping what is there; past and present share each buffer."""
+        assert self._state
+        if length <= self._capacity:
+            return
+        wanted = max(length, self._capacity + self._capacity // 4)
+        self._capacity = -(-wanted // CAPACITY_STEP) * CAPACITY_STEP
+        axis = self._state.shape.index(-1)
+        held, self._held = self._held, []
+        self._binding.clear_binding_outputs()
+        for i, (produced, consumed) in enumerate(self._state.names):
+            grown = _empty(self._state, self._capacity)
+            if held:
+                old = held[i].numpy()
+                _head(grown, axis, old.shape[axis])[...] = old
+                held[i] = None  # freed one by one: two whole caches never stand side by side
+            self._held.append(self._value(grown))
+            self._binding.bind_ortvalue_input(consumed, self._held[i])
+            self._binding.bind_ortvalue_output(produced, self._held[i])
+        for name in self._outputs:
+            self._binding.bind_output(name)
+
+    def _value(self, array: Array) -> Any:
+        return self._ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self._device, self._device_id)
+
+
+class AiliaSession:
+    """The ailia SDK's Net; inputs and outputs cross as float32, the state is copied from blob to blob on the device."""
+
+    def __init__(self, manifest: Manifest, graph: Graph, options: SessionOptions) -> None:
+        self._file, self._outputs, self._state = manifest.path(graph.file), graph.outputs, graph.state
+        self._net = _ailia_net(
+            weight=str(self._file), env_id=options.env_id, num_thread=options.threads, memory_mode=options.memory_mode
+        )
+        ends = (self._net.get_input_blob_list(), self._net.get_output_blob_list())
+        _check_names(manifest, graph, *([self._net.get_blob_name(index) for index in blobs] for blobs in ends))
+        # What the state starts from when it is not the last run's output: zero positions, or what a rewind kept.
+        self._kept: list[Array] | None = [_empty(graph.state, 0) for _ in graph.state.names] if graph.state else []
+
+    @staticmethod
+    def probe(options: SessionOptions) -> None:
+        """Raise BackendError if this backend cannot start with these options: ailia checks its licence here."""
+        _ailia_net(env_id=options.env_id, num_thread=options.threads, memory_mode=options.memory_mode)
+
+    def run(self, feeds: Mapping[str, Array], *, length: int = 0) -> list[Array]:  # noqa: ARG002
+        """Run once; returns the outputs that are not state. Raises BackendError when the library fails."""
+        return _guard(self._file, lambda: self._run(feeds))  # type: ignore[no-any-return]
+
+    def rewind(self, length: int) -> None:
+        """Forget the state from position `length` on: what is kept visits the host once."""
+        if self._state:
+            axis = self._state.shape.index(-1)
+            held = self._kept or [self._net.get_blob_data(produced) for produced, _ in self._state.names]
+            self._kept = [np.ascontiguousarray(_head(value, axis, length)) for value in held]
+
+    def _run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        net = self._net
+        for name, value in feeds.items():
+            net.set_input_blob_data(np.ascontiguousarray(value), name)
+        for i, (produced, consumed) in enumerate(self._state.names if self._state else ()):
+            if self._kept is not None:
+                net.set_input_blob_data(self._kept[i], consumed)
+            else:
+                net.set_input_blob_shape(net.get_blob_shape(produced), consumed)
+                net.copy_blob_data(consumed, produced)
+        net.update()
+        self._kept = None
+        return [net.get_blob_data(name) for name in self._outputs]
+
+
+BACKENDS: dict[str, type[OnnxRuntimeSession] | type[AiliaSession]] = {
+    "onnxruntime": OnnxRuntimeSession,
+    "ailia": AiliaSession,
+}
+
+
+def open_session(manifest: Manifest, graph: Graph, options: SessionOptions) -> Session:
+    """Open one graph of a model. Raises BackendError when no backend that the manifest allows can do it."""
+    name, _ = choose_backend(manifest, options)
+    return BACKENDS[name](manifest, graph, options)
+
+
+def choose_backend(manifest: Manifest, options: SessionOptions) -> tuple[str, list[str]]:
+    """The backend that runs this model, and why each one before it in the manifest's order cannot.
+
+    "auto" takes the first that can start; a named one must be allowed by the manifest and start.
+    """
+    if options.backend != "auto" and options.backend not in manifest.backends:
+        allowed = ", ".join(manifest.backends)
+        raise BackendError(
+            f"{manifest.directory}: this model runs on {allowed}, not on {options.backend}; convert it with "
+            "--flavour plain for ailia, or choose another --backend"
+        )
+    reasons: list[str] = []
+    for name in manifest.backends if options.backend == "auto" else (options.backend,):
+        try:
+            if name not in BACKENDS:
+                raise BackendError(f"{name}: unknown backend")
+            BACKENDS[name].probe(options)
+        except BackendError as error:
+            reasons.append(str(error))
+        else:
+            return name, reasons
+    raise BackendError("; ".join(reasons))
+
+
+def find_provider(device: str) -> tuple[str, str, int]:
+    """ONNX Runtime's provider for "cpu", "cuda", "cuda:1", "coreml", …: (provider, device type, device number)."""
+    try:
+        import onnxruntime as ort
+    except ImportError:
+        raise BackendError("onnxruntime is not installed; `pip install onnxruntime`") from None
+    kind, _, number = device.lower().partition(":")
+    available = {name.removesuffix("ExecutionProvider").lower(): name for name in ort.get_available_providers()}
+    if kind not in available or (number and not number.isdecimal()):
+        raise BackendError(
+            f"--device {device}: not in the installed ONNX Runtime, which has {', '.join(sorted(available))}"
+            + ("; `pip install onnxruntime-gpu`" if kind == "cuda" else "")
+        )
+    # Only CUDA-like providers own device memory; the others take and give host memory.
+    return available[kind], kind if kind in {"cuda", "rocm"} else "cpu", int(number or 0)
+
+
+def _ailia_net(**arguments: Any) -> Any:
+    """An `ailia.Net`; raises BackendError in place of what ailia raises, a missing licence above all."""
+    try:
+        import ailia
+    except ImportError as error:
+        raise BackendError(f"ailia is not installed ({error}); `pip install ailia`") from None
+    logging.getLogger("ailia").addHandler(logging.NullHandler())  # its warnings repeat what we say
+    try:
+        return ailia.Net(**arguments)
+    except TypeError:
+        # With neither a licence file nor a network, the package compares a date with None.
+        raise BackendError(AILIA_LICENCE) from None
+    except ailia.core.AiliaException as error:
+        if "icense" in type(error).__name__ + str(error):
+            raise BackendError(AILIA_LICENCE) from None
+        raise BackendError(f"ailia cannot open {arguments.get('weight', 'a network')}: {_line(error)}") from None
+
+
+def _guard(path: Any, call: Callable[[], Any]) -> Any:
+    """Call into a library; whatever it raises becomes a BackendError of one line that names the graph."""
+    try:
+        return call()
+    except Exception as error:
+        raise BackendError(f"{path}: {_line(error)}; convert or download this model again") from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _check_names(manifest: Manifest, graph: Graph, inputs: list[str], outputs: list[str]) -> None:
+    """The graph must have the inputs and outputs that the manifest promises."""
+    state = graph.state.names if graph.state else ()
+    for kind, wanted, found in (
+        ("input", [*graph.inputs, *(consumed for _, consumed in state)], inputs),
+        ("output", [*graph.outputs, *(produced for produced, _ in state)], outputs),
+    ):
+        for name in wanted:
+            if name not in found:
+                raise BackendError(f"{manifest.path(graph.file)}: no {kind} named {name}; the manifest does not fit it")
+
+
+def _empty(state: State, length: int) -> Array:
+    return np.zeros([length if size == -1 else size for size in state.shape], state.dtype)
+
+
+def _head(array: Array, axis: int, length: int) -> Array:
+    return array[(slice(None),) * axis + (slice(0, length),)]
