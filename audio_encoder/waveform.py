@@ -206,3 +206,11 @@ def _check_last_page(sound: Any, frames: int, file: BinaryIO, name: str) -> None
     rate = 48_000 if sound.subtype == "OPUS" else sound.samplerate  # Opus counts in 48 kHz samples
     if not flags & 4 or frames / sound.samplerate + _SLACK < end / rate:
         raise AudioError(f"{name}: cut short or damaged ({frames} frames can be read); {_COPY_AGAIN}")
+
+
+def check_length(waveform: NDArray[np.float32], path: str) -> NDArray[np.float32]:
+    """Pass a waveform on that is long enough to be heard; raises AudioError for one under ``MIN_SAMPLES``."""
+    if len(waveform) < MIN_SAMPLES:
+        seconds = f"{len(waveform) / SAMPLE_RATE:.4f} s is too short to be heard"
+        raise AudioError(f"{path}: {seconds}; give a recording of at least {MIN_SAMPLES / SAMPLE_RATE} s")
+    return waveform

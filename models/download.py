@@ -356,7 +356,7 @@ def _digests(path: Path, kinds: Iterable[str]) -> dict[str, str]:
     if "git_sha1" in kinds:
         made["git_sha1"] = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
-        while chunk := file.read(https.CHUNK_BYTES):
+        while chunk := file.read(1 << 20):
             for digest in made.values():
                 digest.update(chunk)
     return {kind: digest.hexdigest() for kind, digest in made.items()}
@@ -413,6 +413,8 @@ def _only_writer(directory: Path) -> Iterator[None]:
     except BlockingIOError as error:
         os.close(handle)
         raise DownloadError(f"another download is writing to {directory}; wait for it or give --to") from error
+    except OSError:
+        pass  # a file system without locks
     try:
         yield
     finally:
@@ -429,7 +431,9 @@ def _progress(name: str) -> Iterator[Callable[[int, int | None], None]]:
         return
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    with tqdm(desc=name, unit="B", unit_scale=True, dynamic_ncols=True) as bar:
+    terminal = os.get_terminal_size(sys.stderr.fileno())  # one without a size says 0, and tqdm would stay silent
+    columns, lines = terminal.columns or 80, terminal.lines or 24
+    with tqdm(desc=name, unit="B", unit_scale=True, ncols=columns, nrows=lines) as bar:
 
         def report(done: int, total: int | None) -> None:
             bar.total = total

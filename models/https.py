@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TRIES = 4
 BACKOFF_S = 0.5  # doubled at each try
 TIMEOUT_S = (10.0, 60.0)  # to connect, between two reads
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 16  # what a lost connection may cost of what had already arrived
 # Tries are counted from zero again after this much news: a long download may lose its line many times.
 PROGRESS_BYTES = 8 << 20
 

@@ -33,8 +33,9 @@ def build_fused_decoder(
     the LogN factors as (factor, 1, 1) for q, k, v; `last_position` [batch] and `total_length` [1] = past + t - 1, past + t.
     """
     h = graph.input("inputs_embeds", "float32", ["batch", "t", sizes.d_model])
-    for name in ("rotary_cos", "rotary_sin"):
-        graph.input(name, "float32", ["positions", sizes.head_dim // 2])
+    tables = [graph.input(name, "float32", ["positions", sizes.head_dim // 2]) for name in ("rotary_cos", "rotary_sin")]
+    if padding := fused_head_dim(sizes) - sizes.head_dim:
+        tables = [graph.node("Pad", [table, graph.constant([0, 0, 0, padding // 2])]) for table in tables]
     graph.input("last_position", "int32", ["batch"])
     graph.input("total_length", "int32", [1])
     if sizes.logn:
@@ -43,7 +44,7 @@ def build_fused_decoder(
     for layer in range(sizes.n_layer):
         name = f"transformer.h.{layer}"
         h, y = add_and_norm(checkpoint, sizes, graph, h, skip, f"{name}.ln_1", epsilon)
-        skip = fused_attention(checkpoint, sizes, graph, precision.decoder, y, layer)
+        skip = fused_attention(checkpoint, sizes, graph, precision.decoder, y, layer, tables)
         h, y = add_and_norm(checkpoint, sizes, graph, h, skip, f"{name}.ln_2", epsilon)
         gate, up = gate_and_up(checkpoint, sizes, graph, precision.decoder, y, name, width)
         silu = graph.node("com.microsoft:QuickGelu", [gate], alpha=1.0)
@@ -108,14 +109,20 @@ def decoder_graph(file: str, flavour: str, sizes: DecoderSizes, dtype: str) -> G
     names = tuple((f"{kind}_cache_out{layer}", f"{kind}_cache{layer}") for kind, layer in pairs)
     if flavour == "fused":
         inputs = FUSED_INPUTS + (("query_scale",) if sizes.logn else ())
-        return Graph(file, inputs, ("logits",), State(names, (1, sizes.n_head, -1, sizes.head_dim), dtype, in_place=True))
+        return Graph(file, inputs, ("logits",), State(names, (1, sizes.n_head, -1, fused_head_dim(sizes)), dtype, in_place=True))
     return Graph(
         file, PLAIN_INPUTS, ("logits",), State(names, (1, -1, sizes.n_head, sizes.head_dim), dtype, in_place=False)
     )
 
 
 def fused_attention(
-    checkpoint: Checkpoint, sizes: DecoderSizes, graph: GraphBuilder, storage: Storage, y: str, layer: int
+    checkpoint: Checkpoint,
+    sizes: DecoderSizes,
+    graph: GraphBuilder,
+    storage: Storage,
+    y: str,
+    layer: int,
+    tables: list[str],
 ) -> str:
     """c_attn, LogN, then rotary, cache write, causal attention in one operator, then c_proj."""
     qkv = c_attn(checkpoint, sizes, graph, storage, y, layer)  # [batch, t, 3 * d_model]
@@ -124,21 +131,47 @@ def fused_attention(
         parts = graph.node("Reshape", [qkv, graph.constant([0, 0, 3, sizes.d_model])])
         scaled = graph.node("Mul", [parts, "query_scale"])
         qkv = graph.node("Reshape", [scaled, graph.constant([0, 0, 3 * sizes.d_model])])
+    padding = fused_head_dim(sizes) - sizes.head_dim
+    if padding:
+        qkv = pad_halves(sizes, graph, qkv, padding // 2)
     past, present = [], []
     for kind in ("key", "value"):
-        shape = ["batch", sizes.n_head, "capacity", sizes.head_dim]
+        shape = ["batch", sizes.n_head, "capacity", fused_head_dim(sizes)]
         past.append(graph.input(f"{kind}_cache{layer}", "float32", shape))
         present.append(f"{kind}_cache_out{layer}")
         graph.output(present[-1], "float32", shape)
     mixed = graph.node(
         "com.microsoft:GroupQueryAttention",
-        [qkv, "", "", *past, "last_position", "total_length", "rotary_cos", "rotary_sin"],
+        [qkv, "", "", *past, "last_position", "total_length", *tables],
         [f"attention{layer}", *present],
         num_heads=sizes.n_head,
         kv_num_heads=sizes.n_head,
         do_rotary=1,
+        scale=sizes.head_dim**-0.5,
     )
+    if padding:
+        mixed = cut_halves(sizes, graph, mixed, padding // 2)
     return attention_out(checkpoint, sizes, graph, storage, mixed, layer)
+
+
+def fused_head_dim(sizes: DecoderSizes) -> int:
+    """Width of a head in the fused cache: GroupQueryAttention wants a multiple of 16. The real model has 128."""
+    return -(-sizes.head_dim // 16) * 16
+
+
+def pad_halves(sizes: DecoderSizes, graph: GraphBuilder, qkv: str, padding: int) -> str:
+    """Zeros behind both rotary halves of every head: they add nothing to a score and stay zero when rotated."""
+    halves = graph.node("Reshape", [qkv, graph.constant([0, 0, 6 * sizes.n_head, sizes.head_dim // 2])])
+    padded = graph.node("Pad", [halves, graph.constant([0] * 7 + [padding])])
+    return graph.node("Reshape", [padded, graph.constant([0, 0, 3 * sizes.n_head * fused_head_dim(sizes)])])
+
+
+def cut_halves(sizes: DecoderSizes, graph: GraphBuilder, mixed: str, padding: int) -> str:
+    """Undo `pad_halves` on the attention's output."""
+    half = sizes.head_dim // 2
+    halves = graph.node("Reshape", [mixed, graph.constant([0, 0, 2 * sizes.n_head, half + padding])])
+    cut = graph.node("Slice", [halves, graph.constant([0]), graph.constant([half]), graph.constant([3])])
+    return graph.node("Reshape", [cut, graph.constant([0, 0, sizes.d_model])])
 
 
 def plain_positions(sizes: DecoderSizes, graph: GraphBuilder, ids: str, mask: str) -> tuple[str, str, str, str]:

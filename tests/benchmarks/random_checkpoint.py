@@ -10,7 +10,7 @@ of it are in memory.
 Values. Every value is one of 65536 quantiles of the normal distribution (so nothing beyond 4.3 sigma), drawn by a
 uniform 16-bit index from a table already rounded to bfloat16: 4 times as fast as drawing normals and rounding them,
 and after rounding hardly another distribution. The stream is seeded by (seed, tensor name, first row of the chunk), hence
-the same bytes for any number of threads; --layers changes nothing in the tensors that remain but the residual scale.
+the same bytes for any number of threads; --layers changes the residual scale and the outlier layers only.
 
 Scales. Matrices have std gain/sqrt(fan_in); matrices that write into a residual stream are smaller by
 sqrt(2 * layers), so that 32 layers together add about as much as the embedding brought. c_attn has gain 1.5 so that
@@ -28,7 +28,11 @@ activations, 4-bit blocks and fp16. Planted as factors f, log-uniform in 25..80,
   in 4 of 5120, others in each block.
 Gain and stream channels differ on purpose: on one channel the two factors multiply to 400 and more, and then a handful
 of channels alone would decide every attention score and every logit. As planted, outliers and the rest weigh about the
-same in a dot product of 4096; in a tiny geometry one channel outweighs the rest, but nothing overflows.
+same in a dot product of 4096. In the full model (float32, seed 1, 24 words, audio, 24 words) these channels have 10 to
+95 times the median RMS of a channel after ln_1, up to 220 times before mlp.c_proj (layers 0 to 3, 16 and 31); the
+largest value of any layer is 3700 (fp16 ends at 65504), logits have std 2.96 and the best two are 0.38 apart (3.01 and
+0.49 without outliers). In a tiny geometry one channel outweighs the rest and attention is nearly one-hot, but the
+largest value is 4600.
 """
 
 import argparse

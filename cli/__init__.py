@@ -1,0 +1,1 @@
+"""What faces the shell: arguments, inputs, the record of an answer, failures and their exit codes."""

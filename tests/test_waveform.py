@@ -1,0 +1,304 @@
+"""Every readable file gives mono 16 kHz in 16-bit steps; every other one an AudioError of one line, with the fix."""
+
+import hashlib
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.testing import assert_allclose
+
+from audio_encoder.waveform import SAMPLE_RATE, AudioError, load_waveform
+from tests.conftest import GOLDEN
+
+FLAC = GOLDEN / "1272-128104-0000.flac"
+WAV = GOLDEN / "1272-128104-0000-middle_classes.wav"
+FIX = "ffmpeg -i IN -ar 16000 -ac 1 OUT.flac"
+
+
+def sound(frames=16_000, channels=1, seed=0):
+    """Noise that swells and fades, int16: [frames] or [frames, channels]."""
+    rng = np.random.default_rng(seed)
+    swell = np.sin(np.linspace(0, 20, frames)) ** 2 * 6_000 + 50
+    samples = (rng.standard_normal((frames, channels)) * swell[:, None]).astype(np.int16)
+    return samples[:, 0] if channels == 1 else samples
+
+
+def encoded(samples, kind="WAV", subtype=None, rate=SAMPLE_RATE):
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, rate, format=kind, subtype=subtype)
+    return stream.getvalue()
+
+
+def write(folder, name, data):
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def error_of(path):
+    """The message of the AudioError, which is one line and names the file."""
+    with pytest.raises(AudioError) as caught:
+        load_waveform(path)
+    message = str(caught.value)
+    assert os.fspath(path) in message
+    assert "\n" not in message
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    return message
+
+
+def from_stdin(monkeypatch, data):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    return load_waveform("-")
+
+
+@pytest.mark.parametrize(("path", "clip"), [(FLAC, "flac"), (WAV, "short")])
+def test_a_16_khz_file_is_bit_exact(path, clip):
+    waveform = load_waveform(path)
+    expected = json.loads((GOLDEN / "features.json").read_text())[clip]
+    assert waveform.dtype == np.float32
+    assert waveform.shape == (expected["samples"],)
+    steps = (waveform * 32768).astype("<i2")
+    assert np.array_equal(steps / np.float32(32768), waveform)
+    assert hashlib.sha256(steps.tobytes()).hexdigest() == expected["pcm_sha256"]
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", ["es.mp3", "1089_134686_000007_000004.wav"])
+def test_another_rate_gives_as_many_samples_as_the_original(name, reference):
+    expected = {"es.mp3": 133_120, "1089_134686_000007_000004.wav": 144_000}
+    assert len(load_waveform(reference / "assets" / "audio" / name)) == expected[name]
+
+
+@pytest.mark.reference
+def test_resampling_is_near_the_original(reference):
+    expected = np.load(reference / "features" / "features.npz")["libri9.pcm"] / np.float32(32768)
+    waveform = load_waveform(reference / "assets" / "audio" / "1089_134686_000007_000004.wav")
+    noise = np.mean((waveform - expected) ** 2) / np.mean(expected**2)
+    assert 10 * np.log10(noise) < -45  # dB; 24 kHz speech, another low-pass filter than ffmpeg's
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF"])
+def test_lossless_formats_give_the_samples(tmp_path, kind):
+    samples = sound()
+    waveform = load_waveform(write(tmp_path, "clip", encoded(samples, kind)))
+    assert np.array_equal(waveform, samples / np.float32(32768))
+
+
+@pytest.mark.parametrize(("kind", "subtype"), [("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")])
+def test_lossy_formats_give_about_the_samples(tmp_path, kind, subtype):
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
+    waveform = load_waveform(write(tmp_path, "clip", encoded(tone, kind, subtype)))
+    assert abs(len(waveform) - 16_000) < 2_304  # two MP3 frames: the decoder decides
+    loudest = np.argmax(np.abs(np.fft.rfft(waveform[4_000:12_000])))
+    assert loudest * 2 == 440  # bins of 2 Hz
+
+
+def test_24_bit_samples_lose_their_lower_bits_as_in_the_original(tmp_path):
+    samples = np.array([0, 1, 255, 256, -1, -255, -256, 300], np.int32) << 8  # 24 bits, left-aligned in 32
+    waveform = load_waveform(write(tmp_path, "a.wav", encoded(samples, subtype="PCM_24")))
+    assert (waveform * 32768).tolist() == [0, 0, 0, 1, -1, -1, -1, 1]
+
+
+def test_float_samples_are_rounded_and_clipped_to_16_bits(tmp_path):
+    samples = np.array([0.4, 0.6, -0.6, 1.5, 2.5, 40_000, -40_000]) / 32768
+    waveform = load_waveform(write(tmp_path, "a.wav", encoded(samples, subtype="FLOAT")))
+    assert (waveform * 32768).tolist() == [0, 1, -1, 2, 2, 32_767, -32_768]
+
+
+def test_stereo_is_mixed_to_the_mean_with_halves_going_up(tmp_path):
+    samples = np.array([[100, 200], [1, 2], [-1, -2], [30_000, -30_000]], np.int16)
+    waveform = load_waveform(write(tmp_path, "a.wav", encoded(samples)))
+    assert (waveform * 32768).tolist() == [150, 2, -1, 0]
+
+
+def test_eight_channels_are_mixed(tmp_path):
+    samples = sound(1_000, channels=8)
+    waveform = load_waveform(write(tmp_path, "a.wav", encoded(samples)))
+    assert_allclose(waveform, samples.mean(axis=1) / 32768, rtol=0, atol=0.51 / 32768)
+
+
+@pytest.mark.parametrize("rate", [4_000, 8_000, 11_025, 22_050, 44_100, 48_000, 192_000])
+def test_any_rate_becomes_16_khz(tmp_path, rate):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+    waveform = load_waveform(write(tmp_path, "a.wav", encoded(tone, rate=rate)))
+    assert abs(len(waveform) - 16_000) <= 1
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
+    assert_allclose(waveform[1_000:15_000], expected[1_000:15_000], rtol=0, atol=1e-3)
+    assert np.array_equal(np.rint(waveform * 32768) / np.float32(32768), waveform)
+
+
+def test_a_file_of_many_blocks_equals_one_resampled_whole(tmp_path):
+    import soxr
+
+    samples = sound(600_000)
+    waveform = load_waveform(write(tmp_path, "a.flac", encoded(samples, "FLAC", rate=48_000)))
+    expected = soxr.resample(samples / 32768, 48_000, 16_000)
+    assert_allclose(waveform, expected, rtol=0, atol=0.51 / 32768)
+
+
+def test_a_clip_under_one_token_is_returned_as_it_is(tmp_path):
+    assert len(load_waveform(write(tmp_path, "a.wav", encoded(sound(1))))) == 1
+
+
+def test_dash_is_standard_input(monkeypatch):
+    assert np.array_equal(from_stdin(monkeypatch, FLAC.read_bytes()), load_waveform(FLAC))
+
+
+def test_empty_standard_input_is_named(monkeypatch):
+    with pytest.raises(AudioError, match="standard input: the file is empty"):
+        from_stdin(monkeypatch, b"")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the platform has no named pipes")
+def test_a_named_pipe_is_read_to_its_end(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[WAV.read_bytes()])
+    writer.start()
+    waveform = load_waveform(pipe)
+    writer.join()
+    assert np.array_equal(waveform, load_waveform(WAV))
+
+
+@pytest.mark.parametrize("riff_size", [0, 0xFFFFFFFF])
+@pytest.mark.parametrize("data_size", [0, 0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_wav_stream_that_could_not_know_its_length_is_read_to_its_end(monkeypatch, riff_size, data_size):
+    samples = sound(1_000)
+    data = bytearray(encoded(samples))
+    data[4:8] = struct.pack("<I", riff_size)
+    data[40:44] = struct.pack("<I", data_size)
+    assert np.array_equal(from_stdin(monkeypatch, bytes(data)), samples / np.float32(32768))
+
+
+def test_a_flac_stream_that_could_not_know_its_length_is_read_to_its_end(monkeypatch):
+    samples = sound(300_000)
+    data = bytearray(encoded(samples, "FLAC"))
+    data[21] &= 0xF0  # the upper 4 of the 36 bits of the sample count
+    data[22:26] = bytes(4)
+    assert np.array_equal(from_stdin(monkeypatch, bytes(data)), samples / np.float32(32768))
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.99])
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [("WAV", "PCM_16"), ("AIFF", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS")],
+)
+def test_a_file_that_was_cut_short_is_refused(tmp_path, kind, subtype, keep):
+    data = encoded(sound(160_000), kind, subtype)
+    assert FIX in error_of(write(tmp_path, "cut", data[: int(len(data) * keep)]))
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.9])
+def test_an_mp3_that_was_cut_short_is_refused(tmp_path, keep):
+    data = encoded(sound(160_000), "MP3")
+    assert "cut short" in error_of(write(tmp_path, "cut.mp3", data[: int(len(data) * keep)]))
+
+
+def test_a_cut_flac_on_standard_input_is_refused(monkeypatch):
+    with pytest.raises(AudioError, match="standard input"):
+        from_stdin(monkeypatch, FLAC.read_bytes()[:60_000])
+
+
+def test_an_mp3_whose_length_would_be_guessed_too_short_is_refused(tmp_path):
+    data = encoded(sound(160_000), "MP3")
+    second_frame = data.find(data[:2], 4)  # without the first, which has the length
+    assert "varying bit rate" in error_of(write(tmp_path, "a.mp3", data[second_frame:]))
+
+
+@pytest.mark.parametrize("kind", ["FLAC", "OGG"])
+def test_damage_in_the_middle_is_refused(tmp_path, kind):
+    data = bytearray(encoded(sound(160_000), kind))
+    data[len(data) // 2 : len(data) // 2 + 300] = bytes(300)
+    assert FIX in error_of(write(tmp_path, "damaged", bytes(data)))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert "no such file" in error_of(tmp_path / "none.wav")
+
+
+def test_a_folder_is_named(tmp_path):
+    assert "folder" in error_of(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_named(tmp_path):
+    path = write(tmp_path, "a.wav", WAV.read_bytes())
+    path.chmod(0)
+    assert "permission" in error_of(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file here that opens and cannot be read")
+def test_a_file_that_opens_but_cannot_be_read_is_named():
+    assert "cannot be read" in error_of("/proc/self/mem")
+
+
+def test_an_empty_file_is_named(tmp_path):
+    assert "empty" in error_of(write(tmp_path, "a.wav", b""))
+
+
+@pytest.mark.parametrize("kind", ["WAV", "OGG", "AIFF"])
+def test_a_file_without_samples_is_named(tmp_path, kind):
+    assert "no samples" in error_of(write(tmp_path, "a", encoded(sound(0), kind)))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("text.wav", b"this is no sound\n" * 50),
+        ("a.raw", bytes(600)),
+        ("a.wav", b"RIFF"),
+        ("b.wav", b"RIFF\xff\xff\xff\xffWAVE"),
+        ("a.ogg", b"OggS" + bytes(100)),
+        ("a.flac", b"fLaC" + bytes(100)),
+        ("a.mp3", b"ID3\x04\x00\x00\x7f\x7f\x7f\x7f"),
+        ("a.m4a", b"\x00\x00\x00\x20ftypM4A " + bytes(500)),
+    ],
+)
+def test_what_is_no_sound_says_how_to_convert(tmp_path, name, data):
+    assert FIX in error_of(write(tmp_path, name, data))
+
+
+@pytest.mark.parametrize("kind", ["AU", "CAF", "W64", "RF64"])
+def test_formats_whose_completeness_cannot_be_checked_say_how_to_convert(tmp_path, kind):
+    assert FIX in error_of(write(tmp_path, "a", encoded(sound(), kind)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_not_finite_are_refused(tmp_path, value):
+    samples = np.array([0, 0.1, value, 0.2])
+    assert "finite" in error_of(write(tmp_path, "a.wav", encoded(samples, subtype="FLOAT")))
+
+
+@pytest.mark.parametrize("rate", [1, 2_000_000_000])
+def test_an_impossible_rate_is_refused_before_it_asks_for_gigabytes(tmp_path, rate):
+    assert "damaged header" in error_of(write(tmp_path, "a.wav", encoded(sound(), rate=rate)))
+
+
+def test_random_bytes_behind_a_good_header_never_crash(tmp_path):
+    rng = np.random.default_rng(0)
+    for kind in ("WAV", "FLAC", "OGG", "AIFF"):
+        whole = encoded(sound(4_000), kind)
+        for _ in range(40):
+            data = bytearray(whole)
+            for position in rng.integers(0, min(len(data), 200), 3):
+                data[position] = rng.integers(256)
+            path = write(tmp_path, "a", bytes(data))
+            try:
+                waveform = load_waveform(path)
+            except AudioError as error:
+                assert str(path) in str(error)
+            else:
+                assert np.isfinite(waveform).all()
+
+
+def test_importing_the_module_loads_no_sound_library():
+    code = "import sys, audio_encoder.waveform as _; print({'soundfile', 'soxr', 'librosa'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=GOLDEN.parents[1], text=True).strip() == "set()"
