@@ -3,7 +3,7 @@
     sound -> log-mel -> embeddings -> ids -> text
 
 `listen` is the first half of that way and `answer` the second; everything else here opens the model, goes through the
-inputs and turns failures into one line and an exit code. Rooms are imported where they are used, to keep --help instant.
+inputs and turns failures into one line and an exit code. Rooms are imported where they are used: --help is instant.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def answer(clips: list[Float32], model: Model, options: Options, result: Answer)
 
 
 def open_model(options: Options) -> Model:
-    """Find, check and open the model on the first backend that can; raises ManifestError, BackendError, TokenizerError."""
+    """Find and open the model on the first backend that can; raises ManifestError, BackendError, TokenizerError."""
     from audio_encoder.encoder import AudioEncoder
     from cli.models import find_model
     from decoder.decoder import Decoder
@@ -87,7 +87,9 @@ def open_model(options: Options) -> Model:
     if options.verify:
         verify_files(manifest)
     if manifest.vocabulary is None:
-        raise TokenizerError(f"{manifest.directory}: converted without a vocabulary; put qwen.tiktoken into the checkpoint")
+        raise TokenizerError(
+            f"{manifest.directory}: converted without a vocabulary; put qwen.tiktoken into the checkpoint"
+        )
     wanted = SessionOptions(options.backend, options.device, options.threads, options.env_id, options.memory_mode)
     backend, reasons = choose_backend(manifest, wanted)
     if reasons:
@@ -129,7 +131,9 @@ def report(result: Answer, model: Model, options: Options) -> None:
     """End an answer: its last line break or its JSON, what was left out, and the benchmark if one was asked for."""
     from cli.benchmark import benchmark
 
-    show_piece(result.as_json(model=str(model.manifest.directory), backend=model.backend) + "\n" if options.json else "\n")
+    show_piece(
+        result.as_json(model=str(model.manifest.directory), backend=model.backend) + "\n" if options.json else "\n"
+    )
     for audio in result.audio:
         if audio.seconds > audio.seconds_used:
             left = audio.seconds - audio.seconds_used

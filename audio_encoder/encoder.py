@@ -7,6 +7,7 @@ it (their convolution sees one more column). Out: for each audio [T + 2, d_model
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +63,10 @@ class AudioEncoder:
                 features.append(np.zeros((0, self._sizes.d_model), np.float32))
                 continue
             columns = 2 * n_frames if n_frames == longest else 2 * n_frames + 2
-            feeds = {"mel": mel[None, :, :columns], "n_frames": np.array([n_frames], np.int64)}
+            feeds: dict[str, npt.NDArray[Any]] = {
+                "mel": mel[None, :, :columns],
+                "n_frames": np.array([n_frames], np.int64),
+            }
             features.append(self._session.run(feeds)[0][0])
         return features
 
@@ -70,7 +74,7 @@ class AudioEncoder:
         """All as one padded batch, the contract that ailia publishes."""
         padding = np.arange(max(frames)) >= np.array(frames)[:, None]  # [clips, frames] bool
         lengths = np.array([(n_frames, n_frames // 2) for n_frames in frames], np.int64)
-        feeds = {
+        feeds: dict[str, npt.NDArray[Any]] = {
             "input_audios": np.stack(mels).astype(self._dtype),
             "padding_mask": padding.astype(self._dtype),
             "input_audio_lengths": lengths,

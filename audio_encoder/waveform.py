@@ -55,11 +55,11 @@ def load_waveform(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     with _open(path, name) as opened:
         file = _checked_chunks(opened, name)
         try:
-            with soundfile.SoundFile(file) as sound:
+            with soundfile.SoundFile(_SndfileInput(file)) as sound:
                 _check_header(sound, name)
                 waveform, frames = _decode(sound, name)
                 _check_complete(sound, frames, file, name)
-        except (soundfile.SoundFileError, TypeError) as error:  # TypeError: soundfile asks for the rate of a *.raw file
+        except soundfile.SoundFileError as error:
             reason = str(error).rpartition(": ")[2].strip(" .") or "unknown format"
             raise AudioError(f"{name}: no sound that can be read ({reason}); {_CONVERT}") from None
     if not len(waveform):
@@ -121,6 +121,31 @@ def _checked_chunks(file: BinaryIO, name: str) -> BinaryIO:
         position += length + length % 2  # chunks are padded to even lengths
     file.seek(0)
     return file
+
+
+class _SndfileInput:
+    """The file as libsndfile calls it back: an error raised there could only end as a traceback on stderr.
+
+    A damaged header sends libsndfile to places before the file's start; it then reads what is here and finds it wrong.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            return self._file.tell()
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError:  # a disk that fails: the missing samples are noticed
+            return b""
 
 
 def _check_header(sound: Any, name: str) -> None:

@@ -101,7 +101,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     ask = parser.add_argument_group("asking")
-    ask.add_argument("-i", "--input", dest="inputs", nargs="+", default=[], metavar="FILE", help="sounds, a folder, or -")
+    ask.add_argument(
+        "-i", "--input", dest="inputs", nargs="+", default=[], metavar="FILE", help="sounds, a folder, or -"
+    )
     ask.add_argument("-p", "--prompt", default=PROMPT, help=f"question or instruction (default: {PROMPT!r})")
     ask.add_argument("--system", default=SYSTEM, metavar="TEXT", help="system prompt of a chat model")
     ask.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="longest answer (default: 512)")
@@ -118,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--onnx", action="store_true", help="the same as --backend onnxruntime")
     model.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, … (ONNX Runtime)")
     model.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: the library's choice)")
-    model.add_argument("-e", "--env_id", type=int, default=-1, metavar="N", help="ailia environment (default: automatic)")
+    model.add_argument(
+        "-e", "--env_id", type=int, default=-1, metavar="N", help="ailia environment (default: automatic)"
+    )
     model.add_argument("--env_list", action="store_true", help="list ailia's environments on standard error, and go on")
     model.add_argument("--memory_mode", type=int, default=11, metavar="BITS", help="ailia memory mode (default: 11)")
     old = parser.add_argument_group("accepted for compatibility")

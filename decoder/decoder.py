@@ -81,9 +81,7 @@ class Decoder:
             raise PromptError(f"token id {worst} is outside this model's vocabulary of {self.sizes.vocab_size}")
 
 
-def place_audio(
-    ids: npt.NDArray[np.int64], clips: Sequence[Float32], sizes: DecoderSizes
-) -> list[tuple[int, Float32]]:
+def place_audio(ids: npt.NDArray[np.int64], clips: Sequence[Float32], sizes: DecoderSizes) -> list[tuple[int, Float32]]:
     """Where each clip's rows go: (index of its <audio>, [span, d_model]), in order.
 
     The k-th <audio> and the k-th </audio> delimit the k-th clip; its rows take the place of all ids from the one to

@@ -5,8 +5,8 @@ were checked, and `download.json`, which pins them. A second run trusts nothing 
 what does not is an error, and nothing is ever replaced silently.
 
 Hugging Face files are listed through the hub's own API at one commit, but the bytes come through `models.https`:
-huggingface_hub 2 gives its temporary file a random name and deletes it on failure, so a run that was cut starts a
-5 GB file again from zero, and it follows a redirect from https to http. HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE
+huggingface_hub 2.4 gives its temporary file a random name and deletes it on failure, so a run that was cut starts a
+2 GB file again from zero, and it follows a redirect from https to http. HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE
 mean here what they mean there.
 """
 
@@ -85,7 +85,7 @@ VOCABULARY = RemoteFile(
     hashes={"sha256": "b2b1b8dfb5cc5f024bafc373121c6aba3f66f9a5a0269e243470a1de16a33186"},
 )
 CONVERT = "python3 -m models.convert {model} {model}-int4 --precision int4"
-PUBLISHED = "python3 -m models.published {model}, then python3 qwen_audio.py --model {model} -i AUDIO"
+PUBLISHED = "python3 -m models.convert.published {model}, then python3 qwen_audio.py --model {model} -i AUDIO"
 MODELS = {
     model.name: model
     for model in (

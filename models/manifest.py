@@ -18,6 +18,7 @@ from typing import Any
 
 FORMAT = 1
 FILE_NAME = "manifest.json"
+BACKEND_NAMES = ("onnxruntime", "ailia")
 
 
 class ManifestError(Exception):
@@ -238,8 +239,10 @@ def _check_values(manifest: Manifest) -> None:
     for name, allowed in choices.items():
         if getattr(manifest, name) not in allowed:
             raise ManifestError(f"{path}: {name} is {getattr(manifest, name)!r}, expected one of {', '.join(allowed)}")
-    if not manifest.backends:
-        raise ManifestError(f"{path}: backends is empty; list at least one")
+    if not manifest.backends or not set(manifest.backends) <= set(BACKEND_NAMES):
+        raise ManifestError(
+            f"{path}: backends is {list(manifest.backends)}, expected some of {', '.join(BACKEND_NAMES)}"
+        )
     sizes = {**dataclasses.asdict(manifest.encoder_sizes), **dataclasses.asdict(manifest.decoder_sizes)}
     for name, size in sizes.items():
         if not isinstance(size, bool) and size < (0 if name.startswith("audio_") else 1):

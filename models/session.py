@@ -33,8 +33,10 @@ class BackendError(Exception):
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """`threads` 0 leaves the number to the library. `device`: "cpu" or an ONNX Runtime provider such as "cuda:0";
-    `env_id` (-1: automatic) and `memory_mode` are ailia's."""
+    """Which backend and how it runs; `threads` 0 leaves the number to the library.
+
+    `device` is "cpu" or an ONNX Runtime provider such as "cuda:0"; `env_id` (-1: automatic), `memory_mode` are ailia's.
+    """
 
     backend: str = "auto"
     device: str = "cpu"
@@ -44,12 +46,13 @@ class SessionOptions:
 
 
 class Session(Protocol):
-    """One open graph. `run` feeds it, and after a run with `length` the state holds `length` positions; `rewind` keeps
-    the first `length` of them."""
+    """One open graph and the state that it keeps between runs."""
 
-    def run(self, feeds: Mapping[str, Array], *, length: int = 0) -> list[Array]: ...
+    def run(self, feeds: Mapping[str, Array], *, length: int = 0) -> list[Array]:
+        """Run once; the state then holds `length` positions. Returns the outputs that are not state."""
 
-    def rewind(self, length: int) -> None: ...
+    def rewind(self, length: int) -> None:
+        """Keep the first `length` positions of the state."""
 
 
 class OnnxRuntimeSession:
@@ -68,7 +71,9 @@ class OnnxRuntimeSession:
         providers: list[Any] = [(provider, {"device_id": self._device_id})] if self._device != "cpu" else [provider]
         self._session = _guard(path, lambda: ort.InferenceSession(str(path), settings, providers=providers))
         if self._session.get_providers()[0] != provider:
-            raise BackendError(f"--device {options.device}: {provider} did not start; its driver or libraries are missing")
+            raise BackendError(
+                f"--device {options.device}: {provider} did not start; its driver or libraries are missing"
+            )
         _check_names(manifest, graph, *([one.name for one in ends] for ends in self._ends()))
         self._file, self._outputs, self._state = path, graph.outputs, graph.state
         self._binding = self._session.io_binding()
@@ -190,7 +195,7 @@ class AiliaSession:
         return [net.get_blob_data(name) for name in self._outputs]
 
 
-BACKENDS: dict[str, type[OnnxRuntimeSession] | type[AiliaSession]] = {
+BACKENDS: dict[str, type[OnnxRuntimeSession | AiliaSession]] = {
     "onnxruntime": OnnxRuntimeSession,
     "ailia": AiliaSession,
 }
@@ -216,8 +221,6 @@ def choose_backend(manifest: Manifest, options: SessionOptions) -> tuple[str, li
     reasons: list[str] = []
     for name in manifest.backends if options.backend == "auto" else (options.backend,):
         try:
-            if name not in BACKENDS:
-                raise BackendError(f"{name}: unknown backend")
             BACKENDS[name].probe(options)
         except BackendError as error:
             reasons.append(str(error))
@@ -265,7 +268,7 @@ def _guard(path: Any, call: Callable[[], Any]) -> Any:
     """Call into a library; whatever it raises becomes a BackendError of one line that names the graph."""
     try:
         return call()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - native libraries raise types of their own, none of them documented
         raise BackendError(f"{path}: {_line(error)}; convert or download this model again") from None
 
 

@@ -1,5 +1,6 @@
 """Every readable file gives mono 16 kHz in 16-bit steps; every other one an AudioError of one line, with the fix."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -282,7 +283,8 @@ def test_an_impossible_rate_is_refused_before_it_asks_for_gigabytes(tmp_path, ra
     assert "damaged header" in error_of(write(tmp_path, "a.wav", encoded(sound(), rate=rate)))
 
 
-def test_random_bytes_behind_a_good_header_never_crash(tmp_path):
+@pytest.mark.filterwarnings("error")  # an exception in libsndfile's callbacks would only be a warning
+def test_random_bytes_in_a_header_never_crash(tmp_path):
     rng = np.random.default_rng(0)
     for kind in ("WAV", "FLAC", "OGG", "AIFF"):
         whole = encoded(sound(4_000), kind)
@@ -290,13 +292,8 @@ def test_random_bytes_behind_a_good_header_never_crash(tmp_path):
             data = bytearray(whole)
             for position in rng.integers(0, min(len(data), 200), 3):
                 data[position] = rng.integers(256)
-            path = write(tmp_path, "a", bytes(data))
-            try:
-                waveform = load_waveform(path)
-            except AudioError as error:
-                assert str(path) in str(error)
-            else:
-                assert np.isfinite(waveform).all()
+            with contextlib.suppress(AudioError):
+                assert np.isfinite(load_waveform(write(tmp_path, "a", bytes(data)))).all()
 
 
 def test_importing_the_module_loads_no_sound_library():

@@ -16,8 +16,10 @@ from models.convert.checkpoint import ConversionError
 
 def main(argv: list[str] | None = None) -> int:
     """Convert as the arguments say; returns 0, 2 for wrong usage, 3 for a checkpoint that cannot be converted."""
-    parser = argparse.ArgumentParser(prog="python3 -m models.convert", description=__doc__.split("\n")[0])
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="directory with config.json and *.safetensors")
+    parser = argparse.ArgumentParser(prog="python3 -m models.convert", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="directory with config.json and *.safetensors"
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="model directory to write")
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8", "int4"), default="int4", help="default: int4")
     parser.add_argument(

@@ -22,7 +22,7 @@ Float32 = npt.NDArray[np.float32]
 # Bytes in one block of rows: large enough for the disk, small beside the memory limit.
 BLOCK_BYTES = 64 << 20
 # safetensors' name -> the numpy type of the stored bits (bfloat16 has none, its bits are the upper half of a float32).
-STORED = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
 
 class ConversionError(Exception):

@@ -6,23 +6,15 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from models.convert import qwen, whisper
-from models.convert.checkpoint import Checkpoint, ConversionError, Tensor
+from models.convert.checkpoint import Checkpoint, Tensor
 from models.convert.graph import GraphBuilder, WeightsFile
 from models.convert.linear import precision_of, to_float16
-from models.manifest import (
-    FILE_NAME,
-    DecoderSizes,
-    EncoderSizes,
-    FileRecord,
-    Manifest,
-    file_sha256,
-    save_manifest,
-)
+from models.convert.sizes import read_sizes
+from models.manifest import FILE_NAME, FileRecord, Manifest, file_sha256, save_manifest
 
 VERSION = "models.convert 1"
 OPSET = 17
@@ -41,7 +33,10 @@ class FileNames:
 NAMES = {
     "fused": FileNames("encoder.onnx", "encoder.data", "decoder.onnx", "decoder.data"),
     "plain": FileNames(
-        "Qwen-Audio-Chat_encode.onnx", "Qwen-Audio-Chat_encode_weights.pb", "Qwen-Audio-Chat.onnx", "Qwen-Audio-Chat_weights.pb"
+        "Qwen-Audio-Chat_encode.onnx",
+        "Qwen-Audio-Chat_encode_weights.pb",
+        "Qwen-Audio-Chat.onnx",
+        "Qwen-Audio-Chat_weights.pb",
     ),
 }
 BACKENDS = {"fused": ("onnxruntime",), "plain": ("ailia", "onnxruntime")}
@@ -59,7 +54,7 @@ def convert(
     """
     storage = precision_of(flavour, precision)
     checkpoint = Checkpoint(source)
-    encoder_sizes, decoder_sizes = read_sizes(checkpoint)
+    encoder_sizes, decoder_sizes = read_sizes(checkpoint.config, source / "config.json")
     width, epsilon = checkpoint.config["intermediate_size"] // 2, checkpoint.config["layer_norm_epsilon"]
     dtype = "float16" if (flavour, precision) == ("plain", "fp16") else "float32"
     names = NAMES[flavour]
@@ -70,10 +65,11 @@ def convert(
     report(f"encoder: {encoder_sizes.n_layer} layers of {encoder_sizes.n_state}, {precision}")
     weights = WeightsFile(out / names.encoder_weights)
     graph = GraphBuilder("encoder", weights, opset=OPSET, contrib=flavour == "fused")
+    trunk = whisper.Whisper(checkpoint, encoder_sizes, graph, storage.encoder, dtype)
     if flavour == "fused":
-        whisper.build_fused_encoder(checkpoint, encoder_sizes, graph, storage.encoder)
+        whisper.build_fused_encoder(trunk)
     else:
-        whisper.build_plain_encoder(checkpoint, encoder_sizes, graph, storage.encoder, dtype)
+        whisper.build_plain_encoder(trunk)
     graph.save(out / names.encoder)
     hashes[names.encoder_weights] = weights.close()
     write_boundary_rows(checkpoint, out, decoder_sizes.d_model)
@@ -81,12 +77,13 @@ def convert(
     report(f"decoder: {decoder_sizes.n_layer} layers of {decoder_sizes.d_model}, {precision}")
     weights = WeightsFile(out / names.decoder_weights)
     graph = GraphBuilder("decoder", weights, opset=OPSET, contrib=flavour == "fused")
+    layers = qwen.Qwen(checkpoint, decoder_sizes, graph, storage, width, epsilon, dtype)
     if flavour == "fused":
-        qwen.build_fused_decoder(checkpoint, decoder_sizes, graph, storage, width, epsilon)
+        qwen.build_fused_decoder(layers)
         table = checkpoint.take("transformer.wte.weight", decoder_sizes.vocab_size, decoder_sizes.d_model)
         write_embeddings(table, out / EMBEDDINGS, exact=precision == "fp32")
     else:
-        qwen.build_plain_decoder(checkpoint, decoder_sizes, graph, storage, width, epsilon, dtype)
+        qwen.build_plain_decoder(layers)
     graph.save(out / names.decoder)
     hashes[names.decoder_weights] = weights.close()
     checkpoint.finish()
@@ -97,7 +94,9 @@ def convert(
     files = [names.encoder, names.encoder_weights, names.decoder, names.decoder_weights, *BOUNDARY_ROWS, *licences]
     files += [EMBEDDINGS] if flavour == "fused" else []
     files += [VOCABULARY] if checkpoint.vocabulary else []
-    records = {name: FileRecord((out / name).stat().st_size, hashes.get(name) or file_sha256(out / name)) for name in files}
+    records = {
+        name: FileRecord((out / name).stat().st_size, hashes.get(name) or file_sha256(out / name)) for name in files
+    }
     save_manifest(
         Manifest(
             name=source.resolve().name,
@@ -121,54 +120,6 @@ def convert(
         )
     )
     report(f"done: {sum(record.size for record in records.values()) / 1e9:.2f} GB in {out}")
-
-
-def read_sizes(checkpoint: Checkpoint) -> tuple[EncoderSizes, DecoderSizes]:
-    """The sizes in config.json, checked for what this architecture means by them."""
-    path = checkpoint.directory / "config.json"
-
-    def number(data: dict[str, Any], key: str) -> int:
-        value = data.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConversionError(f"{path}: {key} is {value!r}, expected a positive number")
-        return value
-
-    config = checkpoint.config
-    audio = config.get("audio")
-    if config.get("model_type") != "qwen" or not isinstance(audio, dict):
-        raise ConversionError(f"{path}: not a Qwen-Audio checkpoint (model_type qwen with an audio section)")
-    d_model, n_head, head_dim = (number(config, key) for key in ("hidden_size", "num_attention_heads", "kv_channels"))
-    expected = {"kv_channels * num_attention_heads": (n_head * head_dim, d_model)}
-    expected["audio.output_dim"] = (number(audio, "output_dim"), d_model)
-    for key, default in (("no_bias", True), ("tie_word_embeddings", False), ("rotary_pct", 1.0)):
-        expected[key] = (config.get(key, default), default)
-    for key in ("avg_pool", "add_audio_bos_eos_token"):
-        expected[f"audio.{key}"] = (audio.get(key, True), True)
-    for key, (found, wanted) in expected.items():
-        if found != wanted:
-            raise ConversionError(f"{path}: {key} is {found!r}, this architecture has {wanted!r}")
-    if not isinstance(config.get("layer_norm_epsilon"), float) or number(config, "intermediate_size") % 2:
-        raise ConversionError(f"{path}: layer_norm_epsilon must be a float and intermediate_size even")
-    encoder = EncoderSizes(
-        **{key: number(audio, key) for key in ("n_mels", "n_ctx", "n_state", "n_head", "n_layer")}, d_model=d_model
-    )
-    start = number(audio, "audio_start_id")
-    seq_length = number(config, "seq_length")
-    decoder = DecoderSizes(
-        vocab_size=number(config, "vocab_size"),
-        d_model=d_model,
-        n_layer=number(config, "num_hidden_layers"),
-        n_head=n_head,
-        head_dim=head_dim,
-        seq_length=seq_length,
-        max_positions=max(seq_length, config.get("max_position_embeddings", seq_length)),
-        rotary_base=float(number(config, "rotary_emb_base")),
-        dynamic_ntk=bool(config.get("use_dynamic_ntk", True)),
-        logn=bool(config.get("use_logn_attn", True)),
-        audio_start=start,
-        audio_end=start + 1,
-    )
-    return encoder, decoder
 
 
 def write_boundary_rows(checkpoint: Checkpoint, out: Path, d_model: int) -> None:

@@ -81,9 +81,9 @@ class GraphBuilder:
         """Declare the value `name` a graph output."""
         self._outputs.append(helper.make_tensor_value_info(name, DTYPES[dtype], shape))
 
-    def constant(self, value: Array | list[int] | int | float, *, dtype: str | None = None) -> str:
-        """A small constant, shared between all its uses; integers are int64 and floats float32 unless told."""
-        array = np.asarray(value, dtype or ("float32" if isinstance(value, float) else None))
+    def constant(self, value: npt.ArrayLike) -> str:
+        """A small constant, shared between all its uses; integers are int64, and a Python float is float32."""
+        array = np.asarray(value, "float32" if isinstance(value, float) else None)
         key = f"const.{array.dtype}.{list(array.shape)}.{hashlib.sha1(array.tobytes()).hexdigest()[:12]}"  # noqa: S324
         if key not in self._initializers:
             self.weight(key, array.dtype.name, array.shape, [array])

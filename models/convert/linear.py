@@ -1,7 +1,7 @@
-"""A matrix product in the graph, stored in one of five ways. The only place where precision turns into nodes.
+"""A matrix product in the graph, stored in one of four ways. The only place where precision turns into nodes.
 
-`linear` streams the rows of one or more checkpoint tensors (stacked) into the graph's weights file and adds
-y = x W^T + b. Storage is chosen per part of the model by `precision_of`.
+`linear` streams the rows of a checkpoint tensor into the graph's weights file and adds y = x W^T + b. Storage is chosen
+for each part of the model by `precision_of`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from models.convert.quantize import quantize_blocks, quantize_rows
 ROW_BYTES = 8 << 20
 SLAB_BYTES = 256 << 20
 FLOAT16_MAX = 65504.0
+# MatMulNBits with int8 activations: 1.5 to 4 times faster on a CPU than with float32 ones.
+ACCURACY_LEVEL = 4
 
 
 @dataclass(frozen=True)
@@ -62,25 +65,23 @@ def precision_of(flavour: str, precision: str) -> Precision:
     return PRECISIONS[flavour, precision]
 
 
-def linear(
-    graph: GraphBuilder, storage: Storage, x: str, name: str, tensors: list[Tensor], bias: list[Tensor | None] | None
-) -> str:
-    """Add y = x W^T + b, with W the given [n_i, k] tensors stacked; a None in `bias` counts as zeros. Returns y."""
-    n, k = sum(tensor.shape[0] for tensor in tensors), tensors[0].shape[1]
-    b = _bias(graph, name, tensors, bias) if bias else ""
+def linear(graph: GraphBuilder, storage: Storage, x: str, weight: Tensor, bias: Tensor | None = None) -> str:
+    """Add y = x W^T + b, with W [n, k] and b [n]. Returns y."""
+    (n, k), name = weight.shape, weight.name.removesuffix(".weight")
+    b = vector(graph, bias) if bias else ""
     if storage.kind == "blocks":
-        return _block_matmul(graph, storage, x, name, tensors, b)
+        return _block_matmul(graph, storage, x, weight, b)
     if storage.kind == "int8":
-        scales = np.concatenate([quantize_rows(rows)[1] for tensor in tensors for rows in tensor.rows()])
+        scales = np.concatenate([quantize_rows(rows)[1] for rows in weight.rows()])
         scale = graph.weight(f"{name}.scale", "float32", (n,), [scales])
-        stored = graph.weight(f"{name}.weight", "int8", (k, n), _transposed(tensors, "int8"))
+        levels = graph.weight(weight.name, "int8", (k, n), _transposed(weight, "int8"))
         zero = graph.weight(f"{name}.zero", "int8", (n,), [np.zeros(n, np.int8)])
-        weight = graph.node("DequantizeLinear", [stored, scale, zero], f"{name}.dequantized", axis=1)
+        matrix = graph.node("DequantizeLinear", [levels, scale, zero], axis=1)
     else:
-        weight = graph.weight(f"{name}.weight", storage.kind, (k, n), _transposed(tensors, storage.kind))
+        matrix = graph.weight(weight.name, storage.kind, (k, n), _transposed(weight, storage.kind))
         if storage.kind == "float16":
-            weight = graph.node("Cast", [weight], f"{name}.cast", to=1)
-    y = graph.node("MatMul", [x, weight])
+            matrix = graph.node("Cast", [matrix], to=1)
+    y = graph.node("MatMul", [x, matrix])
     return graph.node("Add", [y, b]) if b else y
 
 
@@ -96,50 +97,36 @@ def to_float16(rows: Float32, name: str) -> Array:
     return rows.astype(np.float16)
 
 
-def _bias(graph: GraphBuilder, name: str, tensors: list[Tensor], bias: list[Tensor | None]) -> str:
-    parts = [
-        np.zeros(tensor.shape[0], np.float32) if one is None else one.read()
-        for tensor, one in zip(tensors, bias, strict=True)
-    ]
-    value = np.concatenate(parts)
-    return graph.weight(f"{name}.bias", "float32", value.shape, [value])
-
-
-def _block_matmul(graph: GraphBuilder, storage: Storage, x: str, name: str, tensors: list[Tensor], bias: str) -> str:
-    """MatMulNBits with int8 activations: weights packed by rows of the checkpoint, scales beside them."""
-    n, k = sum(tensor.shape[0] for tensor in tensors), tensors[0].shape[1]
+def _block_matmul(graph: GraphBuilder, storage: Storage, x: str, weight: Tensor, bias: str) -> str:
+    """MatMulNBits with int8 activations: codes packed by rows of the checkpoint, scales beside them."""
+    (n, k), name = weight.shape, weight.name.removesuffix(".weight")
     blocks = -(-k // storage.block)
     scales: list[Float32] = []
 
+    def quantize(part: Float32) -> tuple[Array, Float32]:
+        return quantize_blocks(part, bits=storage.bits, block=storage.block)
+
     def packed() -> Iterator[Array]:
+        step = max(1, ROW_BYTES // (4 * k))
         with ThreadPoolExecutor() as pool:
-            for tensor in tensors:
-                for rows in tensor.rows():
-                    step = max(1, ROW_BYTES // (4 * k))
-                    parts = [rows[start : start + step] for start in range(0, len(rows), step)]
-                    for codes, scale in pool.map(
-                        lambda part: quantize_blocks(part, bits=storage.bits, block=storage.block), parts
-                    ):
-                        scales.append(scale)
-                        yield codes
+            for rows in weight.rows():
+                for codes, scale in pool.map(quantize, (rows[i : i + step] for i in range(0, len(rows), step))):
+                    scales.append(scale)
+                    yield codes
 
-    weight = graph.weight(f"{name}.blocks", "uint8", (n, blocks, storage.block * storage.bits // 8), packed())
+    codes = graph.weight(f"{name}.blocks", "uint8", (n, blocks, storage.block * storage.bits // 8), packed())
     scale = graph.weight(f"{name}.scales", "float32", (n, blocks), scales)
-    inputs = [x, weight, scale] + (["", "", bias] if bias else [])
-    return graph.node(
-        "com.microsoft:MatMulNBits", inputs, K=k, N=n, bits=storage.bits, block_size=storage.block, accuracy_level=4
-    )
+    inputs = [x, codes, scale] + (["", "", bias] if bias else [])
+    layout: dict[str, Any] = {"K": k, "N": n, "bits": storage.bits, "block_size": storage.block}
+    return graph.node("com.microsoft:MatMulNBits", inputs, **layout, accuracy_level=ACCURACY_LEVEL)
 
 
-def _transposed(tensors: list[Tensor], kind: str) -> Iterator[Array]:
-    """The stacked [n, k] tensors as blocks of rows of their transpose [k, n], in the stored type."""
-    n, k = sum(tensor.shape[0] for tensor in tensors), tensors[0].shape[1]
+def _transposed(weight: Tensor, kind: str) -> Iterator[Array]:
+    """The [n, k] tensor as blocks of rows of its transpose [k, n], in the stored type."""
+    n, k = weight.shape
     step = max(1, SLAB_BYTES // (4 * n))
     for start in range(0, k, step):
-        columns = [
-            _stored(rows, kind, tensor.name)[:, start : start + step] for tensor in tensors for rows in tensor.rows()
-        ]
-        yield np.concatenate(columns).T
+        yield np.concatenate([_stored(rows, kind, weight.name)[:, start : start + step] for rows in weight.rows()]).T
 
 
 def _stored(rows: Float32, kind: str, name: str) -> Array:

@@ -21,7 +21,7 @@ def quantize_blocks(rows: Float32, *, bits: int, block: int) -> tuple[UInt8, Flo
 
     Returns (packed uint8 [n, blocks, block * bits / 8], scales float32 [n, blocks]); a value is (q - 2^(bits-1)) *
     scale, low nibble first. The largest weight of a block sits on the level -2^(bits-1); the scale is then refitted by
-    least squares, for each of RANGE_FACTORS, and the one with the smallest squared error is kept. 8 bits need no search.
+    least squares, for each of RANGE_FACTORS, and the one with the smallest squared error is kept. 8 bits need none.
     """
     n, k = rows.shape
     blocks = -(-k // block)
@@ -37,9 +37,9 @@ def quantize_blocks(rows: Float32, *, bits: int, block: int) -> tuple[UInt8, Flo
         levels, scale, error = _fit(values, base * np.float32(factor), half)
         better = error < best_error
         best_levels[better], best_scale[better], best_error[better] = levels[better], scale[better], error[better]
-    codes = (best_levels + np.float32(half)).astype(np.uint8)  # [n * blocks, block]
+    codes: UInt8 = (best_levels + np.float32(half)).astype(np.uint8)  # [n * blocks, block]
     if bits == 4:
-        codes = codes[:, 0::2] | (codes[:, 1::2] << 4)
+        codes = codes[:, 0::2] | (codes[:, 1::2] << np.uint8(4))
     return codes.reshape(n, blocks, -1), best_scale.reshape(n, blocks)
 
 

@@ -1,0 +1,148 @@
+"""`python3 -m models.convert.published DIR`: a manifest for the ONNX files that ailia publishes.
+
+DIR holds Qwen-Audio-Chat.onnx, Qwen-Audio-Chat_encode.onnx, their weights, bos.npy, eos.npy and, to be of use from
+the shell, qwen.tiktoken. Names are read from the graphs and held against the published contract; sizes come from
+`--config FILE`, from DIR/config.json, or else are those of Qwen-Audio-Chat itself. No file but the manifest is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from models.convert.checkpoint import ConversionError, read_json
+from models.convert.sizes import read_sizes
+from models.manifest import FileRecord, Graph, Manifest, ManifestError, State, file_sha256, load_manifest, save_manifest
+
+DECODER, ENCODER = "Qwen-Audio-Chat.onnx", "Qwen-Audio-Chat_encode.onnx"
+ENCODER_INPUTS = ("input_audios", "padding_mask", "input_audio_lengths")
+DECODER_INPUTS = ("input_ids", "attention_mask", "audios")
+BOUNDARY_ROWS = ("bos.npy", "eos.npy")
+VOCABULARY = "qwen.tiktoken"
+
+# What Qwen/Qwen-Audio-Chat's own config.json says of its sizes.
+QWEN_AUDIO_CHAT: dict[str, Any] = {
+    "model_type": "qwen",
+    "hidden_size": 4096,
+    "intermediate_size": 22016,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "kv_channels": 128,
+    "vocab_size": 155947,
+    "seq_length": 2048,
+    "max_position_embeddings": 8192,
+    "rotary_emb_base": 10000,
+    "layer_norm_epsilon": 1e-5,
+    "audio": {
+        "n_mels": 80,
+        "n_ctx": 1500,
+        "n_state": 1280,
+        "n_head": 20,
+        "n_layer": 32,
+        "output_dim": 4096,
+        "audio_start_id": 155163,
+    },
+}
+
+
+def describe(directory: Path, config_path: Path | None = None) -> Manifest:
+    """Write and check the manifest of a directory of published files; returns it as loaded.
+
+    Raises ConversionError when a file is missing or a graph does not keep the contract, naming what is wrong.
+    """
+    for name in (DECODER, ENCODER, *BOUNDARY_ROWS):
+        if not (directory / name).is_file():
+            raise ConversionError(f"{directory / name}: missing; `python3 -m models.download ailia-Qwen-Audio-Chat`")
+    path = config_path or directory / "config.json"
+    config = read_json(path) if config_path or path.exists() else QWEN_AUDIO_CHAT
+    encoder_sizes, decoder_sizes = read_sizes(config, path)
+    encoder, encoder_data = _read_graph(directory / ENCODER, ENCODER_INPUTS)
+    decoder, decoder_data = _read_graph(directory / DECODER, DECODER_INPUTS)
+    pairs = [(kind, layer) for layer in range(decoder_sizes.n_layer) for kind in ("key", "value")]
+    names = tuple((f"{kind}_cache_out{layer}", f"{kind}_cache{layer}") for kind, layer in pairs)
+    for produced, consumed in names:
+        if consumed not in decoder["inputs"] or produced not in decoder["outputs"]:
+            raise ConversionError(f"{directory / DECODER}: no {consumed} or {produced}; is its config another one?")
+    dtype = decoder["inputs"]["audios"]
+    state = State(names, (1, -1, decoder_sizes.n_head, decoder_sizes.head_dim), dtype, in_place=False)
+    vocabulary = VOCABULARY if (directory / VOCABULARY).is_file() else None
+    files = {DECODER, ENCODER, *BOUNDARY_ROWS, *encoder_data, *decoder_data} | ({vocabulary} if vocabulary else set())
+    logits = [name for name in decoder["outputs"] if not name.startswith(("key_cache_out", "value_cache_out"))]
+    save_manifest(
+        Manifest(
+            name="Qwen-Audio-Chat",
+            contract="plain",
+            precision="fp16" if dtype == "float16" else "fp32",
+            dtype=dtype,
+            backends=("ailia", "onnxruntime"),
+            chat_format="chatml",
+            max_window_size=6144,
+            encoder_sizes=encoder_sizes,
+            decoder_sizes=decoder_sizes,
+            encoder=Graph(ENCODER, ENCODER_INPUTS, tuple(encoder["outputs"])[:1]),
+            decoder=Graph(DECODER, DECODER_INPUTS, tuple(logits[:1]), state),
+            boundary_rows=BOUNDARY_ROWS,
+            embeddings=None,
+            vocabulary=vocabulary,
+            source="https://storage.googleapis.com/ailia-models/qwen_audio/",
+            converter="models.convert.published 1",
+            files={
+                name: FileRecord((directory / name).stat().st_size, file_sha256(directory / name))
+                for name in sorted(files)
+            },
+            directory=directory,
+        )
+    )
+    return load_manifest(directory)
+
+
+def _read_graph(path: Path, required: tuple[str, ...]) -> tuple[dict[str, dict[str, str]], set[str]]:
+    """Names and float types of a graph's inputs and outputs, and the external files of its weights, all of them there."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, ValueError) as error:
+        raise ConversionError(f"{path}: not an ONNX file ({error}); download it again") from None
+    types = {onnx.TensorProto.FLOAT16: "float16"}
+    ends = {
+        kind: {value.name: types.get(value.type.tensor_type.elem_type, "float32") for value in values}
+        for kind, values in (("inputs", model.graph.input), ("outputs", model.graph.output))
+    }
+    for name in required:
+        if name not in ends["inputs"]:
+            raise ConversionError(f"{path}: no input named {name}; this is not the graph that ailia publishes")
+    data = {
+        entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"
+    }
+    for name in data:
+        if not (path.parent / name).is_file():
+            raise ConversionError(f"{path.parent / name}: missing, {path.name} keeps its weights there")
+    return ends, data
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Describe a directory; returns 0, 2 for wrong usage, 3 for files that do not keep the contract."""
+    parser = argparse.ArgumentParser(
+        prog="python3 -m models.convert.published", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("directory", type=Path, metavar="DIR")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="config.json of the model, if it is another one")
+    options = parser.parse_args(argv)
+    try:
+        manifest = describe(options.directory, options.config)
+    except (ConversionError, ManifestError) as error:
+        print(f"models.convert.published: {error}", file=sys.stderr)
+        return 3
+    except OSError as error:
+        print(f"models.convert.published: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 3
+    print(manifest.directory)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
