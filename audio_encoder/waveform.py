@@ -1,9 +1,8 @@
 """Sound file or standard input -> waveform: float32 [samples], mono, 16 kHz, every sample a 16-bit step.
 
 The original pipes each file through ffmpeg as signed 16-bit mono at 16 kHz and divides by 32768. A file that is already
-at 16 kHz gives the same samples here, bit for bit; another rate is resampled with soxr, whose filter is steeper than
-ffmpeg's: the mel of 24 and 48 kHz speech moves by 0.0007 on average, single values near 8 kHz by up to 0.3. A file that ends before its own header says so is refused: half a
-recording must not be answered as if it were the whole one.
+at 16 kHz gives the same samples here, bit for bit; resample.py does the same for other rates. A file that ends before
+its own header says so is refused: half a recording must not be answered as if it were the whole one.
 
 This room knows files and samples; it knows no features, no windows and no model.
 """
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from audio_encoder.resample import SAMPLE_RATE, resample
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SAMPLE_RATE = 16_000  # Hz
 MIN_SAMPLES = 480  # 0.03 s: one audio token; the encoder has nothing to pool in a shorter clip
 STDIN = "-"
 
@@ -30,6 +30,7 @@ _COPY_AGAIN = "copy it again, or keep what is there: ffmpeg -i IN -ar 16000 -ac 
 _FORMATS = ("WAV", "WAVEX", "AIFF", "FLAC", "OGG", "MP3")  # those whose completeness is checked below
 _RATES = range(1_000, 1_000_001)  # Hz: outside it a damaged header, which would ask for gigabytes
 _BLOCK = 1 << 18  # frames decoded at a time: bounds the memory, whatever the rate and the channels
+_WHOLE_STEPS = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")  # what ffmpeg mixes and resamples as 16-bit integers
 _STEPS = 32_768  # 16-bit steps between 0 and full scale
 _UNKNOWN = 0x7FFF0000  # a pipe cannot know its length: ffmpeg writes 0xFFFFFFFF, sox 0x7FFFF000, arecord 0x7FFFFF00
 _SLACK = 0.1  # seconds: MP3 and Opus pad their ends, and not every writer says by how much
@@ -156,18 +157,10 @@ def _check_header(sound: Any, name: str) -> None:
 
 
 def _decode(sound: Any, name: str) -> tuple[NDArray[np.float32], int]:
-    """Decode, mix, resample and quantise block by block: the waveform, and how many frames the file gave.
-
-    soxr is called directly. It is librosa's own default resampler, with the same quality setting, but the first
-    librosa.resample of a process takes 2.6 s (it loads numba and scipy) where importing soxr takes 3 ms.
-    """
-    import soxr
-
+    """Decode and mix block by block, then convert the rate: the waveform, and how many frames the file gave."""
     # soundfile seeks after every read of a seekable file; a FLAC stream of unknown length cannot do that.
     sound.seekable = lambda: False
-    rate, frames, pieces = sound.samplerate, 0, []
-    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float64") if rate != SAMPLE_RATE else None
-    ended = False
+    frames, pieces, ended = 0, [], False
     while not ended:
         wanted = min(_BLOCK, sound.frames - frames)  # more would be decoded, thrown away and hide what is left
         block = sound.read(wanted, dtype="float64", always_2d=True)  # float64 [frames, channels]
@@ -175,22 +168,21 @@ def _decode(sound: Any, name: str) -> tuple[NDArray[np.float32], int]:
         if not np.isfinite(block).all():
             raise AudioError(f"{name}: samples that are not finite numbers; {_CONVERT}")
         frames += len(block)
-        mono = block.mean(axis=1)  # float64 [frames]
-        resampled = resampler.resample_chunk(mono, last=ended) if resampler else mono  # float64 [samples]
-        pieces.append(_quantise(resampled, sound))  # [samples]
-    return np.concatenate(pieces), frames
+        pieces.append(_round(block.mean(axis=1) * _STEPS, sound))  # [frames]
+    steps = np.concatenate(pieces)
+    if sound.samplerate != SAMPLE_RATE:
+        steps = resample(steps, sound.samplerate, integer=sound.subtype in _WHOLE_STEPS)  # [samples]
+    return np.clip(steps, -_STEPS, _STEPS - 1) / np.float32(_STEPS), frames
 
 
-def _quantise(samples: NDArray[np.float64], sound: Any) -> NDArray[np.float32]:
-    """Round to 16-bit steps as ffmpeg does: each way of arriving at 16 bits has its own rule there."""
-    steps = samples * _STEPS
-    if sound.subtype in ("PCM_24", "PCM_32") and sound.channels == 1 and sound.samplerate == SAMPLE_RATE:
-        rounded = np.floor(steps)  # the lower bits are shifted out
-    elif sound.subtype == "PCM_16":
-        rounded = np.floor(steps + 0.5)  # integer mixing: halves go up
-    else:
-        rounded = np.rint(steps)  # from floating point: halves go to even
-    return (np.clip(rounded, -_STEPS, _STEPS - 1) / _STEPS).astype(np.float32)
+def _round(steps: NDArray[np.float64], sound: Any) -> NDArray[np.float32]:
+    """Round mixed samples to 16-bit steps as ffmpeg does: each way of arriving there has its own rule."""
+    if sound.subtype in _WHOLE_STEPS:
+        steps = np.floor(steps + 0.5)  # integer mixing: halves go up
+    elif sound.samplerate == SAMPLE_RATE:
+        lower_bits_are_cut = sound.subtype in ("PCM_24", "PCM_32") and sound.channels == 1
+        steps = np.floor(steps) if lower_bits_are_cut else np.rint(steps)  # from floating point: halves go to even
+    return steps.astype(np.float32)  # still exact: what is not rounded here is, once the rate is converted
 
 
 def _check_complete(sound: Any, frames: int, file: BinaryIO, name: str) -> None:

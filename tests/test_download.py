@@ -22,8 +22,9 @@ from types import SimpleNamespace
 import pytest
 import trustme
 
-from models import download, https
+from models import download, https, sources
 from models.download import DownloadError, main
+from models.pins import PINS_NAME, only_writer
 
 ROOT = Path(__file__).resolve().parent.parent
 AILIA = "ailia-Qwen-Audio-Chat"
@@ -165,7 +166,7 @@ WEIGHTS = "Qwen-Audio-Chat_weights.pb"
 def bucket(world, monkeypatch):
     """The published files under /b, with a vocabulary of our own in the table."""
     world.files |= {f"/b/{name}": data for name, data in AILIA_FILES.items()}
-    small = replace(download.VOCABULARY, size=5_000, hashes={"sha256": sha256(AILIA_FILES["qwen.tiktoken"])})
+    small = replace(sources.VOCABULARY, size=5_000, hashes={"sha256": sha256(AILIA_FILES["qwen.tiktoken"])})
     model = download.MODELS[AILIA]
     files = tuple(small if file.name == small.name else file for file in model.files)
     monkeypatch.setitem(download.MODELS, AILIA, replace(model, files=files))
@@ -222,11 +223,11 @@ def fetch_hub(world: Server, directory: Path, *more: str) -> int:
 
 def held(directory: Path) -> dict[str, bytes]:
     """Every file but the pins."""
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != download.PINS_NAME}
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != PINS_NAME}
 
 
 def pins(directory: Path) -> dict:
-    return json.loads((directory / download.PINS_NAME).read_text())
+    return json.loads((directory / PINS_NAME).read_text())
 
 
 def command(*argv: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -488,7 +489,7 @@ def test_the_published_files_arrive_and_are_pinned(bucket, tmp_path, capsys):
     assert out == f"{tmp_path / 'm'}\n"
     assert "Tongyi Qianwen" in err
     assert "https://ailia.ai/license/en/" in err
-    assert f"python3 -m models.published {tmp_path / 'm'}" in err
+    assert f"python3 -m models.convert.published {tmp_path / 'm'}" in err
     assert len(re.findall(r"^\[\d/6\] ", err, re.MULTILINE)) == 6
     pin = pins(tmp_path / "m")["files"][WEIGHTS]
     assert pin["size"] == len(AILIA_FILES[WEIGHTS])
@@ -545,7 +546,7 @@ def test_another_file_at_the_source_than_pinned_is_refused_until_the_pin_is_dele
     assert not (tmp_path / "m" / WEIGHTS).exists()
     content = pins(tmp_path / "m")
     del content["files"][WEIGHTS]
-    (tmp_path / "m" / download.PINS_NAME).write_text(json.dumps(content))
+    (tmp_path / "m" / PINS_NAME).write_text(json.dumps(content))
     assert fetch_ailia(bucket, tmp_path / "m") == 0
     assert (tmp_path / "m" / WEIGHTS).read_bytes() == other
 
@@ -643,14 +644,14 @@ def test_what_is_already_here_needs_no_disk(bucket, tmp_path, monkeypatch, capsy
 
 
 def test_a_second_download_into_the_same_directory_is_refused(bucket, tmp_path, capsys):
-    with download._only_writer(tmp_path / "m"):
+    with only_writer(tmp_path / "m"):
         assert fetch_ailia(bucket, tmp_path / "m") == 3
     assert "another download is writing" in capsys.readouterr().err
 
 
 def test_unreadable_pins_are_one_line(bucket, tmp_path, capsys):
     (tmp_path / "m").mkdir()
-    (tmp_path / "m" / download.PINS_NAME).write_text('{"files": [')
+    (tmp_path / "m" / PINS_NAME).write_text('{"files": [')
     assert fetch_ailia(bucket, tmp_path / "m") == 3
     assert capsys.readouterr().err.count("\n") == 1
 

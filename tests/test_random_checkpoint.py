@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from safetensors import deserialize, safe_open
 
 from tests.benchmarks import random_checkpoint as rc
+from tests.benchmarks import random_weights as rw
+from tests.benchmarks.geometry import FULL, Geometry, list_tensors
 
 REFERENCE = Path(os.environ.get("QWEN_AUDIO_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
-SMALL = rc.Geometry(
+SMALL = Geometry(
     hidden_size=64, intermediate_size=256, num_attention_heads=4, num_hidden_layers=2, vocab_size=640,
     audio_start_id=600, n_state=64, n_head=4, n_layer=2,
 )  # fmt: skip
@@ -55,19 +58,19 @@ def test_full_size_names_and_shapes_are_the_published_ones():
         pytest.skip(f"no {path}: set QWEN_AUDIO_REFERENCE")
     expected = {name: tuple(shape) for name, shape in json.loads(path.read_text())["tensors"].items()}
     expected["transformer.audio.positional_embedding"] = (1500, 1280)  # the one buffer of the checkpoint
-    assert {tensor.name: tensor.shape for tensor in rc.list_tensors(rc.FULL)} == expected
+    assert {tensor.name: tensor.shape for tensor in list_tensors(FULL)} == expected
 
 
 def test_full_size_needs_no_shard_over_2_gb():
-    shards = rc.split_shards(rc.list_tensors(rc.FULL))
+    shards = rc.split_shards(list_tensors(FULL))
     assert len(shards) == 9
     assert max(sum(tensor.nbytes for tensor in shard) for shard in shards) <= 2e9
-    assert [tensor for shard in shards for tensor in shard] == rc.list_tensors(rc.FULL)
+    assert [tensor for shard in shards for tensor in shard] == list_tensors(FULL)
 
 
 def test_chunks_cover_every_row_once():
-    for tensor in rc.list_tensors(rc.FULL):
-        ranges = list(rc.chunks(tensor))
+    for tensor in list_tensors(FULL):
+        ranges = list(rw.chunks(tensor))
         assert [first for first, _ in ranges] == [0, *(last for _, last in ranges[:-1])]
         assert ranges[-1][1] == tensor.shape[0]
 
@@ -76,12 +79,12 @@ def test_layers_reduce_decoder_and_encoder(monkeypatch, tmp_path):
     made = []
     monkeypatch.setattr(rc, "make_checkpoint", lambda out, geometry, **options: made.append(geometry))
     assert rc.main([str(tmp_path), "--layers", "3"]) == 0
-    assert made == [rc.replace(rc.FULL, num_hidden_layers=3, n_layer=3)]
+    assert made == [replace(FULL, num_hidden_layers=3, n_layer=3)]
 
 
 def test_index_names_every_tensor_and_the_total(plain):
     index = json.loads((plain / "model.safetensors.index.json").read_text())
-    tensors = rc.list_tensors(SMALL)
+    tensors = list_tensors(SMALL)
     assert index["weight_map"].keys() == {tensor.name for tensor in tensors}
     assert set(index["weight_map"].values()) == {"model-00001-of-00001.safetensors"}
     assert index["metadata"]["total_size"] == sum(2 * int(np.prod(tensor.shape)) for tensor in tensors)
@@ -99,7 +102,7 @@ def test_safetensors_reads_shapes_and_bfloat16(plain):
     with safe_open(plain / "model-00001-of-00001.safetensors", "np") as file:
         slices = [(name, file.get_slice(name)) for name in file.offset_keys()]
     found = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices}
-    assert found == {tensor.name: (tensor.shape, "BF16") for tensor in rc.list_tensors(SMALL)}
+    assert found == {tensor.name: (tensor.shape, "BF16") for tensor in list_tensors(SMALL)}
 
 
 def test_header_is_padded_to_8_bytes(plain):
@@ -109,7 +112,7 @@ def test_header_is_padded_to_8_bytes(plain):
 
 def test_values_have_the_planned_mean_and_std(plain):
     tensors = load(plain)
-    for tensor in rc.list_tensors(SMALL):
+    for tensor in list_tensors(SMALL):
         if tensor.name.endswith("positional_embedding"):
             continue
         values = tensors[tensor.name]
@@ -137,9 +140,9 @@ def test_no_two_tensors_share_their_noise(plain):
 
 
 def test_chunks_of_one_tensor_differ(monkeypatch):
-    monkeypatch.setattr(rc, "CHUNK_VALUES", 64 * 320)
-    tensor = rc.list_tensors(SMALL)[0]
-    blocks = [rc.make_rows(tensor, first, last, seed=1) for first, last in rc.chunks(tensor)]
+    monkeypatch.setattr(rw, "CHUNK_VALUES", 64 * 320)
+    tensor = list_tensors(SMALL)[0]
+    blocks = [rw.make_rows(tensor, first, last, seed=1) for first, last in rw.chunks(tensor)]
     assert len(blocks) == 2
     assert not np.array_equal(*blocks)
 
@@ -152,7 +155,7 @@ def test_positions_are_the_whisper_sinusoid(plain):
 
 def test_bfloat16_rounds_to_nearest_even():
     values = np.array([1.0, 1 + 2**-8, 1 + 2**-8 + 2**-20, 1 + 3 * 2**-8, -1 - 3 * 2**-8, 0.0, -0.0], np.float32)
-    rounded = rc.from_bfloat16(rc.to_bfloat16(values))
+    rounded = rw.from_bfloat16(rw.to_bfloat16(values))
     np.testing.assert_array_equal(rounded, [1, 1, 1 + 2**-7, 1 + 2**-6, -1 - 2**-6, 0, 0])
 
 
@@ -203,7 +206,7 @@ def test_outlier_channels_are_far_above_the_rest(with_outliers):
 
 
 def test_full_size_plants_few_channels():
-    channels = rc.pick_channels(rc.FULL, seed=1)
+    channels = rw.pick_channels(FULL, seed=1)
     assert (len(channels.gain), len(channels.stream), len(channels.state)) == (3, 3, 2)
     assert not channels.gain.keys() & channels.stream.keys()
     assert len(channels.write_layers) == 3
