@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
-SAMPLE = ROOT / "tests" / "golden" / "audio" / "1272-128104-0000.flac"
+SAMPLE = ROOT / "tests" / "golden" / "1272-128104-0000.flac"
 PROMPT = "what does the person say?"
 SYSTEM = "You are a helpful assistant."
 

@@ -139,7 +139,7 @@ def _list_hub(model: Model, *, url: str | None, revision: str) -> tuple[list[Rem
         commit = str(answer["sha"])
         base = f"{endpoint}/{model.repository}/resolve/{commit}"
         files = [_hub_file(base, row) for row in answer["siblings"] if _is_wanted(row["rfilename"])]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DownloadError(f"{asked} does not answer like a Hugging Face hub: {error!r}") from error
     if not any(file.name.endswith(".safetensors") for file in files):
         raise DownloadError(f"{asked} lists no *.safetensors; is {endpoint} a whole mirror?")

@@ -740,7 +740,16 @@ def test_a_hub_file_damaged_twice_names_both_hashes(hub, tmp_path, capsys):
     assert not list((tmp_path / "m").glob(f"{SHARD}*"))
 
 
-@pytest.mark.parametrize("answer", [b"<html>", b"[]", b'{"sha": "x"}', b'{"sha": "x", "siblings": []}'])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"<html>",
+        b"[]",
+        b'{"sha": "x"}',
+        b'{"sha": "x", "siblings": []}',
+        b'{"sha": "x", "siblings": [{"rfilename": [".safetensors"]}]}',
+    ],
+)
 def test_something_that_is_no_hub_is_one_line(hub, tmp_path, capsys, answer):
     hub.files[HUB_INFO] = answer
     assert fetch_hub(hub, tmp_path / "m") == 3

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from decoder.generate import generate
-from tests.benchmarks.random_checkpoint import Geometry, make_checkpoint
+from tests.benchmarks.geometry import Geometry
+from tests.benchmarks.random_checkpoint import make_checkpoint
 
 FLAVOURS = ("fused", "plain")
 PAIRS = [("fp32", "fused"), ("fp16", "fused"), ("int8", "fused"), ("int4", "fused"),

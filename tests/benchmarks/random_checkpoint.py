@@ -10,6 +10,7 @@ What is in the tensors is decided elsewhere: their scales in `geometry`, their v
 
 import argparse
 import json
+import lzma
 import os
 import shutil
 import struct
@@ -120,7 +121,9 @@ def make_checkpoint(
     _write_json(out / "config.json", _config(geometry, seed=seed, outliers=outliers))  # first: it marks OUT as ours
     _write_json(out / "generation_config.json", _generation_config(base=base))
     if vocab is not None:
-        shutil.copyfile(vocab, out / "qwen.tiktoken")
+        opened = lzma.open if vocab.suffix == ".xz" else open
+        with opened(vocab, "rb") as source, (out / "qwen.tiktoken").open("wb") as target:
+            shutil.copyfileobj(source, target)
     shards = split_shards(tensors)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for number, shard in enumerate(shards, 1):
@@ -212,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tiny", action="store_true", help="a model of 20 MB instead of 16.8 GB")
     parser.add_argument("--seed", type=_at_least(0), default=0, metavar="S")
     parser.add_argument("--outliers", action="store_true", help="plant channels 20 to 100 times the rest")
-    parser.add_argument("--vocab", type=Path, metavar="FILE", help="qwen.tiktoken to copy into OUT")
+    parser.add_argument("--vocab", type=Path, metavar="FILE", help="qwen.tiktoken, or its .xz, to put into OUT")
     parser.add_argument("--base", action="store_true", help="the base model: no chat format")
     return parser
 
