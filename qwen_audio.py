@@ -10,30 +10,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cli.answer import Answer, Audio, save_text, say, show_piece
+from cli.answer import Answer, Audio
 from cli.arguments import Options, parse_arguments
+from cli.failures import INPUT_FAILED, INTERRUPTED, OK, READER_GONE, report_failure
 from cli.inputs import find_groups
+from cli.output import OutputError, check_savepath, prepare_streams, save_text, say, show_piece
 
 if TYPE_CHECKING:
     from audio_encoder.encoder import AudioEncoder, Float32
-    from decoder.decoder import Decoder
-    from models.manifest import Manifest
-    from models.session import SessionOptions
-    from tokenizer.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class Model:
-    """An open model: its manifest, its three parts, and the name of the backend that runs it."""
-
-    manifest: Manifest
-    encoder: AudioEncoder
-    decoder: Decoder
-    tokenizer: Tokenizer
-    backend: str
+    from cli.models import Model
 
 
 def listen(paths: list[str], encoder: AudioEncoder, result: Answer) -> list[Float32]:
@@ -74,98 +61,105 @@ def answer(clips: list[Float32], model: Model, options: Options, result: Answer)
     result.finish_reason = "length" if len(result.token_ids) >= room else "stop"
 
 
-def open_model(options: Options) -> Model:
-    """Find and open the model on the first backend that can; raises ManifestError, BackendError, TokenizerError."""
-    from audio_encoder.encoder import AudioEncoder
-    from cli.models import find_model
-    from decoder.decoder import Decoder
-    from models.manifest import load_manifest, verify_files
-    from models.session import SessionOptions, choose_backend
-    from tokenizer.tokenizer import Tokenizer, TokenizerError
-
-    manifest = load_manifest(find_model(options.model))
-    if options.verify:
-        verify_files(manifest)
-    if manifest.vocabulary is None:
-        raise TokenizerError(
-            f"{manifest.directory}: converted without a vocabulary; put qwen.tiktoken into the checkpoint"
-        )
-    wanted = SessionOptions(options.backend, options.device, options.threads, options.env_id, options.memory_mode)
-    backend, reasons = choose_backend(manifest, wanted)
-    if reasons:
-        say(f"running on {backend}, since {'; '.join(reasons)}", quiet=options.quiet)
-    chosen: SessionOptions = replace(wanted, backend=backend)
-    tokenizer = Tokenizer(manifest.path(manifest.vocabulary))
-    return Model(manifest, AudioEncoder(manifest, chosen), Decoder(manifest, chosen), tokenizer, backend)
-
-
 def run(options: Options) -> int:
-    """Answer every input; returns the exit code of the run."""
-    from cli.failures import EXIT_CODES, FAILURES, OK
+    """Answer every input; returns the exit code of the run. What makes it impossible as a whole is raised."""
+    from cli.models import open_model, say_environments
 
-    code, lines, model = OK, [], None
     for note in options.notes:
         say(note, quiet=options.quiet)
+    if options.env_list:
+        say_environments()
+    if options.savepath:
+        check_savepath(options.savepath)
     groups = find_groups(options.inputs)
     opening = Answer(list(options.inputs), options.prompt)
     with opening.timed("load_s"):
         model = open_model(options)
-    for paths in groups:
-        result = Answer(paths, options.prompt, timings=dict(opening.timings))
-        try:
-            for piece in answer(listen(paths, model.encoder, result), model, options, result):
-                if not options.json:
-                    show_piece(piece)
-        except FAILURES as failure:
-            code = max(code, EXIT_CODES[type(failure)])
-            report_failure(failure, options, result)
-            continue
-        report(result, model, options)
-        lines.append(result.text)
-    if options.savepath and lines:
-        save_text(options.savepath, lines)
-    return code
+    code, lines = OK, list[str]()
+    try:
+        for paths in groups:
+            result = Answer(paths, options.prompt, model=str(model.manifest.directory), backend=model.backend)
+            result.timings |= opening.timings
+            failed = answer_one(model, options, result)
+            code = failed or code
+            if failed not in (OK, INPUT_FAILED):
+                break  # the prompt or the model is at fault: it would fail for every other input too
+            if not failed:
+                lines.append(result.as_json() if options.json else result.text)
+    finally:  # interrupted, too: the answers that are whole are kept
+        saved = save(options, lines)
+    return code or saved
 
 
-def report(result: Answer, model: Model, options: Options) -> None:
-    """End an answer: its last line break or its JSON, what was left out, and the benchmark if one was asked for."""
-    from cli.benchmark import benchmark
+def answer_one(model: Model, options: Options, result: Answer) -> int:
+    """Show one answer, as text while it is decoded or as a line of JSON; returns OK or the exit code of its failure."""
+    try:
+        for piece in answer(listen(result.input, model.encoder, result), model, options, result):
+            if not options.json:
+                show_piece(piece)
+    except (BrokenPipeError, OutputError):
+        raise
+    except Exception as failure:  # noqa: BLE001 - a bug of ours is raised again
+        return report_failure(failure, result, json=options.json, debug=options.debug)
+    finally:
+        if not options.json and (result.text or result.finish_reason):
+            show_piece("\n")
+    if options.json:
+        show_piece(result.as_json() + "\n")
+    say_left_out(result)
+    if options.benchmark_count:
+        from cli.benchmark import benchmark
 
-    show_piece(
-        result.as_json(model=str(model.manifest.directory), backend=model.backend) + "\n" if options.json else "\n"
-    )
+        benchmark(
+            lambda timed: answer(listen(timed.input, model.encoder, timed), model, options, timed),
+            result,
+            options.benchmark_count,
+        )
+    return OK
+
+
+def say_left_out(result: Answer) -> None:
+    """A warning for each sound of which the model did not hear the end."""
     for audio in result.audio:
         if audio.seconds > audio.seconds_used:
             left = audio.seconds - audio.seconds_used
             say(f"{audio.path}: the last {left:.1f} s of {audio.seconds:.1f} s were left out; the model hears 30 s")
-    if options.benchmark_count:
-        again = lambda timed: "".join(answer(listen(result.input, model.encoder, timed), model, options, timed))  # noqa: E731
-        benchmark(again, result, options.benchmark_count, say)
 
 
-def report_failure(failure: Exception, options: Options, result: Answer | None = None) -> None:
-    """One line on standard error, and with --json one on standard output."""
-    say(str(failure))
-    if options.json:
-        failed = result or Answer(list(options.inputs), options.prompt)
-        show_piece(failed.as_json(model=None, backend=None, error=str(failure)) + "\n")
+def save(options: Options, lines: list[str]) -> int:
+    """The answers into --savepath; returns OK or the exit code of the failure. They stand on standard output too."""
+    if options.savepath and lines:
+        try:
+            save_text(options.savepath, "".join(line + "\n" for line in lines))
+        except OSError as error:
+            say(f"--savepath {options.savepath}: not written ({error.strerror or error}); the answers are on stdout")
+            return INPUT_FAILED
+    return OK
+
+
+def attempt(argv: list[str]) -> int:
+    """Run as the arguments say and tell what ended it; a keyboard or a reader that ends it is not told here."""
+    asked, json, debug = Answer([], ""), "--json" in argv, "--debug" in argv
+    try:
+        options = parse_arguments(argv)
+        asked = Answer(list(options.inputs), options.prompt)
+        return run(options)
+    except BrokenPipeError:
+        raise
+    except Exception as failure:  # noqa: BLE001 - a bug of ours is raised again
+        return report_failure(failure, asked, json=json, debug=debug)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run as the arguments say; returns the exit code (2 for wrong usage is argparse's own exit)."""
-    options = parse_arguments(argv)
+    """Run the command line `argv` (default: the process's own); returns the exit code, but --help exits with 0."""
+    prepare_streams()
     try:
-        from cli.failures import EXIT_CODES, FAILURES, INTERRUPTED
-
-        return run(options)
+        return attempt(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
-    except FAILURES as failure:
-        if options.debug:
-            raise
-        report_failure(failure, options)
-        return EXIT_CODES[type(failure)]
+    except BrokenPipeError:
+        return READER_GONE
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
-"""The record of one answer, and how it is shown: as text while it is decoded, or as one line of JSON."""
+"""The record of one answer, and how it looks as one line of JSON."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 STAGES = ("load_s", "audio_s", "encode_s", "prefill_s", "decode_s")
@@ -25,7 +23,10 @@ class Audio:
 
 @dataclass
 class Answer:
-    """One answer as it comes into being; `timings` in seconds by stage."""
+    """One answer as it comes into being; `finish_reason` is None until it is whole.
+
+    `timings` in seconds by stage; `load_s` is that of the process, the same in each of its answers.
+    """
 
     input: list[str]
     prompt: str
@@ -34,6 +35,8 @@ class Answer:
     finish_reason: str | None = None
     prompt_tokens: int = 0
     audio: list[Audio] = field(default_factory=list)
+    model: str | None = None
+    backend: str | None = None
     timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     @contextmanager
@@ -57,32 +60,12 @@ class Answer:
             yield new_id
             stage = "decode_s"
 
-    def as_json(self, *, model: str | None, backend: str | None, error: str | None = None) -> str:
+    def as_json(self, error: str | None = None) -> str:
         """One line: `status` is ok, or error and then `error` says why."""
-        record: dict[str, Any] = {"status": "error" if error else "ok", **asdict(self)}
+        record: dict[str, Any] = {"status": "ok" if error is None else "error", **asdict(self)}
         record["input"] = self.input[0] if len(self.input) == 1 else self.input
-        record |= {"model": model, "backend": backend, "timings": record.pop("timings")}
-        record["timings"] = {stage: round(seconds, 4) for stage, seconds in record["timings"].items()}
-        if error:
+        record["timings"] = {stage: round(seconds, 4) for stage, seconds in self.timings.items()}
+        if error is not None:
             record["error"] = error
-        # A file name that is no valid UTF-8 must not break the line for the program that reads it.
+        # A name that is not valid UTF-8 holds lone surrogates: as \udcff they leave the line valid, and come back.
         return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def show_piece(piece: str) -> None:
-    """A piece of the answer on standard output, at once."""
-    sys.stdout.write(piece)
-    sys.stdout.flush()
-
-
-def say(message: str, *, quiet: bool = False) -> None:
-    """One line on standard error."""
-    if not quiet:
-        print(f"qwen_audio: {message}", file=sys.stderr, flush=True)
-
-
-def save_text(path: Path, lines: list[str]) -> None:
-    """Write the answers to a file, whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    temporary.replace(path)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "tests" / "golden" / "1272-128104-0000.flac"
 PROMPT = "what does the person say?"
 SYSTEM = "You are a helpful assistant."
 
-USAGE = 2
+MAX_THREADS = 1024  # far over any machine; the libraries crash on more than they can start
 
 EPILOG = """\
 several files after --input are the audios of ONE prompt; a folder gives one answer for each sound in it; - is standard
 input. The answer goes to standard output, everything else to standard error.
 
-exit codes: 0 all well, 1 an input failed, 2 wrong usage, 3 model or backend missing or invalid, 4 nothing to work on,
-130 interrupted
+exit codes: 0 all well, 1 an input failed or an answer could not be written, 2 wrong usage (an unknown flag, an empty or
+too long prompt, a --savepath that cannot be), 3 model or backend missing or invalid, 4 nothing to work on, 130
+interrupted, 141 the reader of the answer went away
 
   python3 qwen_audio.py -i talk.flac -p "what does the person say?"
   python3 qwen_audio.py -i a.wav b.wav -p "is it the same speaker?" --json | jq -r .text
@@ -51,23 +53,33 @@ class Options:
     notes: tuple[str, ...]
 
 
+class UsageError(Exception):
+    """A command line that cannot be meant; one line with the fix."""
+
+
 class _Parser(argparse.ArgumentParser):
-    """argparse, with a wrong usage told in one line."""
+    """argparse, with a wrong usage raised, and --help written so that a closed pipe is noticed."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message}; see --help\n")
+        raise UsageError(f"{message}; see --help")
+
+    def print_help(self, file: Any = None) -> None:  # noqa: ARG002 - argparse never names a file
+        sys.stdout.write(self.format_help())
+        sys.stdout.flush()
 
 
 def parse_arguments(argv: list[str] | None = None) -> Options:
-    """Parse `argv` (default: the process's own). Exits with 0 after --help, with 2 on wrong usage."""
+    """Parse `argv` (default: the process's own). Exits with 0 after --help, raises UsageError on wrong usage."""
     parser = _parser()
     given = parser.parse_args(argv)
     if not given.prompt.strip():
         parser.error("--prompt is empty; say what you want to know about the sound")
-    if given.max_new_tokens < 1 or given.threads < 0 or given.benchmark_count < 1:
-        parser.error("--max-new-tokens and --benchmark_count must be at least 1, --threads at least 0")
-    if given.inputs.count("-") > 1:
-        parser.error("standard input (-) can be given only once")
+    if given.max_new_tokens < 1 or given.benchmark_count < 1:
+        parser.error("--max-new-tokens and --benchmark_count must be at least 1")
+    if not 0 <= given.threads <= MAX_THREADS:
+        parser.error(f"--threads must be 0 (the library's choice) to {MAX_THREADS}")
+    if given.inputs.count("-") > (0 if given.benchmark else 1):
+        parser.error("standard input (-) can be read only once; save it to a file")
     if given.onnx and given.backend == "ailia":
         parser.error("--onnx and --backend ailia contradict each other")
     return Options(
@@ -102,7 +114,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     ask = parser.add_argument_group("asking")
     ask.add_argument(
-        "-i", "--input", dest="inputs", nargs="+", default=[], metavar="FILE", help="sounds, a folder, or -"
+        "-i",
+        "--input",
+        dest="inputs",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="sounds, a folder, or -",
     )
     ask.add_argument("-p", "--prompt", default=PROMPT, help=f"question or instruction (default: {PROMPT!r})")
     ask.add_argument("--system", default=SYSTEM, metavar="TEXT", help="system prompt of a chat model")
@@ -126,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--env_list", action="store_true", help="list ailia's environments on standard error, and go on")
     model.add_argument("--memory_mode", type=int, default=11, metavar="BITS", help="ailia memory mode (default: 11)")
     old = parser.add_argument_group("accepted for compatibility")
-    old.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    old.add_argument("--debug", action="store_true", help="show the traceback of a failure too")
     old.add_argument("--profile", action="store_true", help="no profile is written: timings are in --json")
     old.add_argument("--ftype", default="audio", metavar="TYPE", help="only audio: this model hears")
     old.add_argument("-v", "--video", metavar="FILE", help="not supported: extract the sound with ffmpeg")

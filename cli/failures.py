@@ -1,24 +1,67 @@
-"""Which failure ends a run with which exit code. The only list of our named errors."""
+"""What can go wrong, in one line and one exit code each. The only list of our named errors."""
 
 from __future__ import annotations
 
-from audio_encoder.waveform import AudioError
+import sys
+import traceback
+
+from cli.answer import Answer
+from cli.arguments import UsageError
 from cli.inputs import InputError
-from decoder.decoder import PromptError
-from models.manifest import ManifestError
-from models.session import BackendError
-from tokenizer.chat import ChatError
-from tokenizer.tokenizer import TokenizerError
+from cli.output import OutputError, say, show_piece
 
-OK, INPUT_FAILED, WRONG_USAGE, NO_MODEL, NOTHING_TO_DO, INTERRUPTED = 0, 1, 2, 3, 4, 130
+OK, INPUT_FAILED, WRONG_USAGE, NO_MODEL, NOTHING_TO_DO, INTERRUPTED, READER_GONE = 0, 1, 2, 3, 4, 130, 141
 
-EXIT_CODES: dict[type[Exception], int] = {
-    AudioError: INPUT_FAILED,
-    PromptError: WRONG_USAGE,
-    ChatError: WRONG_USAGE,
-    ManifestError: NO_MODEL,
-    BackendError: NO_MODEL,
-    TokenizerError: NO_MODEL,
+_OF_THE_SHELL: dict[type[Exception], int] = {
+    UsageError: WRONG_USAGE,
     InputError: NOTHING_TO_DO,
+    OutputError: INPUT_FAILED,
 }
-FAILURES = tuple(EXIT_CODES)
+
+
+def report_failure(failure: Exception, result: Answer, *, json: bool, debug: bool) -> int:
+    """One line on standard error, and with --json one on standard output; returns the exit code.
+
+    `result` is the answer that failed, or one that could not begin. Raises `failure` again if it is not a failure that
+    we know but a bug of ours.
+    """
+    code, line = _explain(failure, ", ".join(result.input))
+    if debug:
+        traceback.print_exception(failure, file=sys.stderr)
+    say(line)
+    if json:
+        show_piece(result.as_json(line) + "\n")
+    return code
+
+
+def _explain(failure: Exception, inputs: str) -> tuple[int, str]:
+    if isinstance(failure, ImportError):  # numpy may be what is missing: no room can be asked then
+        return NO_MODEL, f"{failure}; `pip install -r requirements.txt`"
+    if isinstance(failure, tuple(_OF_THE_SHELL)):  # told without the second that numpy takes to import
+        return _OF_THE_SHELL[type(failure)], str(failure)
+    for kind, code in _of_the_rooms().items():
+        if isinstance(failure, kind):
+            return code, str(failure)
+    if isinstance(failure, MemoryError):
+        return INPUT_FAILED, f"{inputs}: not enough memory; give shorter recordings, or close other programs"
+    if isinstance(failure, OSError):
+        return INPUT_FAILED, f"{failure.filename or inputs}: {failure.strerror or failure}"
+    raise failure
+
+
+def _of_the_rooms() -> dict[type[Exception], int]:
+    from audio_encoder.waveform import AudioError
+    from decoder.decoder import PromptError
+    from models.manifest import ManifestError
+    from models.session import BackendError
+    from tokenizer.chat import ChatError
+    from tokenizer.tokenizer import TokenizerError
+
+    return {
+        AudioError: INPUT_FAILED,
+        PromptError: WRONG_USAGE,
+        ChatError: WRONG_USAGE,
+        TokenizerError: WRONG_USAGE,  # of the prompt: an unfit vocabulary has become a ManifestError on opening
+        ManifestError: NO_MODEL,
+        BackendError: NO_MODEL,
+    }

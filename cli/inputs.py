@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 EXTENSIONS = frozenset({".flac", ".wav", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff"})
+STDIN = "-"
 
 
 class InputError(Exception):
@@ -18,22 +19,29 @@ def find_groups(inputs: tuple[str, ...]) -> list[list[str]]:
     A missing file stays in its group when another input exists, for the group's own failure to name it. Raises
     InputError when no input exists or matches.
     """
-    files = [name for name in inputs if name == "-" or not Path(name).is_dir()]
-    folders = [name for name in inputs if name not in files]
-    if not folders and not any(name == "-" or os.path.lexists(name) for name in files):
-        raise InputError(f"{', '.join(files)}: no such file; check the path")
-    groups = [files] if files else []
-    for folder in folders:
-        groups += [[str(path)] for path in _sounds(Path(folder))]
-    if not groups:
-        kinds = " ".join(sorted(EXTENSIONS))
-        raise InputError(f"{', '.join(folders)}: no sound in it ({kinds}); convert others with ffmpeg")
-    return groups
+    folders = [name for name in inputs if name != STDIN and os.path.isdir(name)]  # noqa: PTH112 - Path("") is "."
+    files = [name for name in inputs if name not in folders]
+    groups = [[str(path)] for folder in folders for path in _sounds(Path(folder))]
+    if not groups and not any(_exists(name) for name in files):
+        missing = f"{', '.join(name or repr(name) for name in files)}: no such file; check the path"
+        unfit = f"{', '.join(folders)}: no sound in it ({' '.join(sorted(EXTENSIONS))}); convert others with ffmpeg"
+        raise InputError("; ".join([missing] * bool(files) + [unfit] * bool(folders)))
+    return [files, *groups] if files else groups
+
+
+def _exists(name: str) -> bool:
+    """Whether something is there, even if it cannot be looked at."""
+    try:
+        return name == STDIN or bool(os.lstat(name))
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def _sounds(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and not path.is_dir())
-    except PermissionError:
-        # The folder itself becomes the input that fails: the rest of the run goes on.
-        return [folder]
+        found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return [folder]  # the folder itself becomes the input that fails: the rest of the run goes on
+    return [path for path in found if path.suffix.lower() in EXTENSIONS and not os.path.isdir(path)]  # noqa: PTH112 - Path.is_dir raises

@@ -1,14 +1,65 @@
-"""Which model directory to open when none is named."""
+"""Which model directory to open, and opening it on the first backend that can."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cli.arguments import ROOT
-from models.manifest import FILE_NAME, ManifestError
+from audio_encoder.encoder import AudioEncoder
+from cli.arguments import ROOT, SYSTEM, Options
+from cli.output import say
+from decoder.decoder import Decoder
+from models.manifest import FILE_NAME, Manifest, ManifestError, load_manifest, verify_files
+from models.session import BackendError, SessionOptions, choose_backend, list_environments
+from tokenizer.tokenizer import Tokenizer, TokenizerError
 
 VARIABLE = "QWEN_AUDIO_MODEL"
+
+
+@dataclass(frozen=True)
+class Model:
+    """An open model: its manifest, its three parts, and the name of the backend that runs it."""
+
+    manifest: Manifest
+    encoder: AudioEncoder
+    decoder: Decoder
+    tokenizer: Tokenizer
+    backend: str
+
+
+def open_model(options: Options) -> Model:
+    """Find and open a model; raises ManifestError for a missing or damaged one, BackendError if nothing can run it."""
+    manifest = load_manifest(find_model(options.model))
+    if manifest.vocabulary is None:
+        raise ManifestError(
+            f"{manifest.directory}: converted without a vocabulary; put qwen.tiktoken into the checkpoint and convert "
+            "it again"
+        )
+    if manifest.chat_format != "chatml" and options.system != SYSTEM:
+        say("--system: ignored, this is a base model, which has no system prompt", quiet=options.quiet)
+    wanted = SessionOptions(options.backend, options.device, options.threads, options.env_id, options.memory_mode)
+    backend, reasons = choose_backend(manifest, wanted)
+    if reasons:
+        say(f"running on {backend}, since {'; '.join(reasons)}", quiet=options.quiet)
+    chosen = replace(wanted, backend=backend)
+    try:
+        if options.verify:
+            verify_files(manifest)
+        tokenizer = Tokenizer(manifest.path(manifest.vocabulary))
+        return Model(manifest, AudioEncoder(manifest, chosen), Decoder(manifest, chosen), tokenizer, backend)
+    except TokenizerError as error:
+        raise ManifestError(str(error)) from None
+    except MemoryError:
+        gigabytes = sum(record.size for record in manifest.files.values()) / 1e9
+        raise BackendError(
+            f"{manifest.directory}: not enough memory for {gigabytes:.1f} GB; close other programs, or convert the "
+            "model with a smaller --precision"
+        ) from None
+    except (OSError, ValueError, EOFError) as error:  # an array file whose size is right and whose bytes are not
+        raise ManifestError(
+            f"{manifest.directory}: damaged ({error}); --verify says which file, then convert or download it again"
+        ) from None
 
 
 def find_model(named: Path | None) -> Path:
@@ -18,7 +69,7 @@ def find_model(named: Path | None) -> Path:
     """
     if named is not None:
         return named
-    if VARIABLE in os.environ:
+    if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE])
     found = sorted(path.parent for path in (ROOT / "models").glob(f"*/{FILE_NAME}"))
     if len(found) == 1:
@@ -29,3 +80,12 @@ def find_model(named: Path | None) -> Path:
     from models.download import describe_missing
 
     raise ManifestError(describe_missing("Qwen-Audio-Chat"))
+
+
+def say_environments() -> None:
+    """List ailia's environments on standard error, numbered as --env_id takes them, or say why there are none."""
+    try:
+        for line in list_environments():
+            say(line)
+    except BackendError as error:
+        say(f"--env_list: {error}")

@@ -62,7 +62,7 @@ def download(name: str, *, directory: Path, url: str | None = None, verify: bool
     """
     model = MODELS[name]
     with only_writer(directory):
-        pins = read_pins(directory)
+        pins = _pins_of(name, directory)
         check_pinned(directory, pins, verify=verify)
         if pins.names and all(file in pins.files and (directory / file).exists() for file in pins.names):
             agree = ", sha256 of each as pinned" if verify else ""
@@ -70,7 +70,7 @@ def download(name: str, *, directory: Path, url: str | None = None, verify: bool
             return
         remote, revision = list_files(model, url=url, revision=pins.revision)
         remote = [bind(file, pins.files.get(file.name)) for file in remote]
-        pins = replace(pins, revision=revision, names=tuple(file.name for file in remote))
+        pins = replace(pins, model=name, revision=revision, names=tuple(file.name for file in remote))
         pins = adopt(directory, remote, pins)
         missing = [file for file in remote if not (directory / file.name).exists()]
         _announce(model, directory, remote, missing)
@@ -86,7 +86,7 @@ def report_offline(name: str, *, directory: Path, verify: bool = False) -> None:
     Raises:
         DownloadError: a file is missing, or is not what its pin says.
     """
-    pins = read_pins(directory)
+    pins = _pins_of(name, directory)
     missing = 0
     for file in pins.names or expected_names(MODELS[name], directory):
         path = directory / file
@@ -101,6 +101,14 @@ def report_offline(name: str, *, directory: Path, verify: bool = False) -> None:
         raise DownloadError(
             f"{missing} files of {directory} are missing, and offline is asked; {describe_missing(name)}"
         )
+
+
+def _pins_of(name: str, directory: Path) -> Pins:
+    """The pins of a directory, which must not hold another model."""
+    pins = read_pins(directory)
+    if pins.model not in {"", name}:
+        raise DownloadError(f"{directory} holds {pins.model}, not {name}; give --to another directory")
+    return pins
 
 
 def _announce(model: Model, directory: Path, remote: Sequence[RemoteFile], missing: Sequence[RemoteFile]) -> None:

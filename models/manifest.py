@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import types
 import typing
@@ -245,11 +246,13 @@ def _check_values(manifest: Manifest) -> None:
         )
     sizes = {**dataclasses.asdict(manifest.encoder_sizes), **dataclasses.asdict(manifest.decoder_sizes)}
     for name, size in sizes.items():
-        if not isinstance(size, bool) and size < (0 if name.startswith("audio_") else 1):
+        if not isinstance(size, bool) and not (0 if name.startswith("audio_") else 1) <= size < math.inf:
             raise ManifestError(f"{path}: {name} is {size}, expected a positive number")
     for graph in (manifest.encoder, manifest.decoder):
         if graph.state and graph.state.shape.count(-1) != 1:
             raise ManifestError(f"{path}: the state shape {graph.state.shape} of {graph.file} needs one -1")
+        if graph.state and graph.state.dtype not in choices["dtype"]:
+            raise ManifestError(f"{path}: the state dtype {graph.state.dtype!r} of {graph.file} is unknown")
 
 
 def _check_files(manifest: Manifest) -> None:

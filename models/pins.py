@@ -38,6 +38,7 @@ class Pin:
 class Pins:
     """The content of `download.json`."""
 
+    model: str = ""  # its name in the table of sources
     revision: str = ""  # commit of the Hugging Face repository
     names: tuple[str, ...] = ()  # every file of the model, pinned or not
     files: Mapping[str, Pin] = field(default_factory=dict)
@@ -53,7 +54,7 @@ def read_pins(directory: Path) -> Pins:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         files = {name: _read_pin(row) for name, row in raw["files"].items()}
-        return Pins(revision=raw["revision"], names=tuple(raw["names"]), files=files)
+        return Pins(model=raw["model"], revision=raw["revision"], names=tuple(raw["names"]), files=files)
     except FileNotFoundError:
         return Pins()
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -246,6 +246,17 @@ def find_provider(device: str) -> tuple[str, str, int]:
     return available[kind], kind if kind in {"cuda", "rocm"} else "cpu", int(number or 0)
 
 
+def list_environments() -> list[str]:
+    """ailia's environments, a line each, by the number that --env_id takes; raises BackendError without ailia."""
+    try:
+        import ailia
+
+        found = ailia.get_environment_list()
+    except Exception as error:  # noqa: BLE001 - no package, no library in it, or whatever that library raises
+        raise BackendError(f"ailia's environments cannot be listed: {_line(error)}; `pip install ailia`") from None
+    return [f"--env_id {one.id}: {one.type} {one.name} ({one.backend})" for one in found]
+
+
 def _ailia_net(**arguments: Any) -> Any:
     """An `ailia.Net`; raises BackendError in place of what ailia raises, a missing licence above all."""
     try:

@@ -141,6 +141,8 @@ def _list_hub(model: Model, *, url: str | None, revision: str) -> tuple[list[Rem
         files = [_hub_file(base, row) for row in answer["siblings"] if _is_wanted(row["rfilename"])]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DownloadError(f"{asked} does not answer like a Hugging Face hub: {error!r}") from error
+    if revision and commit != revision:
+        raise DownloadError(f"{asked} answers for commit {commit}; the files that are here are of {revision}")
     if not any(file.name.endswith(".safetensors") for file in files):
         raise DownloadError(f"{asked} lists no *.safetensors; is {endpoint} a whole mirror?")
     return sorted(files, key=lambda file: file.size or 0), commit

@@ -871,3 +871,9 @@ def test_an_unknown_model_is_described_by_those_there_are():
 
 def test_the_table_asks_https_only():
     assert all(file.url.startswith("https://") for model in download.MODELS.values() for file in model.files)
+
+
+def test_a_directory_keeps_to_its_model(tmp_path):
+    (tmp_path / "download.json").write_text('{"model": "Qwen-Audio", "revision": "", "names": [], "files": {}}')
+    with pytest.raises(DownloadError, match="holds Qwen-Audio, not Qwen-Audio-Chat"):
+        download.download("Qwen-Audio-Chat", directory=tmp_path)

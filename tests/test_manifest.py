@@ -147,7 +147,9 @@ WRONG_VALUES = {
     "backends is [], expected some of onnxruntime, ailia": lambda data: data.update(backends=[]),
     "n_layer is 0, expected a positive number": lambda data: data["decoder_sizes"].update(n_layer=0),
     "vocab_size is -1, expected a positive number": lambda data: data["decoder_sizes"].update(vocab_size=-1),
-    "rotary_base is nan, expected a positive number": lambda data: data["decoder_sizes"].update(rotary_base=float("nan")),
+    "rotary_base is nan, expected a positive number": lambda data: data["decoder_sizes"].update(
+        rotary_base=float("nan")
+    ),
     "needs one -1": lambda data: data["decoder"]["state"].update(shape=[1, 4, 16]),
     "the state dtype 'float99'": lambda data: data["decoder"]["state"].update(dtype="float99"),
     "'other.onnx' is used but not listed under files": lambda data: data["decoder"].update(file="other.onnx"),
@@ -193,6 +195,6 @@ def test_verification_sees_one_flipped_byte(model, name):
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     manifest = load_manifest(model)  # the size has not changed
-    with pytest.raises(ManifestError, match="damaged .* convert or download this model again") as caught:
+    with pytest.raises(ManifestError, match=r"damaged .* convert or download this model again") as caught:
         verify_files(manifest)
     assert str(path) in str(caught.value)

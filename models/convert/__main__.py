@@ -7,7 +7,6 @@ manifest; a directory without a manifest is not a model, so an interrupted conve
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 
@@ -43,9 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"models.convert: {error}", file=sys.stderr)
         return 3
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        free = shutil.disk_usage(options.out).free >> 20 if options.out.is_dir() else 0
-        print(f"models.convert: {where}{error.strerror}; {free} MB free in {options.out}", file=sys.stderr)
+        print(f"models.convert: {error.filename or options.out}: {error.strerror}", file=sys.stderr)
         return 3
     except ImportError as error:
         print(f"models.convert: {error}; install it with `pip install -r requirements.txt`", file=sys.stderr)

@@ -109,7 +109,7 @@ def read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConversionError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConversionError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(data, dict):
         raise ConversionError(f"{path}: not a JSON object")
@@ -122,7 +122,10 @@ def _shards(directory: Path) -> list[Path]:
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict):
             raise ConversionError(f"{index}: no weight_map")
-        files = [directory / str(name) for name in sorted(set(weight_map.values()))]
+        for name, file in weight_map.items():
+            if not isinstance(file, str) or Path(file).name != file:
+                raise ConversionError(f"{index}: {name} is in {file!r}, expected the name of a file beside it")
+        files = [directory / file for file in sorted(set(weight_map.values()))]
     else:
         files = [directory / "model.safetensors"]
     for file in files:
@@ -138,20 +141,29 @@ def _read_header(file: Path) -> Iterator[Tensor]:
         length = int.from_bytes(stream.read(8), "little")
         if not 2 <= length <= size - 8:
             raise ConversionError(f"{file}: not a safetensors file, or cut short; download it again")
-        try:
-            header = json.loads(stream.read(length))
-        except ValueError:
-            raise ConversionError(f"{file}: damaged header; download it again") from None
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        tensor = Tensor(name, tuple(entry["shape"]), entry["dtype"], file, 8 + length + entry["data_offsets"][0])
+        text = stream.read(length)
+    try:
+        header = json.loads(text)
+        entries = [
+            _parse_entry(name, entry, file, 8 + length) for name, entry in header.items() if name != "__metadata__"
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise ConversionError(f"{file}: damaged header; download it again") from None
+    for tensor, n_bytes in entries:
         if tensor.stored not in STORED:
-            raise ConversionError(f"{file}: {name} is stored as {tensor.stored}, expected F32, F16 or BF16")
-        n_bytes = math.prod(tensor.shape) * STORED[tensor.stored].itemsize
-        if entry["data_offsets"][1] - entry["data_offsets"][0] != n_bytes or tensor.offset + n_bytes > size:
-            raise ConversionError(f"{file}: {name} does not fit into the file; download it again")
+            raise ConversionError(f"{file}: {tensor.name} is stored as {tensor.stored}, expected F32, F16 or BF16")
+        expected = math.prod(tensor.shape) * STORED[tensor.stored].itemsize
+        if n_bytes != expected or tensor.offset + n_bytes > size:
+            raise ConversionError(f"{file}: {tensor.name} does not fit into the file; download it again")
         yield tensor
+
+
+def _parse_entry(name: str, entry: Any, file: Path, start: int) -> tuple[Tensor, int]:
+    """One entry of a header, and its length in bytes; raises ValueError, TypeError or KeyError when it is none."""
+    shape, stored, (first, last) = tuple(entry["shape"]), entry["dtype"], entry["data_offsets"]
+    if not isinstance(stored, str) or not all(type(number) is int and number >= 0 for number in (*shape, first, last)):
+        raise ValueError(name)
+    return Tensor(name, shape, stored, file, start + first), last - first
 
 
 def _as_float32(bits: npt.NDArray[Any], tensor: Tensor) -> Float32:

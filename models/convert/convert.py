@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from models.convert import qwen, whisper
-from models.convert.checkpoint import Checkpoint, Tensor
+from models.convert.checkpoint import Checkpoint, ConversionError, Tensor
 from models.convert.graph import GraphBuilder, WeightsFile
 from models.convert.linear import precision_of, to_float16
 from models.convert.sizes import read_sizes
@@ -54,7 +54,14 @@ def convert(
     """
     storage = precision_of(flavour, precision)
     checkpoint = Checkpoint(source)
+    if out.resolve() == source.resolve():
+        raise ConversionError(f"{out}: is the checkpoint itself; choose another directory for the model")
     encoder_sizes, decoder_sizes = read_sizes(checkpoint.config, source / "config.json")
+    max_window_size = checkpoint.generation_config.get("max_window_size", DEFAULT_WINDOW)
+    if not isinstance(max_window_size, int):
+        raise ConversionError(
+            f"{source / 'generation_config.json'}: max_window_size is {max_window_size!r}, not a number"
+        )
     width, epsilon = checkpoint.config["intermediate_size"] // 2, checkpoint.config["layer_norm_epsilon"]
     dtype = "float16" if (flavour, precision) == ("plain", "fp16") else "float32"
     names = NAMES[flavour]
@@ -105,7 +112,7 @@ def convert(
             dtype=dtype,
             backends=BACKENDS[flavour],
             chat_format="chatml" if checkpoint.generation_config.get("chat_format") == "chatml" else "raw",
-            max_window_size=int(checkpoint.generation_config.get("max_window_size", DEFAULT_WINDOW)),
+            max_window_size=max_window_size,
             encoder_sizes=encoder_sizes,
             decoder_sizes=decoder_sizes,
             encoder=whisper.encoder_graph(names.encoder, flavour),

@@ -93,7 +93,7 @@ def vector(graph: GraphBuilder, tensor: Tensor) -> str:
 def to_float16(rows: Float32, name: str) -> Array:
     """float16 copy of `rows`; raises ConversionError for values that float16 cannot hold."""
     if rows.size and np.abs(rows).max() > FLOAT16_MAX:
-        raise ConversionError(f"{name} holds values beyond {FLOAT16_MAX:g}; use another --precision than fp16")
+        raise ConversionError(f"{name} holds values beyond {FLOAT16_MAX:g}; use --precision fp32")
     return rows.astype(np.float16)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from models.convert.checkpoint import Checkpoint
 from models.convert.graph import GraphBuilder
-from models.convert.linear import Precision, linear, vector
+from models.convert.linear import Precision, linear, to_float16, vector
 from models.manifest import DecoderSizes, Graph, State
 from models.positions import logn_scale, ntk_thresholds, rotary_tables
 
@@ -88,7 +88,7 @@ def build_plain_decoder(q: Qwen) -> None:
             q.graph.input(f"{kind}_cache{layer}", q.dtype, [1, "past", q.sizes.n_head, q.sizes.head_dim])
     table = q.checkpoint.take("transformer.wte.weight", q.sizes.vocab_size, q.sizes.d_model)
     stored = "float16" if q.dtype == "float16" else "float32"
-    blocks = (rows.astype(stored) for rows in table.rows())
+    blocks = (to_float16(rows, table.name) if stored == "float16" else rows for rows in table.rows())
     wte = q.graph.weight(table.name, stored, table.shape, blocks)
     text = q.graph.node("Cast", [q.graph.node("Gather", [wte, ids], axis=0)], to=1)  # [1, t, d_model]
     h = q.graph.node("Where", [q.graph.node("Less", [audios, q.graph.constant(MASKED)]), text, audios])

@@ -90,7 +90,11 @@ def measure(checkpoint: Path, clip: Path, precisions: tuple[str, ...], steps: in
         exact = exact or found
         forced = forced or exact.logits.argmax(axis=1).tolist()
         row = {"checkpoint": checkpoint.name, **compare(precision, found, exact)}
-        print("{checkpoint:24} {precision:6} {logits:9.2e} {encoder:9.2e} {argmax:7.3f} {kl:9.2e} {gigabytes:7.2f}".format(**row))
+        print(
+            "{checkpoint:24} {precision:6} {logits:9.2e} {encoder:9.2e} {argmax:7.3f} {kl:9.2e} {gigabytes:7.2f}".format(
+                **row
+            )
+        )
         sys.stdout.flush()
         rows.append(row)
     return rows
