@@ -36,18 +36,23 @@ def open_model(options: Options) -> Model:
             f"{manifest.directory}: converted without a vocabulary; put qwen.tiktoken into the checkpoint and convert "
             "it again"
         )
-    if manifest.chat_format != "chatml" and options.system != SYSTEM:
-        say("--system: ignored, this is a base model, which has no system prompt", quiet=options.quiet)
     wanted = SessionOptions(options.backend, options.device, options.threads, options.env_id, options.memory_mode)
     backend, reasons = choose_backend(manifest, wanted)
+    model = _open_parts(manifest, replace(wanted, backend=backend), verify=options.verify)
     if reasons:
         say(f"running on {backend}, since {'; '.join(reasons)}", quiet=options.quiet)
-    chosen = replace(wanted, backend=backend)
+    if manifest.chat_format != "chatml" and options.system != SYSTEM:
+        say("--system: ignored, this is a base model, which has no system prompt", quiet=options.quiet)
+    return model
+
+
+def _open_parts(manifest: Manifest, session: SessionOptions, *, verify: bool) -> Model:
     try:
-        if options.verify:
+        if verify:
             verify_files(manifest)
-        tokenizer = Tokenizer(manifest.path(manifest.vocabulary))
-        return Model(manifest, AudioEncoder(manifest, chosen), Decoder(manifest, chosen), tokenizer, backend)
+        tokenizer = Tokenizer(manifest.path(manifest.vocabulary or ""))
+        _check_fit(manifest, tokenizer)
+        return Model(manifest, AudioEncoder(manifest, session), Decoder(manifest, session), tokenizer, session.backend)
     except TokenizerError as error:
         raise ManifestError(str(error)) from None
     except MemoryError:
@@ -56,10 +61,27 @@ def open_model(options: Options) -> Model:
             f"{manifest.directory}: not enough memory for {gigabytes:.1f} GB; close other programs, or convert the "
             "model with a smaller --precision"
         ) from None
-    except (OSError, ValueError, EOFError) as error:  # an array file whose size is right and whose bytes are not
+    except (OSError, ValueError, EOFError) as error:  # an array file of the right size with other bytes in it
+        reason = getattr(error, "strerror", None) or "an array file that is none"
         raise ManifestError(
-            f"{manifest.directory}: damaged ({error}); --verify says which file, then convert or download it again"
+            f"{manifest.directory}: damaged ({reason}); --verify says which file, then convert or download it again"
         ) from None
+
+
+def _check_fit(manifest: Manifest, tokenizer: Tokenizer) -> None:
+    """The three parts must be of one model: else every prompt would be refused as if it were at fault."""
+    sizes = manifest.decoder_sizes
+    if (tokenizer.audio_start, tokenizer.audio_end) != (sizes.audio_start, sizes.audio_end):
+        raise ManifestError(
+            f"{manifest.directory}: its vocabulary has <audio> as {tokenizer.audio_start}, its decoder as "
+            f"{sizes.audio_start}; convert the checkpoint again with its own qwen.tiktoken"
+        )
+    if tokenizer.vocab_size > sizes.vocab_size or manifest.encoder_sizes.d_model != sizes.d_model:
+        raise ManifestError(
+            f"{manifest.directory}: {tokenizer.vocab_size} tokens and an encoder of width "
+            f"{manifest.encoder_sizes.d_model} do not fit a decoder of {sizes.vocab_size} and {sizes.d_model}; convert "
+            "or download this model again"
+        )
 
 
 def find_model(named: Path | None) -> Path:

@@ -86,7 +86,9 @@ class PlainContract:
         self._session.rewind(0)
 
     def rewind(self, length: int) -> None:
-        """Keep the first `length` positions."""
+        """Keep the first `length` positions; ValueError where no mask could tell the graph the prompt's alpha."""
+        if 0 < length < self._prompt_tokens and not self._keeps_alpha(length + 1):
+            raise ValueError(f"cannot rewind to {length}: a plain graph takes alpha from the length of the prompt")
         self._session.rewind(length)
 
     def run(self, ids: Ids, audio: Placed | None, past: int) -> Float32:
@@ -95,8 +97,13 @@ class PlainContract:
         for start, rows in audio or ():
             audios[0, start : start + len(rows)] = rows
         total = past + len(ids)
-        mask = np.full((1, total), GENERATED, np.int64)
-        mask[:, : self._prompt_tokens] = PROMPT
+        mask = np.full((1, total), PROMPT, np.int64)
+        if not self._keeps_alpha(total):  # published graphs may know no mark but 1: it is the rule, 2 the exception
+            mask[:, self._prompt_tokens :] = GENERATED
         feeds: dict[str, Array] = {"input_ids": ids[None], "attention_mask": mask, "audios": audios}
         (logits,) = self._session.run(feeds, length=total)  # [1, t, vocab]
         return logits[0, -1].astype(np.float32)  # type: ignore[no-any-return]
+
+    def _keeps_alpha(self, total: int) -> bool:
+        """Whether `total` positions, all marked as prompt, have the alpha of the prompt."""
+        return ntk_alpha(total, self._sizes) == ntk_alpha(self._prompt_tokens, self._sizes)

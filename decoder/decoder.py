@@ -44,8 +44,10 @@ class Decoder:
         self._check(array)
         audio = place_audio(array, clips, self.sizes)
         self._contract.start(len(array))
+        self.position = 0  # until the run has succeeded there is nothing to continue
+        logits = self._contract.run(array, audio, 0)
         self.position = len(array)
-        return self._contract.run(array, audio, 0)  # type: ignore[no-any-return]
+        return logits  # type: ignore[no-any-return]
 
     def step(self, token_id: int) -> Float32:
         """Append one id; returns float32 [vocab]. Raises PromptError when the context is full."""
@@ -58,7 +60,10 @@ class Decoder:
         return logits  # type: ignore[no-any-return]
 
     def rewind(self, position: int) -> None:
-        """Keep the first `position` positions (1 to the current one); the next step continues from there."""
+        """Keep the first `position` positions (0 to the current one); the next step continues from there.
+
+        Raises ValueError for another position, and where a plain graph would lose the prompt's NTK alpha.
+        """
         if not 0 <= position <= self.position:
             raise ValueError(f"cannot rewind to {position}: {self.position} positions are cached")
         self._contract.rewind(position)

@@ -109,7 +109,8 @@ class OnnxRuntimeSession:
         """Forget the state from position `length` on; a cache in place is simply overwritten by what comes next."""
         if self._state and not self._state.in_place:
             axis = self._state.shape.index(-1)
-            self._held = [self._value(_head(value.numpy(), axis, length)) for value in self._held]
+            # A copy: an OrtValue made from a view would outlive the memory of the one that it looks into.
+            self._held = [self._value(_head(value.numpy(), axis, length).copy()) for value in self._held]
 
     def _ends(self) -> tuple[list[Any], list[Any]]:
         return self._session.get_inputs(), self._session.get_outputs()
@@ -175,7 +176,9 @@ class AiliaSession:
 
     def rewind(self, length: int) -> None:
         """Forget the state from position `length` on: what is kept visits the host once."""
-        if self._state:
+        if self._state and length == 0:
+            self._kept = [_empty(self._state, 0) for _ in self._state.names]
+        elif self._state:
             axis = self._state.shape.index(-1)
             held = self._kept or [self._net.get_blob_data(produced) for produced, _ in self._state.names]
             self._kept = [np.ascontiguousarray(_head(value, axis, length)) for value in held]
@@ -261,13 +264,14 @@ def _ailia_net(**arguments: Any) -> Any:
     """An `ailia.Net`; raises BackendError in place of what ailia raises, a missing licence above all."""
     try:
         import ailia
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # no package, or a library of its that does not load
         raise BackendError(f"ailia is not installed ({error}); `pip install ailia`") from None
     logging.getLogger("ailia").addHandler(logging.NullHandler())  # its warnings repeat what we say
     try:
         return ailia.Net(**arguments)
-    except TypeError:
-        # With neither a licence file nor a network, the package compares a date with None.
+    except (TypeError, OSError, KeyError):
+        # With neither a licence file nor a network, the package compares a date with None; where its folder cannot be
+        # made, or the user has no home, it raises what the system did.
         raise BackendError(AILIA_LICENCE) from None
     except ailia.core.AiliaException as error:
         if "icense" in type(error).__name__ + str(error):

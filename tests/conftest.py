@@ -5,11 +5,14 @@ import lzma
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models.convert.convert import convert
 from models.manifest import load_manifest
-from tests.tiny_models import TINY, make_tiny
+from tests.benchmarks.geometry import TINY as WITH_VOCABULARY
+from tests.benchmarks.random_checkpoint import make_checkpoint
+from tests.tiny_models import TINY, Case, make_tiny
 from tokenizer.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -61,6 +64,15 @@ def tiny(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def demo_model(tmp_path_factory, vocab_path):
+    """A model directory that the command line can answer with: random weights, the real vocabulary, 40 MB."""
+    checkpoint, out = tmp_path_factory.mktemp("demo-checkpoint"), tmp_path_factory.mktemp("demo")
+    make_checkpoint(checkpoint, WITH_VOCABULARY, seed=0, vocab=vocab_path)
+    convert(checkpoint, out, precision="fp32", flavour="fused")
+    return out
+
+
+@pytest.fixture(scope="session")
 def original(tmp_path_factory):
     """original(checkpoint directory, flavour) -> the manifest of a golden checkpoint in float32, converted once."""
 
@@ -71,3 +83,39 @@ def original(tmp_path_factory):
         return load_manifest(out)
 
     return original
+
+
+@pytest.fixture(scope="session")
+def golden_case(golden):
+    """golden_case(name) -> a golden case of tests/golden/tiny-long; columns behind a clip are constant."""
+
+    def golden_case(name):
+        with np.load(golden / "tiny-long" / f"{name}.npz") as file:
+            arrays = dict(file)
+        lengths = arrays.get("mel_len", np.zeros(0)).tolist()
+        mels = [
+            np.pad(arrays[f"mel_{k}"], ((0, 0), (0, 3000 - arrays[f"mel_{k}"].shape[1])), "edge")
+            for k in range(len(lengths))
+        ]
+        return Case(arrays, list(zip(mels, lengths, strict=True)))
+
+    return golden_case
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_licence_download():
+    """ailia's Net looks for its licence and fetches one over the network: from a test that is a failure, not a try."""
+    try:
+        from ailia import license as licence
+        from ailia import wrapper
+    except ImportError:
+        yield
+        return
+
+    def refuse(*_):
+        pytest.fail("a test reached ailia's real licence check: name a backend, or put a stand-in for ailia.Net")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wrapper, "check_and_download_license", refuse)
+        patch.setattr(licence, "_download_license", refuse)
+        yield

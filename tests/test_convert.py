@@ -10,8 +10,6 @@ import numpy as np
 import onnx
 import pytest
 
-from audio_encoder.encoder import AudioEncoder
-from decoder.decoder import Decoder
 from models.convert.checkpoint import ConversionError
 from models.convert.convert import convert
 from models.manifest import FILE_NAME, load_manifest, verify_files
@@ -25,6 +23,8 @@ from tests.tiny_models import (
     make_mels,
     make_prompt,
     make_tiny,
+    open_decoder,
+    open_encoder,
     to_single_file,
 )
 
@@ -61,8 +61,8 @@ def test_every_precision_of_a_flavour_opens_and_stays_near_float32(tiny, precisi
     ids, mels, new_ids = make_prompt(3, 9, [11]), make_mels(3, [37]), [5, 77, 201]
     rows = []
     for manifest in (tiny("fp32", "fused"), tiny(precision, flavour)):
-        clips = AudioEncoder(manifest).encode(mels)
-        rows.append(forced(Decoder(manifest), ids, clips, new_ids))  # [3, vocab]
+        clips = open_encoder(manifest).encode(mels)
+        rows.append(forced(open_decoder(manifest), ids, clips, new_ids))  # [3, vocab]
     np.testing.assert_allclose(rows[1], rows[0], rtol=0, atol=limit)
 
 
@@ -150,8 +150,8 @@ def test_ntk_and_logn_are_left_out_where_the_config_turns_them_off(tiny):
     assert "query_scale" not in manifest.decoder.inputs
     plain = tiny("fp32", "plain", use_dynamic_ntk=False, use_logn_attn=False)
     ids, new_ids = make_prompt(4, 40), [1, 2, 3]
-    expected = forced(Decoder(plain), ids, [], new_ids)
-    np.testing.assert_allclose(forced(Decoder(manifest), ids, [], new_ids), expected, rtol=0, atol=3e-4)
+    expected = forced(open_decoder(plain), ids, [], new_ids)
+    np.testing.assert_allclose(forced(open_decoder(manifest), ids, [], new_ids), expected, rtol=0, atol=3e-4)
 
 
 # --- what is refused
@@ -311,7 +311,7 @@ def test_a_missing_checkpoint_returns_3(tmp_path):
 
 
 def test_plain_int4_returns_3(checkpoint, tmp_path):
-    line = failed(run_command(checkpoint, tmp_path / "out", "--flavour", "plain"))
+    line = failed(run_command(checkpoint, tmp_path / "out", "--flavour", "plain", "--precision", "int4"))
     assert line.startswith("--precision int4 does not exist for --flavour plain")
 
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from audio_encoder.encoder import AudioEncoder
+from decoder.decoder import Decoder
 from decoder.generate import generate
+from models.session import SessionOptions
 from tests.benchmarks.geometry import Geometry
 from tests.benchmarks.random_checkpoint import make_checkpoint
 
@@ -16,13 +19,15 @@ PAIRS = [("fp32", "fused"), ("fp16", "fused"), ("int8", "fused"), ("int4", "fuse
 TINY = Geometry(hidden_size=32, intermediate_size=96, num_attention_heads=4, num_hidden_layers=2, vocab_size=320,
                 seq_length=16, audio_start_id=300, n_state=32, n_head=2, n_layer=2, n_mels=16, n_ctx=40)  # fmt: skip
 PAD = 290
+# Named in every test: "auto" would try ailia first on a plain model, and that looks for a licence over the network.
+ONNX_RUNTIME = SessionOptions(backend="onnxruntime", threads=1)
 BITS = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 
 def make_tiny(folder, *, seed=1, geometry=TINY, **config):
     """A random checkpoint in `folder`; `config` overrides keys of its config.json."""
     make_checkpoint(folder, geometry, seed=seed)
-    edit_json(folder / "config.json", max_position_embeddings=1024, **config)
+    edit_json(folder / "config.json", **{"max_position_embeddings": 1024, **config})
     return folder
 
 
@@ -94,6 +99,16 @@ def make_mels(seed, frames, geometry=TINY):
     rng = np.random.default_rng(seed)
     shape = (geometry.n_mels, 2 * geometry.n_ctx)
     return [(rng.normal(0, 0.5, shape).astype(np.float32), n) for n in frames]
+
+
+def open_encoder(manifest, options=ONNX_RUNTIME):
+    """The encoder of a model on ONNX Runtime."""
+    return AudioEncoder(manifest, options)
+
+
+def open_decoder(manifest, options=ONNX_RUNTIME):
+    """The decoder of a model on ONNX Runtime."""
+    return Decoder(manifest, options)
 
 
 def greedy(decoder, ids, clips=(), *, n=24, stop_ids=()):

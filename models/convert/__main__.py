@@ -7,6 +7,8 @@ manifest; a directory without a manifest is not a model, so an interrupted conve
 from __future__ import annotations
 
 import argparse
+import errno
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,7 +22,9 @@ def main(argv: list[str] | None = None) -> int:
         "checkpoint", type=Path, metavar="CHECKPOINT", help="directory with config.json and *.safetensors"
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="model directory to write")
-    parser.add_argument("--precision", choices=("fp32", "fp16", "int8", "int4"), default="int4", help="default: int4")
+    parser.add_argument(
+        "--precision", choices=("fp32", "fp16", "int8", "int4"), help="default: int4 for fused, fp16 for plain"
+    )
     parser.add_argument(
         "--flavour",
         choices=("fused", "plain"),
@@ -34,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         convert(
             options.checkpoint,
             options.out,
-            precision=options.precision,
+            precision=options.precision or ("int4" if options.flavour == "fused" else "fp16"),
             flavour=options.flavour,
             report=lambda line: print(line, file=sys.stderr),
         )
@@ -42,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"models.convert: {error}", file=sys.stderr)
         return 3
     except OSError as error:
-        print(f"models.convert: {error.filename or options.out}: {error.strerror}", file=sys.stderr)
+        free = f"; {shutil.disk_usage(options.out).free >> 20} MB free" if error.errno == errno.ENOSPC else ""
+        print(f"models.convert: {error.filename or options.out}: {error.strerror}{free}", file=sys.stderr)
         return 3
     except ImportError as error:
         print(f"models.convert: {error}; install it with `pip install -r requirements.txt`", file=sys.stderr)

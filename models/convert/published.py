@@ -65,6 +65,9 @@ def describe(directory: Path, config_path: Path | None = None) -> Manifest:
     for produced, consumed in names:
         if consumed not in decoder["inputs"] or produced not in decoder["outputs"]:
             raise ConversionError(f"{directory / DECODER}: no {consumed} or {produced}; is its config another one?")
+    n_layer = sum(name.startswith("key_cache") for name in decoder["inputs"])
+    if n_layer != decoder_sizes.n_layer:
+        raise ConversionError(f"{directory / DECODER}: {n_layer} layers of cache; is its config another one?")
     dtype = decoder["inputs"]["audios"]
     state = State(names, (1, -1, decoder_sizes.n_head, decoder_sizes.head_dim), dtype, in_place=False)
     vocabulary = VOCABULARY if (directory / VOCABULARY).is_file() else None

@@ -60,7 +60,8 @@ def quantize_rows(rows: Float32) -> tuple[npt.NDArray[np.int8], Float32]:
 
 def _fit(values: Float32, base: Float32, half: int) -> tuple[Float32, Float32, Float32]:
     """Levels in [-half, half) for step `base`, the least-squares scale for them and the squared error left."""
-    inverse = np.divide(np.float32(1), base, out=np.zeros_like(base), where=base != 0)
+    normal = np.abs(base) >= np.finfo(np.float32).tiny  # a denormal step has no finite inverse, and is as good as zero
+    inverse = np.divide(np.float32(1), base, out=np.zeros_like(base), where=normal)
     levels = values * inverse[:, None]
     np.rint(levels, out=levels)
     np.clip(levels, -half, half - 1, out=levels)

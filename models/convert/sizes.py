@@ -48,7 +48,9 @@ def read_sizes(config: dict[str, Any], path: Path) -> tuple[EncoderSizes, Decode
         n_head=n_head,
         head_dim=head_dim,
         seq_length=seq_length,
-        max_positions=max(seq_length, number(config, "max_position_embeddings")),
+        max_positions=max(
+            seq_length, number({"max_position_embeddings": seq_length, **config}, "max_position_embeddings")
+        ),
         rotary_base=float(number(config, "rotary_emb_base")),
         dynamic_ntk=bool(config.get("use_dynamic_ntk", True)),
         logn=bool(config.get("use_logn_attn", True)),

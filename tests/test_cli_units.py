@@ -1,0 +1,358 @@
+"""Arguments, inputs, the record of an answer and the two streams, without a model."""
+
+import io
+import json
+import os
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from audio_encoder.waveform import AudioError
+from cli.answer import STAGES, Answer, Audio
+from cli.arguments import UsageError, parse_arguments
+from cli.failures import INPUT_FAILED, NO_MODEL, NOTHING_TO_DO, WRONG_USAGE, report_failure
+from cli.inputs import InputError, find_groups
+from cli.models import find_model, say_environments
+from cli.output import OutputError, check_savepath, prepare_streams, save_text, say, show_piece
+from decoder.decoder import PromptError
+from models.manifest import ManifestError
+from models.session import BackendError
+from tokenizer.chat import ChatError
+from tokenizer.tokenizer import TokenizerError
+
+# --- arguments
+
+
+def test_without_arguments_the_sample_is_asked_about():
+    options = parse_arguments([])
+    assert Path(options.inputs[0]).is_file()
+    assert options.prompt == "what does the person say?"
+    assert (options.memory_mode, options.env_id, options.benchmark_count) == (11, -1, 0)
+
+
+def test_flags_of_the_tool_we_replace_are_taken():
+    line = "-i a.wav b.wav -p hm? -s out.txt -b -bc 3 -e 1 --env_list --memory_mode 3 --onnx --debug --profile"
+    line += " --ftype audio -v film.mp4 --required --disable_ailia_tokenizer"
+    options = parse_arguments(line.split())
+    assert options.inputs == ("a.wav", "b.wav")
+    assert (options.prompt, str(options.savepath)) == ("hm?", "out.txt")
+    assert options.benchmark_count == 3 + 1  # the first does not count
+    assert (options.env_id, options.env_list, options.memory_mode) == (1, True, 3)
+    assert (options.backend, options.debug) == ("onnxruntime", True)
+    assert len(options.notes) == 3
+
+
+def test_input_given_twice_adds_up():
+    assert parse_arguments(["-i", "a.wav", "-i", "b.wav"]).inputs == ("a.wav", "b.wav")
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        (["--bogus"], "--bogus"),
+        (["stray.wav"], "stray.wav"),
+        (["--prompt", ""], "--prompt"),
+        (["--prompt", " \n\t"], "--prompt"),
+        (["--prompt"], "--prompt"),
+        (["--max-new-tokens", "0"], "--max-new-tokens"),
+        (["--max-new-tokens", "-3"], "--max-new-tokens"),
+        (["--max-new-tokens", "many"], "--max-new-tokens"),
+        (["--benchmark_count", "0"], "--benchmark_count"),
+        (["--threads", "-1"], "--threads"),
+        (["--threads", str(2**40)], "--threads"),
+        (["--backend", "abacus"], "--backend"),
+        (["--backend", "ailia", "--onnx"], "--onnx"),
+        (["-i", "-", "-"], "standard input"),
+        (["-i", "-", "-i", "-"], "standard input"),
+        (["-i", "-", "--benchmark"], "standard input"),
+        (["--js"], "--js"),  # no abbreviations: what is unique today may not be tomorrow
+    ],
+)
+def test_wrong_usage_names_the_flag(line, word):
+    with pytest.raises(UsageError, match=word):
+        parse_arguments(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        (["--profile"], "--json"),
+        (["--video", "film.mp4"], "ffmpeg -i film.mp4"),
+        (["--ftype", "image"], "audio only"),
+        (["--required"], "--required"),
+        (["--disable_ailia_tokenizer"], "--disable_ailia_tokenizer"),
+    ],
+)
+def test_a_flag_without_meaning_gets_a_word(line, word):
+    (note,) = parse_arguments(line).notes
+    assert word in note
+
+
+# --- inputs
+
+
+@pytest.fixture
+def sounds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("empty", "talks", "talks/inner.wav"):
+        Path(folder).mkdir()
+    for name in ("a.wav", "b.flac", "talks/2.WAV", "talks/1.mp3", "talks/notes.txt", "talks/._2.wav"):
+        Path(name).touch()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "groups"),
+    [
+        (["a.wav"], [["a.wav"]]),
+        (["b.flac", "a.wav"], [["b.flac", "a.wav"]]),
+        (["a.wav", "a.wav"], [["a.wav", "a.wav"]]),
+        (["-"], [["-"]]),
+        (["talks"], [["talks/1.mp3"], ["talks/2.WAV"]]),
+        (["talks", "a.wav"], [["a.wav"], ["talks/1.mp3"], ["talks/2.WAV"]]),
+        (["a.wav", "missing.wav"], [["a.wav", "missing.wav"]]),
+        (["talks", "missing.wav"], [["missing.wav"], ["talks/1.mp3"], ["talks/2.WAV"]]),
+        (["empty", "a.wav"], [["a.wav"]]),
+    ],
+)
+def test_files_are_one_prompt_and_a_folder_is_one_prompt_for_each_sound(sounds, inputs, groups):
+    assert find_groups(tuple(inputs)) == groups
+
+
+@pytest.mark.parametrize(
+    "inputs", [["missing.wav"], ["empty"], [""], ["no.wav", "nor.wav"], ["empty", "no.wav"], ["x" * 300], ["a.wav/x"]]
+)
+def test_nothing_to_work_on_names_what_was_given(sounds, inputs):
+    with pytest.raises(InputError) as error:
+        find_groups(tuple(inputs))
+    assert all((name or "''") in str(error.value) for name in inputs)
+
+
+def test_a_folder_that_cannot_be_read_becomes_the_input_that_fails(sounds, monkeypatch):
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.iterdir", refuse)
+    assert find_groups(("talks",)) == [["talks"]]
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_called_missing(sounds, monkeypatch):
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.lstat", refuse)
+    assert find_groups(("locked/a.wav",)) == [["locked/a.wav"]]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permission bits do not bind root")
+def test_a_folder_without_rights_fails_by_its_name(sounds):
+    Path("talks").chmod(0)
+    try:
+        assert find_groups(("talks",)) == [["talks"]]
+    finally:
+        Path("talks").chmod(0o700)
+
+
+# --- the record
+
+
+def test_json_line_has_all_keys_in_order():
+    result = Answer(["a.wav"], "hm?", text="Ja.\n", token_ids=[1, 2], audio=[Audio("a.wav", 40.0, 30.0)])
+    line = result.as_json()
+    record = json.loads(line)
+    assert "\n" not in line
+    assert list(record) == [
+        "status",
+        "input",
+        "prompt",
+        "text",
+        "token_ids",
+        "finish_reason",
+        "prompt_tokens",
+        "audio",
+        "model",
+        "backend",
+        "timings",
+    ]
+    assert (record["status"], record["input"]) == ("ok", "a.wav")
+    assert record["audio"] == [{"path": "a.wav", "seconds": 40.0, "seconds_used": 30.0}]
+    assert tuple(record["timings"]) == STAGES
+
+
+def test_json_line_of_a_failure_says_why():
+    record = json.loads(Answer(["a.wav", "b.wav"], "hm?").as_json("b.wav: gone"))
+    assert (record["status"], record["error"], record["input"]) == ("error", "b.wav: gone", ["a.wav", "b.wav"])
+    assert (record["text"], record["finish_reason"]) == ("", None)
+
+
+def test_json_line_with_a_name_that_is_no_utf8_is_valid_and_gives_the_name_back():
+    name = os.fsdecode(b"l\xe4rm.wav")
+    line = Answer([name], "\ud800").as_json(f"{name}: gone")
+    assert os.fsencode(json.loads(line.encode())["input"]) == b"l\xe4rm.wav"
+
+
+def test_prefill_is_the_first_id_and_decoding_the_others(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr("cli.answer.time.perf_counter", lambda: next(clock))
+    result = Answer(["a.wav"], "hm?")
+    assert list(result.clocked(iter([7, 8, 9]))) == [7, 8, 9]
+    assert result.token_ids == [7, 8, 9]
+    assert (result.timings["prefill_s"], result.timings["decode_s"]) == (1, 3)
+
+
+# --- failures
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (AudioError("x"), INPUT_FAILED),
+        (PromptError("x"), WRONG_USAGE),
+        (ChatError("x"), WRONG_USAGE),
+        (TokenizerError("x"), WRONG_USAGE),
+        (UsageError("x"), WRONG_USAGE),
+        (ManifestError("x"), NO_MODEL),
+        (BackendError("x"), NO_MODEL),
+        (type("Special", (BackendError,), {})("x"), NO_MODEL),
+        (InputError("x"), NOTHING_TO_DO),
+        (OutputError("x"), INPUT_FAILED),
+        (ImportError("No module named 'x'"), NO_MODEL),
+        (MemoryError(), INPUT_FAILED),
+        (OSError(5, "Input/output error"), INPUT_FAILED),
+        (OSError("x"), INPUT_FAILED),
+    ],
+)
+def test_each_failure_has_its_exit_code_and_one_line(failure, code, capsys):
+    result = Answer(["a.wav", "b.wav"], "hm?")
+    assert report_failure(failure, result, json=True, debug=False) == code
+    out, err = capsys.readouterr()
+    assert err.count("\n") == out.count("\n") == 1
+    assert json.loads(out)["error"] in err
+    if isinstance(failure, MemoryError | OSError):
+        assert "a.wav, b.wav: " in err
+
+
+def test_a_bug_is_not_passed_off_as_a_failure():
+    with pytest.raises(ZeroDivisionError):
+        report_failure(ZeroDivisionError(), Answer(["a.wav"], "hm?"), json=True, debug=False)
+
+
+def test_debug_shows_the_traceback_and_keeps_the_line(capsys):
+    assert report_failure(AudioError("a.wav: bad"), Answer(["a.wav"], "hm?"), json=False, debug=True) == INPUT_FAILED
+    out, err = capsys.readouterr()
+    assert err.splitlines()[-1] == "qwen_audio: a.wav: bad"
+    assert "AudioError: a.wav: bad" in err
+    assert out == ""
+
+
+# --- streams and files
+
+
+def test_a_message_is_one_line_of_printable_characters(capsys):
+    say("two\nlines, \x1b[31mred, l\udce4rm, größer")
+    assert capsys.readouterr().err == "qwen_audio: two\\nlines, \\x1b[31mred, l\\udce4rm, größer\n"
+
+
+def test_quiet_says_nothing(capsys):
+    say("note", quiet=True)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_closed_streams_become_the_null_device(monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    prepare_streams()
+    say("heard by nobody")
+    show_piece("seen by nobody")
+    assert sys.stdin.read() == ""
+
+
+def test_answers_are_utf8_whatever_the_locale(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    prepare_streams()
+    show_piece("größer 你好")
+    assert raw.getvalue() == "größer 你好".encode()
+
+
+@pytest.mark.parametrize("name", ["new.txt", "old.txt", "link.txt"])
+def test_saving_replaces_the_file_and_leaves_nothing_beside_it(tmp_path, name):
+    (tmp_path / "old.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to("old.txt")
+    names = {path.name for path in tmp_path.iterdir()} | {name}
+    save_text(tmp_path / name, "größer\n")
+    assert (tmp_path / name).read_bytes() == "größer\n".encode()
+    assert (tmp_path / "link.txt").is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_saving_to_a_device_writes_to_it_and_leaves_it_there():
+    save_text(Path(os.devnull), "gone")
+    assert Path(os.devnull).is_char_device()
+
+
+def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "old.txt").write_text("old")
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        save_text(tmp_path / "old.txt", "new")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("name", ["", "missing/out.txt", "."])
+def test_a_savepath_that_cannot_be_is_refused_at_once(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="--savepath"):
+        check_savepath(Path(name))
+
+
+# --- models and environments
+
+
+def test_a_model_is_found_by_flag_then_variable_then_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("cli.models.ROOT", tmp_path)
+    monkeypatch.delenv("QWEN_AUDIO_MODEL", raising=False)
+    with pytest.raises(ManifestError, match=r"models\.download"):
+        find_model(None)
+    for name in ("one", "two"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "manifest.json").touch()
+        if name == "one":
+            assert find_model(None) == tmp_path / "models" / "one"
+    with pytest.raises(ManifestError, match="--model: models/one, models/two"):
+        find_model(None)
+    monkeypatch.setenv("QWEN_AUDIO_MODEL", "/elsewhere")
+    assert str(find_model(None)) == "/elsewhere"
+    assert find_model(tmp_path) == tmp_path
+    monkeypatch.setenv("QWEN_AUDIO_MODEL", "")
+    with pytest.raises(ManifestError, match="choose one"):
+        find_model(None)
+
+
+def _fails():
+    raise RuntimeError("no library")
+
+
+@pytest.mark.parametrize(
+    ("package", "line"),
+    [
+        (
+            types.SimpleNamespace(
+                get_environment_list=lambda: [types.SimpleNamespace(id=1, type="GPU", name="Iris", backend="VULKAN")]
+            ),
+            "qwen_audio: --env_id 1: GPU Iris (VULKAN)\n",
+        ),
+        (types.SimpleNamespace(get_environment_list=_fails), "no library"),
+        (None, "pip install ailia"),
+    ],
+)
+def test_ailia_environments_are_one_line_each_or_one_line_why_not(package, line, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ailia", package)
+    say_environments()
+    out, err = capsys.readouterr()
+    assert line in err
+    assert (out, err.count("\n")) == ("", 1)
