@@ -117,14 +117,24 @@ def test_an_error_is_half_a_step_and_what_clipping_takes(bits, block):
 
 @pytest.mark.parametrize("bits", BITS)
 def test_no_block_is_worse_than_plain_rounding(bits):
+    found, expected = squared_errors(bits)
+    assert (found <= expected * 1.001 + 1e-9).all()
+
+
+def test_four_bits_gain_from_the_search_for_a_range():
+    found, expected = squared_errors(4)
+    assert found.mean() < 0.94 * expected.mean()  # measured: 0.91, and 0.965 with the refitted scale alone
+
+
+def squared_errors(bits):
+    """The squared error left in each block of 32: ours, and that of rounding to the levels below the largest weight."""
     rows = random_rows(64, 256, seed=1)
     half = 2 ** (bits - 1)
     blocks = rows.reshape(64, 8, 32).astype(np.float64)
     extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)
     rounded = np.clip(np.rint(blocks / (extreme / -half)), -half, half - 1) * (extreme / -half)
-    expected = ((rounded - blocks) ** 2).sum(-1)
-    found = ((restored(rows, bits, 32).reshape(blocks.shape) - blocks) ** 2).sum(-1)
-    assert (found <= expected * 1.001 + 1e-9).all()
+    found = restored(rows, bits, 32).reshape(blocks.shape)
+    return ((found - blocks) ** 2).sum(-1), ((rounded - blocks) ** 2).sum(-1)
 
 
 def test_eight_bits_are_ten_times_finer_than_four():
