@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,11 +55,10 @@ def run(manifest: Manifest, clip: Path, forced: list[int] | None, steps: int) ->
     return Run(embeddings, np.stack(logits), sum(record.size for record in manifest.files.values()))
 
 
-def compare(precision: str, found: Run, exact: Run) -> dict[str, object]:
+def compare(found: Run, exact: Run) -> dict[str, float]:
     """One row of the table: `found` against the fp32 run."""
     log_p, log_q = (run.logits - _log_sum_exp(run.logits) for run in (exact, found))
     return {
-        "precision": precision,
         "logits": _relative(found.logits, exact.logits),
         "encoder": _relative(found.embeddings, exact.embeddings),
         "argmax": float((found.logits.argmax(axis=1) == exact.logits.argmax(axis=1)).mean()),
@@ -81,7 +79,8 @@ def _log_sum_exp(logits: Float32) -> Float32:
 
 def measure(checkpoint: Path, clip: Path, precisions: tuple[str, ...], steps: int) -> list[dict[str, object]]:
     """Rows of all precisions for one checkpoint; fp32 always runs first, for the others to be held against."""
-    rows, exact = [], None
+    rows: list[dict[str, object]] = []
+    exact = None
     forced: list[int] = []
     for precision in ("fp32", *(one for one in precisions if one != "fp32")):
         with tempfile.TemporaryDirectory(dir=checkpoint.parent) as room:
@@ -89,14 +88,10 @@ def measure(checkpoint: Path, clip: Path, precisions: tuple[str, ...], steps: in
             found = run(load_manifest(Path(room)), clip, forced or None, steps)
         exact = exact or found
         forced = forced or exact.logits.argmax(axis=1).tolist()
-        row = {"checkpoint": checkpoint.name, **compare(precision, found, exact)}
-        print(
-            "{checkpoint:24} {precision:6} {logits:9.2e} {encoder:9.2e} {argmax:7.3f} {kl:9.2e} {gigabytes:7.2f}".format(
-                **row
-            )
-        )
-        sys.stdout.flush()
-        rows.append(row)
+        row = compare(found, exact)
+        numbers = " ".join(f"{row[key]:9.2e}" for key in ("logits", "encoder", "argmax", "kl", "gigabytes"))
+        print(f"{checkpoint.name:24} {precision:6} {numbers}", flush=True)
+        rows.append({"checkpoint": checkpoint.name, "precision": precision, **row})
     return rows
 
 
@@ -108,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     options = parser.parse_args(argv)
-    print(f"{'checkpoint':24} {'':6} {'logits':>9} {'encoder':>9} {'argmax':>7} {'KL':>9} {'GB':>7}")
+    print(f"{'checkpoint':24} {'':6} {'logits':>9} {'encoder':>9} {'argmax':>9} {'KL':>9} {'GB':>9}")
     rows = []
     for checkpoint in options.checkpoints:
         rows += measure(checkpoint, options.clip, tuple(options.precision), options.steps)
