@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,20 @@ from models.manifest import FILE_NAME, load_manifest, verify_files
 from tests.tiny_models import edit_json, greedy, make_mels, make_prompt, make_tiny, open_decoder, open_encoder
 
 ROOT = Path(__file__).parents[1]
+LONG = {"seq_length": 512}  # a described model keeps within it
 WEIGHTS = "Qwen-Audio-Chat_weights.pb"
 
 
 @pytest.fixture
 def config(tmp_path):
     """The config.json that the files were made from, outside their directory."""
-    return make_tiny(tmp_path / "checkpoint") / "config.json"
+    return make_tiny(tmp_path / "checkpoint", **LONG) / "config.json"
 
 
 @pytest.fixture
 def published(tiny, tmp_path):
     """A directory of such files: a plain float16 conversion without its manifest."""
-    directory = shutil.copytree(tiny("fp16", "plain").directory, tmp_path / "published")
+    directory = shutil.copytree(tiny("fp16", "plain", **LONG).directory, tmp_path / "published")
     (directory / FILE_NAME).unlink()
     return directory
 
@@ -42,7 +44,7 @@ def failure(capsys, *arguments):
 
 def test_described_files_give_the_ids_that_they_gave_before(tiny, published, config):
     answers = []
-    for manifest in (tiny("fp16", "plain"), describe(published, config)):
+    for manifest in (tiny("fp16", "plain", **LONG), describe(published, config)):
         clips = open_encoder(manifest).encode(make_mels(1, [44, 13]))
         ids = make_prompt(1, 9, [len(rows) for rows in clips])
         answers.append(greedy(open_decoder(manifest), ids, clips))
@@ -50,20 +52,24 @@ def test_described_files_give_the_ids_that_they_gave_before(tiny, published, con
 
 
 def test_the_manifest_is_what_the_converter_wrote_but_for_its_origin(tiny, published, config):
-    found, expected = describe(published, config), tiny("fp16", "plain")
+    found, expected = describe(published, config), tiny("fp16", "plain", **LONG)
     for name in (
         "contract",
         "precision",
         "dtype",
         "backends",
         "encoder_sizes",
-        "decoder_sizes",
         "encoder",
         "decoder",
         "boundary_rows",
         "files",
     ):
         assert getattr(found, name) == getattr(expected, name), name
+
+
+def test_the_context_ends_where_ntk_would_begin(tiny, published, config):
+    expected = replace(tiny("fp16", "plain", **LONG).decoder_sizes, max_positions=512)
+    assert describe(published, config).decoder_sizes == expected
 
 
 def test_described_files_verify(published, config):

@@ -51,7 +51,10 @@ class Tensor:
                 bits = np.fromfile(file, dtype, n_rows * width)
                 if bits.size != n_rows * width:
                     raise ConversionError(f"{self.file}: ends inside {self.name}; download it again")
-                yield _as_float32(bits, self).reshape(n_rows, *self.shape[1:])
+                values = _as_float32(bits, self)
+                if not np.isfinite(values).all():
+                    raise ConversionError(f"{self.file}: {self.name} holds values that are not finite numbers")
+                yield values.reshape(n_rows, *self.shape[1:])
 
     def read(self) -> Float32:
         """The whole tensor as float32 of `shape`."""

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from models.convert import qwen, whisper
-from models.convert.checkpoint import Checkpoint, ConversionError, Tensor
+from models.convert.checkpoint import Checkpoint, ConversionError
 from models.convert.graph import GraphBuilder, WeightsFile
 from models.convert.linear import precision_of, to_float16
 from models.convert.sizes import read_sizes
-from models.manifest import FILE_NAME, FileRecord, Manifest, file_sha256, save_manifest
+from models.manifest import FILE_NAME, DecoderSizes, EncoderSizes, FileRecord, Manifest, file_sha256, save_manifest
 
 VERSION = "models.convert 1"
 OPSET = 17
@@ -45,109 +45,152 @@ EMBEDDINGS, VOCABULARY = "embeddings.npy", "qwen.tiktoken"
 DEFAULT_WINDOW = 6144
 
 
+@dataclass(frozen=True)
+class Job:
+    """One conversion: from which checkpoint, to where, and what was read of its sizes."""
+
+    checkpoint: Checkpoint
+    out: Path
+    precision: str
+    flavour: str
+    encoder_sizes: EncoderSizes
+    decoder_sizes: DecoderSizes
+    max_window_size: int
+
+    @property
+    def names(self) -> FileNames:
+        """File names of the flavour."""
+        return NAMES[self.flavour]
+
+    @property
+    def dtype(self) -> str:
+        """Floating type of the graphs' inputs and outputs."""
+        return "float16" if (self.flavour, self.precision) == ("plain", "fp16") else "float32"
+
+
 def convert(
     source: Path, out: Path, *, precision: str, flavour: str, report: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Convert the checkpoint `source` into the model directory `out`.
+    """Convert the checkpoint `source` into the model directory `out`; `report` gets a line for each part.
 
     Raises ConversionError naming the tensor, key or file when the checkpoint is incomplete or of another kind.
     """
-    storage = precision_of(flavour, precision)
+    job = plan(source, out, precision=precision, flavour=flavour)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / FILE_NAME).unlink(missing_ok=True)
+    report(f"encoder: {job.encoder_sizes.n_layer} layers of {job.encoder_sizes.n_state}, {precision}")
+    hashes = {job.names.encoder_weights: write_encoder(job)}
+    write_boundary_rows(job)
+    report(f"decoder: {job.decoder_sizes.n_layer} layers of {job.decoder_sizes.d_model}, {precision}")
+    hashes[job.names.decoder_weights] = write_decoder(job)
+    if flavour == "fused":
+        write_embeddings(job)
+    job.checkpoint.finish()
+    if job.checkpoint.vocabulary:
+        shutil.copyfile(job.checkpoint.vocabulary, out / VOCABULARY)
+    manifest = describe(job, copy_licences(source, out), hashes)
+    save_manifest(manifest)
+    report(f"done: {sum(record.size for record in manifest.files.values()) / 1e9:.2f} GB in {out}")
+
+
+def plan(source: Path, out: Path, *, precision: str, flavour: str) -> Job:
+    """Read what the checkpoint says of itself; raises ConversionError before anything is written."""
+    precision_of(flavour, precision)
     checkpoint = Checkpoint(source)
     if out.resolve() == source.resolve():
         raise ConversionError(f"{out}: is the checkpoint itself; choose another directory for the model")
     encoder_sizes, decoder_sizes = read_sizes(checkpoint.config, source / "config.json")
-    max_window_size = checkpoint.generation_config.get("max_window_size", DEFAULT_WINDOW)
-    if not isinstance(max_window_size, int):
-        raise ConversionError(
-            f"{source / 'generation_config.json'}: max_window_size is {max_window_size!r}, not a number"
+    window = checkpoint.generation_config.get("max_window_size", DEFAULT_WINDOW)
+    if not isinstance(window, int):
+        raise ConversionError(f"{source / 'generation_config.json'}: max_window_size is {window!r}, not a number")
+    return Job(checkpoint, out, precision, flavour, encoder_sizes, decoder_sizes, window)
+
+
+def write_encoder(job: Job) -> str:
+    """Write the encoder's graph and weights; returns the SHA-256 of the weights."""
+    with WeightsFile(job.out / job.names.encoder_weights) as weights:
+        graph = GraphBuilder("encoder", weights, opset=OPSET, contrib=job.flavour == "fused")
+        storage = precision_of(job.flavour, job.precision).encoder
+        trunk = whisper.Whisper(job.checkpoint, job.encoder_sizes, graph, storage, job.dtype)
+        build = whisper.build_fused_encoder if job.flavour == "fused" else whisper.build_plain_encoder
+        build(trunk)
+        graph.save(job.out / job.names.encoder)
+    return weights.sha256()
+
+
+def write_decoder(job: Job) -> str:
+    """Write the decoder's graph and weights; returns the SHA-256 of the weights."""
+    config = job.checkpoint.config
+    with WeightsFile(job.out / job.names.decoder_weights) as weights:
+        graph = GraphBuilder("decoder", weights, opset=OPSET, contrib=job.flavour == "fused")
+        layers = qwen.Qwen(
+            job.checkpoint,
+            job.decoder_sizes,
+            graph,
+            precision_of(job.flavour, job.precision),
+            width=config["intermediate_size"] // 2,
+            epsilon=config["layer_norm_epsilon"],
+            dtype=job.dtype,
         )
-    width, epsilon = checkpoint.config["intermediate_size"] // 2, checkpoint.config["layer_norm_epsilon"]
-    dtype = "float16" if (flavour, precision) == ("plain", "fp16") else "float32"
-    names = NAMES[flavour]
-    out.mkdir(parents=True, exist_ok=True)
-    (out / FILE_NAME).unlink(missing_ok=True)
-    hashes: dict[str, str] = {}
+        build = qwen.build_fused_decoder if job.flavour == "fused" else qwen.build_plain_decoder
+        build(layers)
+        graph.save(job.out / job.names.decoder)
+    return weights.sha256()
 
-    report(f"encoder: {encoder_sizes.n_layer} layers of {encoder_sizes.n_state}, {precision}")
-    weights = WeightsFile(out / names.encoder_weights)
-    graph = GraphBuilder("encoder", weights, opset=OPSET, contrib=flavour == "fused")
-    trunk = whisper.Whisper(checkpoint, encoder_sizes, graph, storage.encoder, dtype)
-    if flavour == "fused":
-        whisper.build_fused_encoder(trunk)
-    else:
-        whisper.build_plain_encoder(trunk)
-    graph.save(out / names.encoder)
-    hashes[names.encoder_weights] = weights.close()
-    write_boundary_rows(checkpoint, out, decoder_sizes.d_model)
 
-    report(f"decoder: {decoder_sizes.n_layer} layers of {decoder_sizes.d_model}, {precision}")
-    weights = WeightsFile(out / names.decoder_weights)
-    graph = GraphBuilder("decoder", weights, opset=OPSET, contrib=flavour == "fused")
-    layers = qwen.Qwen(checkpoint, decoder_sizes, graph, storage, width, epsilon, dtype)
-    if flavour == "fused":
-        qwen.build_fused_decoder(layers)
-        table = checkpoint.take("transformer.wte.weight", decoder_sizes.vocab_size, decoder_sizes.d_model)
-        write_embeddings(table, out / EMBEDDINGS, exact=precision == "fp32")
-    else:
-        qwen.build_plain_decoder(layers)
-    graph.save(out / names.decoder)
-    hashes[names.decoder_weights] = weights.close()
-    checkpoint.finish()
-
-    if checkpoint.vocabulary:
-        shutil.copyfile(checkpoint.vocabulary, out / VOCABULARY)
-    licences = copy_licences(source, out)
+def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
+    """The manifest of what was written; files whose hash is not in `hashes` are read once more."""
+    names, out = job.names, job.out
+    embeddings = EMBEDDINGS if job.flavour == "fused" else None
+    vocabulary = VOCABULARY if job.checkpoint.vocabulary else None
     files = [names.encoder, names.encoder_weights, names.decoder, names.decoder_weights, *BOUNDARY_ROWS, *licences]
-    files += [EMBEDDINGS] if flavour == "fused" else []
-    files += [VOCABULARY] if checkpoint.vocabulary else []
-    records = {
-        name: FileRecord((out / name).stat().st_size, hashes.get(name) or file_sha256(out / name)) for name in files
-    }
-    save_manifest(
-        Manifest(
-            name=source.resolve().name,
-            contract=flavour,
-            precision=precision,
-            dtype=dtype,
-            backends=BACKENDS[flavour],
-            chat_format="chatml" if checkpoint.generation_config.get("chat_format") == "chatml" else "raw",
-            max_window_size=max_window_size,
-            encoder_sizes=encoder_sizes,
-            decoder_sizes=decoder_sizes,
-            encoder=whisper.encoder_graph(names.encoder, flavour),
-            decoder=qwen.decoder_graph(names.decoder, flavour, decoder_sizes, dtype),
-            boundary_rows=BOUNDARY_ROWS,
-            embeddings=EMBEDDINGS if flavour == "fused" else None,
-            vocabulary=VOCABULARY if checkpoint.vocabulary else None,
-            source=str(source),
-            converter=VERSION,
-            files=records,
-            directory=out,
-        )
+    files += [name for name in (embeddings, vocabulary) if name]
+    return Manifest(
+        name=job.checkpoint.directory.resolve().name,
+        contract=job.flavour,
+        precision=job.precision,
+        dtype=job.dtype,
+        backends=BACKENDS[job.flavour],
+        chat_format="chatml" if job.checkpoint.generation_config.get("chat_format") == "chatml" else "raw",
+        max_window_size=job.max_window_size,
+        encoder_sizes=job.encoder_sizes,
+        decoder_sizes=job.decoder_sizes,
+        encoder=whisper.encoder_graph(names.encoder, job.flavour),
+        decoder=qwen.decoder_graph(names.decoder, job.flavour, job.decoder_sizes, job.dtype),
+        boundary_rows=BOUNDARY_ROWS,
+        embeddings=embeddings,
+        vocabulary=vocabulary,
+        source=str(job.checkpoint.directory),
+        converter=VERSION,
+        files={
+            name: FileRecord((out / name).stat().st_size, hashes.get(name) or file_sha256(out / name)) for name in files
+        },
+        directory=out,
     )
-    report(f"done: {sum(record.size for record in records.values()) / 1e9:.2f} GB in {out}")
 
 
-def write_boundary_rows(checkpoint: Checkpoint, out: Path, d_model: int) -> None:
+def write_boundary_rows(job: Job) -> None:
     """bos.npy and eos.npy [d_model]: the rows that stand in place of <audio> and </audio>."""
-    rows = checkpoint.take("transformer.audio.audio_bos_eos_token.weight", 2, d_model).read()
-    for name, row in zip(BOUNDARY_ROWS, rows, strict=True):
-        np.save(out / name, row)
+    name = "transformer.audio.audio_bos_eos_token.weight"
+    rows = job.checkpoint.take(name, 2, job.decoder_sizes.d_model).read()
+    for file, row in zip(BOUNDARY_ROWS, rows, strict=True):
+        np.save(job.out / file, row)
 
 
-def write_embeddings(table: Tensor, path: Path, *, exact: bool) -> None:
+def write_embeddings(job: Job) -> None:
     """The embedding rows as one .npy [vocab, d_model], mapped at run time: only the rows of a prompt are ever read.
 
-    float32 when `exact` and the checkpoint is not float16 already, else float16.
+    float32 for fp32 unless the checkpoint is float16 already, else float16.
     """
-    dtype = np.float32 if exact and table.stored != "F16" else np.float16
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_2_0(
-            file, {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": table.shape}
-        )
+    sizes = job.decoder_sizes
+    table = job.checkpoint.take("transformer.wte.weight", sizes.vocab_size, sizes.d_model)
+    exact = job.precision == "fp32" and table.stored != "F16"
+    dtype = np.dtype("float32" if exact else "float16")
+    with (job.out / EMBEDDINGS).open("wb") as file:
+        header = {"descr": dtype.str, "fortran_order": False, "shape": table.shape}
+        np.lib.format.write_array_header_2_0(file, header)
         for rows in table.rows():
-            file.write((rows if dtype is np.float32 else to_float16(rows, table.name)).data.cast("B"))
+            file.write((rows if exact else to_float16(rows, table.name)).data.cast("B"))
 
 
 def copy_licences(source: Path, out: Path) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -49,10 +49,15 @@ class WeightsFile:
             self._write(np.ascontiguousarray(block).data.cast("B") if block.size else b"")
         return start, self.size - start
 
-    def close(self) -> str:
-        """Flush to disk; returns the SHA-256 of the file."""
-        self._file.close()
+    def sha256(self) -> str:
+        """SHA-256 of what was written."""
         return self._hash.hexdigest()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def _write(self, data: Any) -> None:
         self._file.write(data)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def describe(directory: Path, config_path: Path | None = None) -> Manifest:
     path = config_path or directory / "config.json"
     config = read_json(path) if config_path or path.exists() else QWEN_AUDIO_CHAT
     encoder_sizes, decoder_sizes = read_sizes(config, path)
+    # Whether the published graph knows NTK and LogN is not known: its context ends where they would begin.
+    decoder_sizes = replace(decoder_sizes, max_positions=decoder_sizes.seq_length)
     encoder, encoder_data = _read_graph(directory / ENCODER, ENCODER_INPUTS)
     decoder, decoder_data = _read_graph(directory / DECODER, DECODER_INPUTS)
     pairs = [(kind, layer) for layer in range(decoder_sizes.n_layer) for kind in ("key", "value")]
