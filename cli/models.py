@@ -101,7 +101,7 @@ def find_model(named: Path | None) -> Path:
         raise ManifestError(f"several models are installed, choose one with --model: {names}")
     from models.download import describe_missing
 
-    raise ManifestError(describe_missing("Qwen-Audio-Chat"))
+    raise ManifestError(f"no model is installed; {describe_missing('Qwen-Audio-Chat')}")
 
 
 def say_environments() -> None:

@@ -150,6 +150,9 @@ def _list_hub(model: Model, *, url: str | None, revision: str) -> tuple[list[Rem
 
 def _hub_file(base: str, row: dict[str, Any]) -> RemoteFile:
     name, large = row["rfilename"], row.get("lfs")
+    if "size" not in row:  # a mirror that lists names only: size and ETag come from the file's own answer
+        seen = https.probe(f"{base}/{quote(name)}")
+        return RemoteFile(name, f"{base}/{quote(name)}", size=seen.size, notes={"etag": seen.etag})
     hashes = {"sha256": str(large["sha256"])} if large else {"git_sha1": str(row["blobId"])}
     return RemoteFile(name, f"{base}/{quote(name)}", size=int(row["size"]), hashes=hashes)
 
@@ -177,8 +180,8 @@ def _probe(file: RemoteFile, *, url: str | None) -> RemoteFile:
 
 
 def _endpoint(url: str | None) -> str:
-    """Return the hub's address; plain http only where the command line itself says so."""
+    """Return the hub's address; plain http only where the user's own --url or HF_ENDPOINT says so."""
     endpoint = (url or os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
-    if not url and not endpoint.startswith("https://"):
-        raise DownloadError(f"HF_ENDPOINT is {endpoint}, not https; give it as --url if that is meant")
+    if not endpoint.startswith(("https://", "http://")):
+        raise DownloadError(f"HF_ENDPOINT is {endpoint}, which is not an https:// (or http://) address")
     return endpoint

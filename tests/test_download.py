@@ -456,11 +456,24 @@ def test_an_unknown_certificate_is_refused_at_once(secure, part, monkeypatch):
         fetch_one(secure, part)
 
 
-def test_an_http_endpoint_must_come_from_the_command_line(world, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("HF_ENDPOINT", world.url)
+def test_the_endpoint_of_the_environment_is_taken(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    assert main(["Qwen-Audio", "--to", str(tmp_path / "m")]) == 0
+    assert held(tmp_path / "m") == WANTED
+
+
+def test_an_endpoint_that_is_no_address_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_ENDPOINT", "ftp://hub")
     assert main(["Qwen-Audio", "--to", str(tmp_path / "m")]) == 3
-    assert "not https" in capsys.readouterr().err
-    assert world.log == []
+    assert "HF_ENDPOINT is ftp://hub" in capsys.readouterr().err
+
+
+def test_a_mirror_that_lists_names_only_is_enough(hub, tmp_path):
+    listing = json.loads(hub.files[HUB_INFO])
+    listing["siblings"] = [{"rfilename": row["rfilename"]} for row in listing["siblings"]]
+    hub.files[HUB_INFO] = json.dumps(listing).encode()
+    assert fetch_hub(hub, tmp_path / "m") == 0
+    assert held(tmp_path / "m") == WANTED
 
 
 def test_the_token_goes_to_an_https_hub_and_nowhere_else(world, hub, secure, tmp_path, monkeypatch):
