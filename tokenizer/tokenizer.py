@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Special = Literal["none", "audio", "all"]
 
 # Where a text is split before merging; the first alternative that matches wins.
-_PIECES = "|".join(  # noqa: FLY002 - one alternative a line
+PIECES = "|".join(  # noqa: FLY002 - one alternative a line
     (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",  # English endings; case folding lets the long s in too
         r"[^\r\n\p{L}\p{N}]?\p{L}+",  # a word, with one leading character that is no letter, number or line end
@@ -59,7 +59,7 @@ class Tokenizer:
 
         ranks = _read_ranks(Path(vocab_path))
         specials = {token: len(ranks) + i for i, token in enumerate(special_tokens())}
-        self._bpe = tiktoken.Encoding("qwen-audio", pat_str=_PIECES, mergeable_ranks=ranks, special_tokens=specials)
+        self._bpe = tiktoken.Encoding("qwen-audio", pat_str=PIECES, mergeable_ranks=ranks, special_tokens=specials)
         self._bytes = [*ranks, *(token.encode() for token in specials)]  # by id
         self._recognised = {"none": set[str](), "audio": set(audio_tokens()), "all": set(specials)}
         self.endoftext, self.im_start, self.im_end = specials[ENDOFTEXT], specials[IM_START], specials[IM_END]

@@ -1,0 +1,1 @@
+"""Nano: the embedded model that we train ourselves."""

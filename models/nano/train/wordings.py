@@ -1,0 +1,187 @@
+"""What nano is asked and in which words it answers: the questions of each task and one table of sounds.
+
+`question` picks a wording: those before the bar of `_QUESTIONS` are for training, those after it for tests, and none is
+in both. Answers have one form a task, so that a score is a comparison of texts.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+
+LANGUAGE_NAMES = {
+    "en": "English",
+    "zh": "Chinese",
+    "de": "German",
+    "es": "Spanish",
+    "ko": "Korean",
+    "fr": "French",
+    "ja": "Japanese",
+    "it": "Italian",
+}
+SPEAKER_COUNTS = ("one speaker", "two speakers", "three speakers")
+PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+
+# Prompts of the base model, as its own evaluation uses them.
+TRANSCRIBE_TAGS = "<|startoftranscript|><|en|><|transcribe|><|en|><|notimestamps|><|wo_itn|>"
+TIMES_TAGS = "<|startoftranscript|><|en|><|transcribe|><|en|><|timestamps|><|0.00|>"
+NOTE_TAGS = "<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|><|note_analysis|>"
+CAPTION_TAGS = tuple(
+    f"<|startofanalysis|><|unknown|><|caption|><|en|><|notimestamps|><|{style}|>"
+    for style in ("caption_plain", "caption_audiocaps", "caption_clotho")
+)
+
+# event | as a thing | as something that happens
+_SOUNDS = """
+siren | a siren | a siren wails
+bell | a bell | a bell rings
+phone ring | a ringing phone | a phone rings
+engine | an engine | an engine runs
+rain | rain | rain falls
+wind | wind | the wind blows
+applause | applause | people applaud
+beeps | beeps | a machine beeps
+clicks | clicks | something clicks
+footsteps | footsteps | someone walks
+breaking glass | breaking glass | glass breaks
+silence | silence | nothing sounds
+thunder | thunder | thunder rolls
+bird song | bird song | a bird sings
+dog bark | a barking dog | a dog barks
+waves | waves | waves break
+knocking | knocking | someone knocks
+helicopter | a helicopter | a helicopter flies
+crackling fire | a crackling fire | a fire crackles
+car horn | a car horn | a car honks
+cat meow | a meowing cat | a cat meows
+dripping water | dripping water | water drips
+crickets | crickets | crickets chirp
+"""
+
+_QUESTIONS = """
+transcribe: what does the person say? / What does the person say? / Recognize the speech / what is said in the audio? /
+ Transcribe the speech. / Write down what the person says. / What are the words of the speaker? / what is being said? /
+ Please transcribe this audio. / What did the speaker say?
+ | Can you write out the speech? / Tell me what the person says. / What words do you hear? /
+ what is the person saying? /
+ Give me the transcript.
+word_time: Find the start time and end time of the word "{word}" / Find the word "{word}" / When is "{word}" said? /
+ At what time is the word "{word}" spoken? / Where is the word "{word}" in the audio? /
+ Give the start and end time of "{word}". / When does the word "{word}" start and end? /
+ Locate the word "{word}" in the speech. / find the start time and end time of "{word}"
+ | When do you hear the word "{word}"? / Tell me the start and end of the word "{word}". / Find "{word}" in the audio. /
+ Between which times is "{word}" said?
+language: What language is spoken? / what language does the person speak? / Which language is it? /
+ In which language does the person speak? / Recognize the language of the speech. / what is the language? /
+ Name the language. / Which language do you hear? / What is the language of the speaker?
+ | Which language is spoken here? / What language is this? / Tell me the language of this speech. /
+ In what language is the person talking?
+gender: Is the speaker a man or a woman? / what is the gender of the speaker? / Is it a man or a woman? /
+ Who is speaking, a man or a woman? / Recognize the gender of the speaker. / Is this voice male or female? /
+ What is the speaker's gender? / Tell me if a man or a woman speaks. / Is the person a woman or a man?
+ | Does a man or a woman speak? / Is the voice that of a man or a woman? / Which gender does the voice have? /
+ What gender is the person speaking?
+speakers: How many speakers are there? / how many people speak? / Count the speakers. / How many voices do you hear? /
+ How many persons are talking? / What is the number of speakers? / How many different people talk in the audio? /
+ Give the number of speakers.
+ | How many people are speaking? / How many different voices are there? / Count the people who speak. /
+ Tell me how many speakers you hear.
+same_speaker: Is it the same speaker in both audios? / Are these two audios of the same person? /
+ Is the speaker of Audio 1 the speaker of Audio 2? / do both audios have the same speaker? /
+ Is there one speaker or two in these audios? / Compare the speakers of the two audios. /
+ Does the same person speak in both? / Are the two voices the same?
+ | Is the same person speaking in the two audios? / Do the two audios have different speakers? /
+ Are both recordings of one speaker? / Is it one and the same voice?
+event: what is that sound? / What is it / What sound is this? / what do you hear? / Recognize the sound. /
+ Name the sound. / Which sound is it? / What is the sound in the audio? / What makes this sound?
+ | What can you hear? / Which sound do you hear? / Tell me what this sound is. / Identify the sound.
+events: Which sounds do you hear? / what sounds are in the audio? / Name all the sounds. / List the sounds. /
+ What sounds can be heard? / Which sounds are there? / Recognize the sounds in this audio. /
+ What are the sounds of this recording?
+ | Which sounds can you hear? / Tell me all the sounds that you hear. / What different sounds are in this recording? /
+ Give a list of the sounds.
+background: What sound is in the background? / which sound is behind the voice? / Besides the voice, what do you hear? /
+ What else can be heard? / Name the background sound. / What is the noise behind the speaker? /
+ Which sound is there besides the speech? / what happens in the background?
+ | What do you hear in the background? / Which other sound is there? / What is the background sound? /
+ What sound do you hear behind the person?
+instrument: what is the instrument / What is the instrument? / Which instrument is playing? / Name the instrument. /
+ What instrument do you hear? / Recognize the instrument. / Which instrument is it? / What is being played? /
+ On what instrument is this played?
+ | Which instrument do you hear? / What instrument is this? / Tell me the instrument. / Identify the instrument.
+note: What note is played? / which note is it? / What is the note? / Name the note. / What is the pitch of the note? /
+ Which note do you hear? / Recognize the note. / What is the pitch?
+ | Which note is played? / What note do you hear? / Tell me the pitch of this note. / Identify the note.
+loudness: Is the note loud or soft? / how loud is the note? / Is it played loud or soft? / Is this note soft or loud? /
+ What is the loudness of the note? / Was the note played loud or soft? / Does the note sound loud or soft? /
+ Tell me if the note is loud or soft.
+ | Is this a loud note or a soft note? / How strongly is the note played? / Loud or soft? /
+ Would you call this note loud or soft?
+tempo: Is the music fast or slow? / what is the tempo? / How fast is the music? / Is the tempo fast or slow? /
+ Is the melody slow or fast? / Is it played fast or slow? / What is the tempo of the music? /
+ Tell me if the music is fast or slow.
+ | Is this music slow or fast? / Fast or slow? / What tempo does the music have? /
+ Would you call this music fast or slow?
+caption: Describe the audio. / what happens in the audio? / Describe what you hear. / Give a caption of the audio. /
+ What is going on in this audio? / Tell me what you hear. / Write a caption. / Describe this recording.
+ | Describe the recording in one sentence. / What is happening here? / Caption this audio. /
+ Can you describe what is in the audio?
+which_audio: which audio has {thing}? / In which audio do you hear {thing}? / Which audio is the one with {thing}? /
+ Where do you hear {thing}, in Audio 1 or in Audio 2? / Find the audio with {thing}. / Which of the two has {thing}? /
+ Do you hear {thing} in Audio 1 or in Audio 2? / Which of the audios has {thing} in it?
+ | Which recording has {thing}? / Which one of the two audios contains {thing}? / Tell me which audio has {thing}. /
+ Do you hear {thing} in the first audio or in the second?
+"""
+
+
+def question(task: str, rng: random.Random, *, split: str) -> str:
+    """Pick a wording of `split`, "train" or "test"; it may have {word} or {thing} in it."""
+    return rng.choice(wordings(task)[split])
+
+
+@cache
+def wordings(task: str) -> dict[str, tuple[str, ...]]:
+    """Give all questions of a task by split."""
+    blocks = ("\n" + _QUESTIONS.replace("\n ", " ").strip()).split(f"\n{task}: ")
+    train, test = blocks[1].split("\n")[0].split(" | ")
+    return {"train": _parted(train), "test": _parted(test)}
+
+
+def tasks_asked() -> tuple[str, ...]:
+    """Give the names of all tasks that have questions."""
+    return tuple(line.split(": ")[0] for line in _QUESTIONS.replace("\n ", " ").strip().split("\n"))
+
+
+def thing(sound: str) -> str:
+    """Name an event or an instrument with its article: a bell, rain, an organ."""
+    return _sounds()[sound][0] if sound in _sounds() else f"{'an' if sound[0] in 'aeiou' else 'a'} {sound}"
+
+
+def the(sound: str) -> str:
+    """Name an event or an instrument as known: the bell."""
+    return f"the {thing(sound).removeprefix('a ').removeprefix('an ')}"
+
+
+def happens(sound: str) -> str:
+    """Say that an event happens: a bell rings."""
+    return _sounds()[sound][1] if sound in _sounds() else f"{thing(sound)} sounds"
+
+
+def note_name(pitch: int) -> str:
+    """Name a MIDI pitch: 60 is C4."""
+    return f"{PITCHES[pitch % 12]}{pitch // 12 - 1}"
+
+
+def listed(names: list[str]) -> str:
+    """Join as in a sentence: rain, a bell and footsteps."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def _parted(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(" / "))
+
+
+@cache
+def _sounds() -> dict[str, tuple[str, str]]:
+    rows = (line.split(" | ") for line in _SOUNDS.strip().splitlines())
+    return {name: (named, happening) for name, named, happening in rows}
