@@ -130,7 +130,9 @@ def train(data: Path, out: Path, vocabulary: Path, plan: Plan, *, device: str, h
     stream = batches(sorted(data.glob("shard-*.npz")), encoder, rng, frames=plan.frames)
     log, start = Log(out / "log.jsonl"), time.monotonic()
     for step in range(first, plan.steps):
+        waited = time.monotonic()
         batch = next(stream)
+        log.waited += time.monotonic() - waited
         for tool in tools:
             for group in tool.param_groups:
                 group["lr"] = plan.rate * plan.factor(step)
@@ -158,6 +160,7 @@ class Log:
         self._path = path
         self._sums: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         self._examples = 0
+        self.waited = 0.0  # seconds, for data
 
     def add(self, losses: dict[str, Tensor], met: Tensor, rows: Tensor, batch: Batch) -> None:
         """Count one batch."""
@@ -171,12 +174,13 @@ class Log:
     def write(self, step: int, rate: float, seconds: float) -> None:
         """A line to the log and to standard error."""
         means = {name: round(total / max(count, 1), 4) for name, (total, count) in sorted(self._sums.items())}
-        row = {"step": step, "rate": round(rate, 6), "seconds": round(seconds, 1), "examples": self._examples, **means}
+        row = {"step": step, "rate": round(rate, 6), "seconds": round(seconds, 1), "waited": round(self.waited, 1)}
+        row |= {"examples": self._examples, **means}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         print(" ".join(f"{name}={value}" for name, value in row.items()), file=sys.stderr, flush=True)
         self._sums.clear()
-        self._examples = 0
+        self._examples, self.waited = 0, 0.0
 
     def _count(self, name: str, total: float, count: int) -> None:
         self._sums[name][0] += total
