@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import types
 import typing
@@ -19,6 +18,8 @@ from typing import Any
 
 FORMAT = 1
 FILE_NAME = "manifest.json"
+# Tables of every position are made on opening: a damaged number must not ask for all memory.
+LARGEST = {"max_positions": 2**20}
 BACKEND_NAMES = ("onnxruntime", "ailia")
 
 
@@ -246,8 +247,9 @@ def _check_values(manifest: Manifest) -> None:
         )
     sizes = {**dataclasses.asdict(manifest.encoder_sizes), **dataclasses.asdict(manifest.decoder_sizes)}
     for name, size in sizes.items():
-        if not isinstance(size, bool) and not (0 if name.startswith("audio_") else 1) <= size < math.inf:
-            raise ManifestError(f"{path}: {name} is {size}, expected a positive number")
+        low, high = (0 if name.startswith("audio_") else 1), LARGEST.get(name, 2**31)
+        if not isinstance(size, bool) and not low <= size <= high:
+            raise ManifestError(f"{path}: {name} is {size}, expected a positive number up to {high}")
     for graph in (manifest.encoder, manifest.decoder):
         if graph.state and graph.state.shape.count(-1) != 1:
             raise ManifestError(f"{path}: the state shape {graph.state.shape} of {graph.file} needs one -1")
