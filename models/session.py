@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -206,8 +206,11 @@ BACKENDS: dict[str, type[OnnxRuntimeSession | AiliaSession]] = {
 
 def open_session(manifest: Manifest, graph: Graph, options: SessionOptions) -> Session:
     """Open one graph of a model. Raises BackendError when no backend that the manifest allows can do it."""
-    name, _ = choose_backend(manifest, options)
-    return BACKENDS[name](manifest, graph, options)
+    if options.backend == "auto":
+        options = replace(options, backend=choose_backend(manifest, options)[0])
+    _check_allowed(manifest, options.backend)
+    # Not probed again: opening the graph tells as much, and each start of ailia is one more look at its licence.
+    return BACKENDS[options.backend](manifest, graph, options)
 
 
 def choose_backend(manifest: Manifest, options: SessionOptions) -> tuple[str, list[str]]:
@@ -215,12 +218,8 @@ def choose_backend(manifest: Manifest, options: SessionOptions) -> tuple[str, li
 
     "auto" takes the first that can start; a named one must be allowed by the manifest and start.
     """
-    if options.backend != "auto" and options.backend not in manifest.backends:
-        allowed = ", ".join(manifest.backends)
-        raise BackendError(
-            f"{manifest.directory}: this model runs on {allowed}, not on {options.backend}; convert it with "
-            "--flavour plain for ailia, or choose another --backend"
-        )
+    if options.backend != "auto":
+        _check_allowed(manifest, options.backend)
     reasons: list[str] = []
     for name in manifest.backends if options.backend == "auto" else (options.backend,):
         try:
@@ -230,6 +229,15 @@ def choose_backend(manifest: Manifest, options: SessionOptions) -> tuple[str, li
         else:
             return name, reasons
     raise BackendError("; ".join(reasons))
+
+
+def _check_allowed(manifest: Manifest, backend: str) -> None:
+    if backend not in manifest.backends:
+        allowed = ", ".join(manifest.backends)
+        raise BackendError(
+            f"{manifest.directory}: this model runs on {allowed}, not on {backend}; convert it with "
+            "--flavour plain for ailia, or choose another --backend"
+        )
 
 
 def find_provider(device: str) -> tuple[str, str, int]:

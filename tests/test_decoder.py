@@ -8,6 +8,7 @@ from decoder.decoder import PromptError, place_audio
 from models.session import CAPACITY_STEP, BackendError, open_session
 from tests.benchmarks.geometry import Geometry
 from tests.tiny_models import (
+    CASES,
     FLAVOURS,
     ONNX_RUNTIME,
     TINY,
@@ -25,17 +26,6 @@ CACHE = 5e-5  # ../shared/reference/README.md
 # The same numbers by another path: some rounding errors of float32 in logits with a standard deviation of 3.
 SAME = 1e-4
 START, END = TINY.audio_start_id, TINY.audio_start_id + 1
-CASES = [
-    ("tiny-a", "a_30s"),
-    ("tiny-a", "a_short"),
-    ("tiny-a", "a_text"),
-    ("tiny-a", "a_two_audio"),
-    ("tiny-a", "a_two_turn"),
-    ("tiny-long", "l_text200"),
-    ("tiny-long", "l_text50"),
-    ("tiny-long", "l_text65"),
-    ("tiny-long", "l_two_audio"),
-]
 
 
 def cached(decoder, manifest):

@@ -7,19 +7,16 @@ import numpy as np
 import pytest
 
 from decoder.generate import generate
-from tests.tiny_models import FLAVOURS, greedy, make_prompt, open_decoder, open_encoder, reference_case, reference_mels
-
-CASES = [
-    ("tiny-a", "a_30s"),
-    ("tiny-a", "a_short"),
-    ("tiny-a", "a_text"),
-    ("tiny-a", "a_two_audio"),
-    ("tiny-a", "a_two_turn"),
-    ("tiny-long", "l_text200"),
-    ("tiny-long", "l_text50"),
-    ("tiny-long", "l_text65"),
-    ("tiny-long", "l_two_audio"),
-]
+from tests.tiny_models import (
+    CASES,
+    FLAVOURS,
+    greedy,
+    make_prompt,
+    open_decoder,
+    open_encoder,
+    reference_case,
+    reference_mels,
+)
 
 
 class ScriptedDecoder:

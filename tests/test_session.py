@@ -194,10 +194,23 @@ def test_another_failure_of_ailia_is_told_as_it_is(tiny, ailia, monkeypatch):
 
     monkeypatch.setattr(ailia, "Net", fail)
     manifest = tiny("fp32", "plain")
-    assert (
-        failure(open_session, manifest, manifest.decoder, AILIA)
-        == "ailia cannot open a network: code: -10 (layer) + error detail : Erf"
-    )
+    path = manifest.path(manifest.decoder.file)
+    message = failure(open_session, manifest, manifest.decoder, AILIA)
+    assert message == f"ailia cannot open {path}: code: -10 (layer) + error detail : Erf"
+
+
+def test_a_named_backend_is_started_once_for_a_graph(tiny, ailia, monkeypatch):
+    """Every start of ailia is one more look at its licence."""
+    started = []
+
+    def count(**arguments):
+        started.append(arguments.get("weight"))
+        return FakeNet(**arguments)
+
+    monkeypatch.setattr(ailia, "Net", count)
+    manifest = tiny("fp32", "plain")
+    open_session(manifest, manifest.decoder, AILIA)
+    assert started == [str(manifest.path(manifest.decoder.file))]
 
 
 # --- ailia: its calls

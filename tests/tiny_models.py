@@ -12,6 +12,18 @@ from models.session import SessionOptions
 from tests.benchmarks.geometry import Geometry
 from tests.benchmarks.random_checkpoint import make_checkpoint
 
+# Single-sequence cases of the golden models: (checkpoint, case).
+CASES = [
+    ("tiny-a", "a_30s"),
+    ("tiny-a", "a_short"),
+    ("tiny-a", "a_text"),
+    ("tiny-a", "a_two_audio"),
+    ("tiny-a", "a_two_turn"),
+    ("tiny-long", "l_text200"),
+    ("tiny-long", "l_text50"),
+    ("tiny-long", "l_text65"),
+    ("tiny-long", "l_two_audio"),
+]
 FLAVOURS = ("fused", "plain")
 PAIRS = [("fp32", "fused"), ("fp16", "fused"), ("int8", "fused"), ("int4", "fused"),
          ("fp32", "plain"), ("fp16", "plain"), ("int8", "plain")]  # fmt: skip
