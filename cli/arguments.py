@@ -133,7 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     out.add_argument("-b", "--benchmark", action="store_true", help="time the answer; a first run is not counted")
     out.add_argument("-bc", "--benchmark_count", type=int, default=5, metavar="N", help="runs to average (default: 5)")
     model = parser.add_argument_group("model and backend")
-    model.add_argument("--model", type=Path, metavar="DIR", help="model directory (default: the one under models/)")
+    model.add_argument(
+        "--model", type=Path, metavar="DIR", help="model directory, or nano (default: the one under models/, else nano)"
+    )
     model.add_argument("--verify", action="store_true", help="check every file of the model against its hash first")
     model.add_argument("--backend", choices=("auto", "onnxruntime", "ailia"), default="auto", help="default: auto")
     model.add_argument("--onnx", action="store_true", help="the same as --backend onnxruntime")

@@ -10,11 +10,17 @@ from audio_encoder.encoder import AudioEncoder
 from cli.arguments import ROOT, SYSTEM, Options
 from cli.output import say
 from decoder.decoder import Decoder
+from models.embedded import embedded_model
 from models.manifest import FILE_NAME, Manifest, ManifestError, load_manifest, verify_files
 from models.session import BackendError, SessionOptions, choose_backend, list_environments
 from tokenizer.tokenizer import Tokenizer, TokenizerError
 
 VARIABLE = "QWEN_AUDIO_MODEL"
+EMBEDDED = "nano"
+ABOUT_NANO = (
+    "7 million parameters, trained on synthetic speech and sounds only, and not made for real recordings "
+    "(models/nano/README.md); for Qwen-Audio itself see `python3 -m models.download --help`"
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Model:
 
 def open_model(options: Options) -> Model:
     """Find and open a model; raises ManifestError for a missing or damaged one, BackendError if nothing can run it."""
-    manifest = load_manifest(find_model(options.model))
+    manifest = load_manifest(find_model(options))
     if manifest.vocabulary is None:
         raise ManifestError(
             f"{manifest.directory}: converted without a vocabulary; put qwen.tiktoken into the checkpoint and convert "
@@ -84,24 +90,25 @@ def _check_fit(manifest: Manifest, tokenizer: Tokenizer) -> None:
         )
 
 
-def find_model(named: Path | None) -> Path:
-    """The directory named on the command line, else in $QWEN_AUDIO_MODEL, else the only model under models/.
+def find_model(options: Options) -> Path:
+    """The directory named on the command line, else in $QWEN_AUDIO_MODEL, else the only model under models/, else nano.
 
-    Raises ManifestError saying how to get one, or which ones there are to choose from.
+    Raises ManifestError where there are several to choose from.
     """
-    if named is not None:
-        return named
-    if os.environ.get(VARIABLE):
-        return Path(os.environ[VARIABLE])
+    flavour = "plain" if options.backend == "ailia" else "fused"
+    named = str(options.model or os.environ.get(VARIABLE) or "")
+    if named == EMBEDDED and not Path(named).exists():
+        return embedded_model(flavour=flavour)
+    if named:
+        return Path(named)
     found = sorted(path.parent for path in (ROOT / "models").glob(f"*/{FILE_NAME}"))
     if len(found) == 1:
         return found[0]
     if found:
         names = ", ".join(str(path.relative_to(ROOT)) for path in found)
         raise ManifestError(f"several models are installed, choose one with --model: {names}")
-    from models.download import describe_missing
-
-    raise ManifestError(f"no model is installed; {describe_missing('Qwen-Audio-Chat')}")
+    say(f"no model is named or installed, so this is nano: {ABOUT_NANO}", quiet=options.quiet)
+    return embedded_model(flavour=flavour)
 
 
 def say_environments() -> None:

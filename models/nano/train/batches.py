@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.nano.train.data import Clip, Sample, read_shard
 from tokenizer.chat import Turn, encode_base, encode_chat
-from tokenizer.tokenizer import Tokenizer
+from tokenizer.tokenizer import Special, Tokenizer
 
 FRAME_SECONDS, TOKEN_SECONDS = 0.02, 0.04
 IGNORED = -100
@@ -53,6 +53,20 @@ class Encoded:
     weights: list[float]  # of each id as a target
     starts: list[int]  # position of each clip's <audio>
     guides: list[tuple[int, int, int]]  # position, first and last position of the word's sound
+
+
+class CachedTokenizer(Tokenizer):
+    """Remembers the ids of what it encoded: most texts of a prompt come again and again."""
+
+    def __init__(self, vocabulary: Path) -> None:
+        super().__init__(vocabulary)
+        self._known: dict[tuple[str, Special], list[int]] = {}
+
+    def encode(self, text: str, *, special: Special = "none") -> list[int]:
+        """As `Tokenizer.encode`."""
+        if (text, special) not in self._known:
+            self._known[text, special] = super().encode(text, special=special)
+        return list(self._known[text, special])
 
 
 class Encoder:
@@ -157,12 +171,23 @@ class Encoder:
 
 
 def batches(
-    paths: list[Path], encoder: Encoder, rng: random.Random, *, frames: int, augment: bool = True
+    data: Path,
+    encoder: Encoder,
+    rng: random.Random,
+    *,
+    frames: int,
+    augment: bool = True,
+    labelled: bool = False,
 ) -> Iterator[Batch]:
-    """Endless batches of about `frames` encoder frames, from a few shards at a time, of like lengths, shuffled."""
+    """Endless batches of about `frames` encoder frames, from a few shards at a time, of like lengths, shuffled.
+
+    With `labelled`, only examples whose first clip is speech of one known speaker.
+    """
     while True:
+        paths = sorted(data.glob("shard-*.npz"))  # anew, for shards may still be in the making
         shards = rng.sample(paths, min(4, len(paths)))
         encoded = [encoder.encode(sample) for path in shards for sample in read_shard(path)]
+        encoded = [one for one in encoded if not labelled or one.sample.clips[0].language]
         encoded.sort(
             key=lambda one: (sum(clip.mel_frames for clip in one.sample.clips) // 40, len(one.ids), rng.random())
         )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RATE = 16_000
 MAX_SECONDS = 8.0
+CLEAN = 0.35  # of the clips of training
 GENDERS = ("woman", "man")
 
 Waveform = npt.NDArray[np.float32]
@@ -168,9 +169,9 @@ def _other_speed(source: Source, clip: Clip) -> Clip:
 
 
 def degraded(source: Source, clip: Clip, *, strength: float = 1.0, keep_level: bool = False) -> Clip:
-    """Play a clip through rooms, noise, gain and codecs, in `example(degrade=True)` only; its times stay."""
+    """Play most clips through rooms, noise, gain and codecs, in `example(degrade=True)` only; its times stay."""
     waveform = clip.waveform[: int(MAX_SECONDS * RATE)]
-    if source.degrade:
+    if source.degrade and not source.chance(CLEAN):
         from models.nano.train.acoustics import degrade
 
         waveform = np.asarray(degrade(waveform, source.rng, strength=strength, keep_level=keep_level), np.float32)

@@ -12,7 +12,6 @@ FILES = {  # our name -> voice file of espeak-ng
     "en-us-nyc": "gmw/en-US-nyc",
     "en-gb-x-rp": "gmw/en-GB-x-rp",
     "en-gb-x-gbclan": "gmw/en-GB-x-gbclan",
-    "en-gb-x-gbcwmd": "gmw/en-GB-x-gbcwmd",
     "en-gb-scotland": "gmw/en-GB-scotland",
     "en-029": "gmw/en-029",
     "cmn": "sit/cmn",

@@ -26,10 +26,10 @@ class Sizes:
 
     vocab_size: int
     audio_start: int
-    d_model: int = 256
+    d_model: int = 192
     n_layer: int = 4
     n_head: int = 4
-    width: int = 640
+    width: int = 512
     audio_state: int = 256
     audio_layer: int = 4
     audio_head: int = 4

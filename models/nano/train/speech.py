@@ -2,7 +2,7 @@
 
 The split, fixed before training:
 
-- `seen`: trained on. espeak-ng with 12 women's and 47 men's speaker variants in seven accents of English and in the
+- `seen`: trained on. espeak-ng with 12 women's and 47 men's speaker variants in six accents of English and in the
   seven other languages; flite kal, kal16, awb and rms; festival kal_diphone, and its Italian woman lp_diphone.
 - `variant`: never trained on, of a seen synthesizer. Three women's and nine men's speaker variants of espeak-ng, held
   out in every language; the held-out accent (Scottish) is spoken by these alone. Listed in espeak_voices.py.
