@@ -2,139 +2,146 @@
 
     sound -> log-mel -> embeddings -> ids -> text
 
-`listen` is the first half of that way and `answer` the second; everything else here opens the model, goes through the
-inputs and turns failures into one line and an exit code. Rooms are imported where they are used: --help is instant.
+`listen` is the first half of that way, `ask` builds the prompts, `answer` is the second half; each goes through all
+sounds, one after the other or several side by side. The rest opens the model, decides where answers go and turns
+failures into one line and an exit code. Rooms are imported where they are used: --help is instant.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
-from cli.answer import Answer, Audio
+from cli.ahead import ahead, leave
+from cli.answer import Answer
 from cli.arguments import Options, parse_arguments
-from cli.failures import INPUT_FAILED, INTERRUPTED, OK, READER_GONE, report_failure
-from cli.inputs import find_groups
-from cli.output import OutputError, check_savepath, prepare_streams, save_text, say, show_piece
+from cli.failures import INTERRUPTED, READER_GONE, TERMINATED, Terminated, report_failure
+from cli.output import prepare_streams, say
 
 if TYPE_CHECKING:
-    from audio_encoder.encoder import AudioEncoder, Float32
+    from cli.board import Board
+    from cli.case import Case
     from cli.models import Model
+    from cli.sounds import Piece
+    from decoder.generate import Request
 
 
-def listen(paths: list[str], encoder: AudioEncoder, result: Answer) -> list[Float32]:
-    """The sounds of one prompt -> embeddings [audio_tokens + 2, d_model] each. Notes their lengths in `result`."""
-    from audio_encoder.log_mel import CHUNK_SECONDS, SAMPLE_RATE, log_mel_spectrogram
-    from audio_encoder.waveform import check_length, load_waveform
+def listen(case: Case, model: Model, options: Options) -> Iterator[Piece]:
+    """The sounds of a case -> embeddings [audio_tokens + 2, d_model] each; window by window where one is long."""
+    from audio_encoder.log_mel import log_mel_spectrogram
+    from cli.sounds import pieces
 
-    with result.timed("audio_s"):
-        waveforms = [check_length(load_waveform(path), path) for path in paths]  # [samples] mono, 16 kHz
-        mels = [log_mel_spectrogram(waveform) for waveform in waveforms]  # ([n_mels, 3000], frames of sound)
-    for path, waveform in zip(paths, waveforms, strict=True):
-        seconds = len(waveform) / SAMPLE_RATE
-        result.audio.append(Audio(path, round(seconds, 3), round(min(seconds, CHUNK_SECONDS), 3)))
-    with result.timed("encode_s"):
-        return encoder.encode(mels)
-
-
-def answer(clips: list[Float32], model: Model, options: Options, result: Answer) -> Iterator[str]:
-    """Embeddings and the prompt -> pieces of text, as they are decoded. Fills in `result` on the way."""
-    from decoder.generate import generate
-    from tokenizer.chat import Turn, encode_base, encode_chat
-    from tokenizer.stream import stream_text
-
-    tokenizer, spans = model.tokenizer, tuple(len(clip) for clip in clips)
-    if model.manifest.chat_format == "chatml":
-        turns = [Turn(options.prompt, audio_spans=spans)]
-        ids = encode_chat(tokenizer, turns, system=options.system, max_window_size=model.manifest.max_window_size)
-        stop_ids = tokenizer.stop_ids
-    else:
-        ids = encode_base(tokenizer, options.prompt, audio_spans=spans)
-        stop_ids = frozenset({tokenizer.endoftext})
-    result.prompt_tokens = len(ids)
-    new_ids = generate(model.decoder, ids, clips, stop_ids=stop_ids, max_new_tokens=options.max_new_tokens)
-    for piece in stream_text(tokenizer, result.clocked(new_ids)):
-        result.text += piece
+    for piece in pieces(case, long=options.long):  # with waveforms [samples], mono, 16 kHz
+        with piece.timed("audio_s"):
+            mels = [log_mel_spectrogram(waveform) for waveform in piece.waveforms]  # ([n_mels, 3000], frames of sound)
+        with piece.timed("encode_s"):
+            piece.clips = model.encoder.encode(mels)
         yield piece
-    room = min(options.max_new_tokens, model.manifest.decoder_sizes.max_positions - len(ids) + 1)
-    result.finish_reason = "length" if len(result.token_ids) >= room else "stop"
+
+
+def ask(cases: Iterable[Case], model: Model, options: Options, board: Board) -> Iterator[Request]:
+    """Cases -> requests: the ids of each question about each piece of sound, with the clips that they speak of."""
+    from decoder.generate import Request
+    from tokenizer.chat import Turn, encode_base, encode_chat
+
+    tokenizer, window = model.tokenizer, model.manifest.max_window_size
+    # The next sounds are read and encoded while these are answered.
+    heard = ahead(partial(listen, model=model, options=options), cases, timeout=options.timeout)
+    with closing(heard):
+        for case, piece in heard:
+            if isinstance(piece, Exception):
+                board.fail(case, piece)
+                continue
+            spans = tuple(len(clip) for clip in piece.clips)
+            for key in board.hear(case, piece):
+                try:
+                    if model.chat:
+                        turns = [Turn(key.question.prompt, audio_spans=spans)]
+                        ids = encode_chat(tokenizer, turns, system=options.system, max_window_size=window)
+                    else:
+                        ids = encode_base(tokenizer, key.question.prompt, audio_spans=spans)
+                except Exception as failure:  # noqa: BLE001 - told by the board, which raises what is a bug
+                    board.fail(case, failure)
+                    break
+                key.answer.prompt_tokens = max(key.answer.prompt_tokens, len(ids))
+                longest = key.question.max_new_tokens
+                yield Request(key, ids, piece.clips, model.stop_ids, longest, case.deadline, group=case)
+
+
+def answer(requests: Iterator[Request], model: Model, board: Board) -> None:
+    """Requests -> text, as it is decoded, on the board."""
+    from decoder.generate import generate_many
+    from tokenizer.stream import TextStream
+
+    streams: dict[object, TextStream] = {}
+    for event in generate_many(model.decoder, requests):
+        stream = streams.setdefault(event.key, TextStream(model.tokenizer))
+        piece = "" if event.token_id is None else stream.push(event.token_id)
+        if event.finish_reason or event.error:
+            piece += streams.pop(event.key).end()
+        board.take(event, piece)
+
+
+def decide(requests: Iterator[Request], model: Model, board: Board, names: Sequence[str]) -> None:
+    """Requests -> the likeliest of some choices, with the log-probability of each, on the board."""
+    from decoder.choices import choose
+    from decoder.decoder import PromptError
+
+    choices = {choice: model.tokenizer.encode(choice, special="audio") for choice in names}
+    for request in requests:
+        try:
+            found = choose(model.decoder, request.ids, request.clips, list(choices.values()), end_id=model.end_id)
+        except PromptError as failure:
+            board.fail(request.key.case, failure)
+        else:
+            board.choose(request.key, dict(zip(choices, found, strict=True)), choices)
+
+
+def go_through(cases: Iterable[Case], model: Model, options: Options, board: Board) -> None:
+    """The whole way, for all cases."""
+    requests = ask(cases, model, options, board)
+    if options.choices:
+        decide(requests, model, board, options.choices)
+    else:
+        answer(requests, model, board)
 
 
 def run(options: Options) -> int:
     """Answer every input; returns the exit code of the run. What makes it impossible as a whole is raised."""
+    from cli.benchmark import benchmark
+    from cli.board import RunOver, open_board
     from cli.models import open_model, say_environments
 
     for note in options.notes:
         say(note, quiet=options.quiet)
     if options.env_list:
         say_environments()
-    if options.savepath:
-        check_savepath(options.savepath)
-    groups = find_groups(options.inputs)
-    opening = Answer(list(options.inputs), options.prompt)
-    with opening.timed("load_s"):
-        model = open_model(options)
-    code, lines = OK, list[str]()
-    try:
-        for paths in groups:
-            result = Answer(paths, options.prompt, model=str(model.manifest.directory), backend=model.backend)
-            result.timings |= opening.timings
-            failed = answer_one(model, options, result)
-            code = failed or code
-            if failed not in (OK, INPUT_FAILED):
-                break  # the prompt or the model is at fault: it would fail for every other input too
-            if not failed:
-                lines.append(result.as_json() if options.json else result.text)
-    finally:  # interrupted, too: the answers that are whole are kept
-        saved = save(options, lines)
-    return code or saved
+    with open_board(options) as board:
+        if board.listing.groups:
+            opening = Answer(list(options.inputs), "")
+            with opening.timed("load_s"):
+                model = open_model(options)
+            try:
+                go_through(board.cases(model, opening.timings["load_s"]), model, options, board)
+            except BrokenPipeError:
+                raise
+            except RunOver:
+                pass
+            except Exception as failure:  # noqa: BLE001 - told in a line; a bug of ours is raised again
+                board.abort(failure)
+            for case in board.answered:
+                benchmark(partial(repeated, case, model, options, board), options.benchmark_count)
+    return board.code
 
 
-def answer_one(model: Model, options: Options, result: Answer) -> int:
-    """Show one answer, as text while it is decoded or as a line of JSON; returns OK or the exit code of its failure."""
-    try:
-        for piece in answer(listen(result.input, model.encoder, result), model, options, result):
-            if not options.json:
-                show_piece(piece)
-    except (BrokenPipeError, OutputError):
-        raise
-    except Exception as failure:  # noqa: BLE001 - a bug of ours is raised again
-        return report_failure(failure, result, json=options.json, debug=options.debug)
-    finally:
-        if not options.json and (result.text or result.finish_reason):
-            show_piece("\n")
-    if options.json:
-        show_piece(result.as_json() + "\n")
-    say_left_out(result)
-    if options.benchmark_count:
-        from cli.benchmark import benchmark
-
-        benchmark(
-            lambda timed: answer(listen(timed.input, model.encoder, timed), model, options, timed),
-            result,
-            options.benchmark_count,
-        )
-    return OK
-
-
-def say_left_out(result: Answer) -> None:
-    """A warning for each sound of which the model did not hear the end."""
-    for audio in result.audio:
-        if audio.seconds > audio.seconds_used:
-            left = audio.seconds - audio.seconds_used
-            say(f"{audio.path}: the last {left:.1f} s of {audio.seconds:.1f} s were left out; the model hears 30 s")
-
-
-def save(options: Options, lines: list[str]) -> int:
-    """The answers into --savepath; returns OK or the exit code of the failure. They stand on standard output too."""
-    if options.savepath and lines:
-        try:
-            save_text(options.savepath, "".join(line + "\n" for line in lines))
-        except OSError as error:
-            say(f"--savepath {options.savepath}: not written ({error.strerror or error}); the answers are on stdout")
-            return INPUT_FAILED
-    return OK
+def repeated(case: Case, model: Model, options: Options, board: Board) -> Answer:
+    """The first answer of a case, once more, shown nowhere."""
+    silent, fresh = board.again(case)
+    go_through([fresh], model, options, silent)
+    return fresh.answers[0]
 
 
 def attempt(argv: list[str]) -> int:
@@ -142,7 +149,15 @@ def attempt(argv: list[str]) -> int:
     asked, json, debug = Answer([], ""), "--json" in argv, "--debug" in argv
     try:
         options = parse_arguments(argv)
-        asked = Answer(list(options.inputs), options.prompt)
+        asked = Answer(list(options.inputs), options.prompts[0] if options.prompts else "")
+        if options.doctor:
+            from cli.doctor import doctor
+
+            return doctor(options)
+        if options.chat:
+            from cli.chat import chat
+
+            return chat(options, listen)
         return run(options)
     except BrokenPipeError:
         raise
@@ -155,6 +170,9 @@ def main(argv: list[str] | None = None) -> int:
     prepare_streams()
     try:
         return attempt(sys.argv[1:] if argv is None else argv)
+    except Terminated:
+        say("terminated")
+        return TERMINATED
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
@@ -163,4 +181,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -13,11 +13,12 @@ import io
 import os
 import struct
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from audio_encoder.resample import SAMPLE_RATE, resample
+from audio_encoder.resample import SAMPLE_RATE, resample_blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +30,8 @@ _CONVERT = "convert it: ffmpeg -i IN -ar 16000 -ac 1 OUT.flac"
 _COPY_AGAIN = "copy it again, or keep what is there: ffmpeg -i IN -ar 16000 -ac 1 OUT.flac"
 _FORMATS = ("WAV", "WAVEX", "AIFF", "FLAC", "OGG", "MP3")  # those whose completeness is checked below
 _RATES = range(1_000, 1_000_001)  # Hz: outside it a damaged header, which would ask for gigabytes
-_BLOCK = 1 << 18  # frames decoded at a time: bounds the memory, whatever the rate and the channels
+_BLOCK_SECONDS = 4  # decoded at a time
+_BLOCK_VALUES = 1 << 20  # and no more than this over all channels: 8 MB, whatever the header says
 _WHOLE_STEPS = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")  # what ffmpeg mixes and resamples as 16-bit integers
 _STEPS = 32_768  # 16-bit steps between 0 and full scale
 _UNKNOWN = 0x7FFF0000  # a pipe cannot know its length: ffmpeg writes 0xFFFFFFFF, sox 0x7FFFF000, arecord 0x7FFFFF00
@@ -50,22 +52,37 @@ def load_waveform(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     Raises AudioError, with the name and the fix, if the file is missing, unreadable, empty, no sound, damaged or cut
     short, or has samples that are not finite. WAV and FLAC streams of unknown length are read to the end.
     """
+    return np.concatenate(list(stream_waveform(path)))
+
+
+def stream_waveform(path: str | os.PathLike[str]) -> Iterator[NDArray[np.float32]]:
+    """Read what ``load_waveform`` reads in blocks, float32 [samples] each, which joined are its waveform to the bit.
+
+    A block is 1 to 8 s long (the last one any length, and all with dozens of channels); there is at least one. The
+    memory does not grow with the length of a file; a pipe and standard input are held whole, as the bytes they are.
+
+    Raises the same AudioError, from the first block on: what is cut or damaged may show after the last block only, and
+    the blocks before it must then not be answered as if they were the recording. The file stays open until the end.
+    """
     import soundfile  # here, as --help does not need it
 
-    name = "standard input" if path == STDIN else os.fspath(path)
-    with _open(path, name) as opened:
-        file = _checked_chunks(opened, name)
+    name, empty = "standard input" if path == STDIN else os.fspath(path), True
+    with _open(path, name) as file:
+        length_at = _check_chunks(file, name)
         try:
-            with soundfile.SoundFile(_SndfileInput(file)) as sound:
+            with soundfile.SoundFile(_SndfileInput(file, length_at)) as sound:
                 _check_header(sound, name)
-                waveform, frames = _decode(sound, name)
-                _check_complete(sound, frames, file, name)
+                blocks = _decode(sound, file, name)
+                if sound.samplerate != SAMPLE_RATE:
+                    blocks = resample_blocks(blocks, sound.samplerate, integer=sound.subtype in _WHOLE_STEPS)
+                for steps in blocks:
+                    empty = False
+                    yield np.clip(steps, -_STEPS, _STEPS - 1) / np.float32(_STEPS)
         except soundfile.SoundFileError as error:
             reason = str(error).rpartition(": ")[2].strip(" .") or "unknown format"
             raise AudioError(f"{name}: no sound that can be read ({reason}); {_CONVERT}") from None
-    if not len(waveform):
+    if empty:
         raise AudioError(f"{name}: no samples in it; give a recording of at least {MIN_SAMPLES / SAMPLE_RATE} s")
-    return waveform
 
 
 def _open(path: str | os.PathLike[str], name: str) -> BinaryIO:
@@ -94,17 +111,17 @@ def _not_empty(file: BinaryIO, name: str) -> BinaryIO:
     return file
 
 
-def _checked_chunks(file: BinaryIO, name: str) -> BinaryIO:
+def _check_chunks(file: BinaryIO, name: str) -> int | None:
     """Hold the sound chunk of a RIFF or AIFF file against the bytes there are: libsndfile reads a cut one silently.
 
-    Returns the file at its start, or a copy with a readable length where a stream's header says 0.
+    Leaves the file at its start. Returns where a stream's header says that its sound has 0 bytes, else None.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     magic, total = file.read(4), file.read(8)
     kinds = {b"RIFF": ("<", b"data"), b"RIFX": (">", b"data"), b"FORM": (">", b"SSND")}
     order, sound_chunk = kinds.get(magic, ("", b""))
-    position = 12  # behind the magic, the size of the rest and the kind
+    position, length_at = 12, None  # behind the magic, the size of the rest and the kind
     while order and position + 8 <= size:
         file.seek(position)
         chunk, length = struct.unpack(f"{order}4sI", file.read(8))
@@ -112,26 +129,26 @@ def _checked_chunks(file: BinaryIO, name: str) -> BinaryIO:
         if chunk == sound_chunk:
             promised_end = struct.unpack(f"{order}I", total[:4])[0] + 8
             if length == 0 and (promised_end <= position or promised_end >= _UNKNOWN):
-                file.seek(0)
-                start, rest = file.read(position - 4), file.read()[4:]
-                file = io.BytesIO(start + b"\xff\xff\xff\xff" + rest)
+                length_at = position - 4
             elif length < _UNKNOWN and position + length > size:
                 kept = f"{size - position} of {length} bytes of sound"
                 raise AudioError(f"{name}: cut short ({kept}); {_COPY_AGAIN}")
             break
         position += length + length % 2  # chunks are padded to even lengths
     file.seek(0)
-    return file
+    return length_at
 
 
 class _SndfileInput:
     """The file as libsndfile calls it back: an error raised there could only end as a traceback on stderr.
 
     A damaged header sends libsndfile to places before the file's start; it then reads what is here and finds it wrong.
+    ``length_at``: the place of 4 bytes to be read as 0xFFFFFFFF, the length that means "to the end".
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, length_at: int | None) -> None:
         self._file = file
+        self._unknown = range(0) if length_at is None else range(length_at, length_at + 4)
 
     def tell(self) -> int:
         return self._file.tell()
@@ -143,10 +160,15 @@ class _SndfileInput:
             return self._file.tell()
 
     def read(self, size: int) -> bytes:
+        start = self._file.tell()
         try:
-            return self._file.read(size)
+            data = self._file.read(size)
         except OSError:  # a disk that fails: the missing samples are noticed
             return b""
+        for place in self._unknown:
+            if start <= place < start + len(data):
+                data = data[: place - start] + b"\xff" + data[place - start + 1 :]
+        return data
 
 
 def _check_header(sound: Any, name: str) -> None:
@@ -156,23 +178,22 @@ def _check_header(sound: Any, name: str) -> None:
         raise AudioError(f"{name}: damaged header ({sound.samplerate} samples per second); {_CONVERT}")
 
 
-def _decode(sound: Any, name: str) -> tuple[NDArray[np.float32], int]:
-    """Decode and mix block by block, then convert the rate: the waveform, and how many frames the file gave."""
+def _decode(sound: Any, file: BinaryIO, name: str) -> Iterator[NDArray[np.float32]]:
+    """Decode and mix to 16-bit steps, float32 [frames] a block; raises AudioError behind the last if frames miss."""
     # soundfile seeks after every read of a seekable file; a FLAC stream of unknown length cannot do that.
     sound.seekable = lambda: False
-    frames, pieces, ended = 0, [], False
-    while not ended:
-        wanted = min(_BLOCK, sound.frames - frames)  # more would be decoded, thrown away and hide what is left
+    size = min(_BLOCK_SECONDS * sound.samplerate, max(1, _BLOCK_VALUES // sound.channels))
+    frames, ones = 0, np.ones(sound.channels)  # a product with ones is the fast sum of few channels
+    while True:
+        wanted = min(size, sound.frames - frames)  # more would be decoded, thrown away and hide what is left
         block = sound.read(wanted, dtype="float64", always_2d=True)  # float64 [frames, channels]
-        ended = len(block) == 0
+        if not len(block):
+            break
         if not np.isfinite(block).all():
             raise AudioError(f"{name}: samples that are not finite numbers; {_CONVERT}")
         frames += len(block)
-        pieces.append(_round(block.mean(axis=1) * _STEPS, sound))  # [frames]
-    steps = np.concatenate(pieces)
-    if sound.samplerate != SAMPLE_RATE:
-        steps = resample(steps, sound.samplerate, integer=sound.subtype in _WHOLE_STEPS)  # [samples]
-    return np.clip(steps, -_STEPS, _STEPS - 1) / np.float32(_STEPS), frames
+        yield _round(block @ ones / sound.channels * _STEPS, sound)
+    _check_complete(sound, frames, file, name)
 
 
 def _round(steps: NDArray[np.float64], sound: Any) -> NDArray[np.float32]:

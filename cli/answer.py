@@ -22,10 +22,36 @@ class Audio:
 
 
 @dataclass
+class Window:
+    """A stretch of a recording, from `start` to `end` in seconds, and what was answered about it.
+
+    `choices` has the natural logarithm of the probability of each option of --choices.
+    """
+
+    start: float
+    end: float
+    text: str = ""
+    finish_reason: str | None = None
+    silent: bool = False
+    choices: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word and when it is said, in seconds from the recording's start."""
+
+    word: str
+    start: float
+    end: float
+
+
+@dataclass
 class Answer:
     """One answer as it comes into being; `finish_reason` is None until it is whole.
 
-    `timings` in seconds by stage; `load_s` is that of the process, the same in each of its answers.
+    `windows` are the stretches that were asked about one by one, `words` those of an answer with times. `timings` in
+    seconds by stage; `load_s` is that of the process, the same in each of
+    its answers.
     """
 
     input: list[str]
@@ -35,6 +61,9 @@ class Answer:
     finish_reason: str | None = None
     prompt_tokens: int = 0
     audio: list[Audio] = field(default_factory=list)
+    task: str | None = None
+    windows: list[Window] = field(default_factory=list)
+    words: list[Word] | None = None
     model: str | None = None
     backend: str | None = None
     timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))

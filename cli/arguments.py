@@ -6,43 +6,57 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+
+from cli.flags import FTYPES, PROMPT, SAMPLE, SYSTEM, UsageError, build_parser
+
+__all__ = ["PROMPT", "SAMPLE", "SYSTEM", "Options", "UsageError", "parse_arguments"]
 
 ROOT = Path(__file__).resolve().parent.parent
-SAMPLE = ROOT / "tests" / "golden" / "1272-128104-0000.flac"
-PROMPT = "what does the person say?"
-SYSTEM = "You are a helpful assistant."
-
 MAX_THREADS = 1024  # far over any machine; the libraries crash on more than they can start
-
-EPILOG = """\
-several files after --input are the audios of ONE prompt; a folder gives one answer for each sound in it; - is standard
-input. The answer goes to standard output, everything else to standard error.
-
-exit codes: 0 all well, 1 an input failed or an answer could not be written, 2 wrong usage (an unknown flag, an empty or
-too long prompt, a --savepath that cannot be), 3 model or backend missing or invalid, 4 nothing to work on, 130
-interrupted, 141 the reader of the answer went away
-
-  python3 qwen_audio.py -i talk.flac -p "what does the person say?"
-  python3 qwen_audio.py -i a.wav b.wav -p "is it the same speaker?" --json | jq -r .text
-  ffmpeg -i film.mkv -f wav - | python3 qwen_audio.py -i - -p "which sounds do you hear?"
-"""
+MAX_BATCH = 256
+MAX_SECONDS = 1e6  # of --timeout: what a lock can wait
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for. `inputs` as typed; `savepath`, `model` may be None."""
+    """What the user asked for. `inputs` and `lists` as typed; None where nothing was said.
+
+    `prompts` are those of --prompt and --prompts-from; with a `task` there are none. `shard` is (number from 1, of how
+    many). `max_new_tokens` None leaves it to the task.
+    """
 
     inputs: tuple[str, ...]
-    prompt: str
+    each: bool
+    recursive: bool
+    lists: tuple[str, ...]
+    null: bool
+    extensions: frozenset[str] | None
+    shard: tuple[int, int] | None
+    prompts: tuple[str, ...]
+    task: str | None
+    language: str | None
+    to: str | None
+    question: str | None
+    word: str | None
+    choices: tuple[str, ...]
+    itn: bool
+    caption_style: str | None
     system: str
-    max_new_tokens: int
+    max_new_tokens: int | None
+    chat: bool
+    long: str
+    batch: int
+    timeout: float | None
     savepath: Path | None
+    output_dir: Path | None
+    formats: tuple[str, ...]
+    overwrite: bool
     json: bool
     quiet: bool
     debug: bool
     model: Path | None
     verify: bool
+    doctor: bool
     backend: str
     device: str
     threads: int
@@ -53,46 +67,45 @@ class Options:
     notes: tuple[str, ...]
 
 
-class UsageError(Exception):
-    """A command line that cannot be meant; one line with the fix."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse, with a wrong usage raised, and --help written so that a closed pipe is noticed."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see --help")
-
-    def print_help(self, file: Any = None) -> None:  # noqa: ARG002 - argparse never names a file
-        sys.stdout.write(self.format_help())
-        sys.stdout.flush()
-
-
 def parse_arguments(argv: list[str] | None = None) -> Options:
-    """Parse `argv` (default: the process's own). Exits with 0 after --help, raises UsageError on wrong usage."""
-    parser = _parser()
+    """Parse `argv` (default: the process's own). Exits with 0 after --help and its like, raises UsageError."""
+    parser = build_parser()
     given = parser.parse_args(argv)
-    if not given.prompt.strip():
-        parser.error("--prompt is empty; say what you want to know about the sound")
-    if given.max_new_tokens < 1 or given.benchmark_count < 1:
-        parser.error("--max-new-tokens and --benchmark_count must be at least 1")
-    if not 0 <= given.threads <= MAX_THREADS:
-        parser.error(f"--threads must be 0 (the library's choice) to {MAX_THREADS}")
-    if given.inputs.count("-") > (0 if given.benchmark else 1):
-        parser.error("standard input (-) can be read only once; save it to a file")
-    if given.onnx and given.backend == "ailia":
-        parser.error("--onnx and --backend ailia contradict each other")
+    _print_and_exit(parser, given)
+    _check(parser, given)
     return Options(
-        inputs=tuple(given.inputs or [str(SAMPLE)]),
-        prompt=given.prompt,
+        inputs=tuple(given.inputs or ([] if given.lists or given.chat else [str(SAMPLE)])),
+        each=given.each,
+        recursive=given.recursive,
+        lists=tuple(given.lists),
+        null=given.null,
+        extensions=_extensions(given.ftype),
+        shard=_shard(parser, given.shard),
+        prompts=_prompts(parser, given),
+        task=given.task,
+        language=given.language,
+        to=given.to,
+        question=given.question,
+        word=given.word,
+        choices=_listed(given.choices),
+        itn=given.itn,
+        caption_style=given.caption_style,
         system=given.system,
         max_new_tokens=given.max_new_tokens,
+        chat=given.chat,
+        long=given.long,
+        batch=given.batch,
+        timeout=given.timeout,
         savepath=given.savepath,
+        output_dir=given.output_dir,
+        formats=_formats(parser, given),
+        overwrite=given.overwrite,
         json=given.json,
         quiet=given.quiet,
         debug=given.debug,
         model=given.model,
         verify=given.verify,
+        doctor=given.doctor,
         backend="onnxruntime" if given.onnx else given.backend,
         device=given.device,
         threads=given.threads,
@@ -104,56 +117,93 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="qwen_audio.py",
-        description="Ask Qwen-Audio about a sound.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    ask = parser.add_argument_group("asking")
-    ask.add_argument(
-        "-i",
-        "--input",
-        dest="inputs",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FILE",
-        help="sounds, a folder, or -",
-    )
-    ask.add_argument("-p", "--prompt", default=PROMPT, help=f"question or instruction (default: {PROMPT!r})")
-    ask.add_argument("--system", default=SYSTEM, metavar="TEXT", help="system prompt of a chat model")
-    ask.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="longest answer (default: 512)")
-    out = parser.add_argument_group("output")
-    out.add_argument("--json", action="store_true", help="one JSON object on one line for each answer")
-    out.add_argument("-s", "--savepath", type=Path, metavar="FILE", help="write the answers to FILE too")
-    out.add_argument("-q", "--quiet", action="store_true", help="no notes on standard error, only warnings and errors")
-    out.add_argument("-b", "--benchmark", action="store_true", help="time the answer; a first run is not counted")
-    out.add_argument("-bc", "--benchmark_count", type=int, default=5, metavar="N", help="runs to average (default: 5)")
-    model = parser.add_argument_group("model and backend")
-    model.add_argument(
-        "--model", type=Path, metavar="DIR", help="model directory, or nano (default: the one under models/, else nano)"
-    )
-    model.add_argument("--verify", action="store_true", help="check every file of the model against its hash first")
-    model.add_argument("--backend", choices=("auto", "onnxruntime", "ailia"), default="auto", help="default: auto")
-    model.add_argument("--onnx", action="store_true", help="the same as --backend onnxruntime")
-    model.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, … (ONNX Runtime)")
-    model.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: the library's choice)")
-    model.add_argument(
-        "-e", "--env_id", type=int, default=-1, metavar="N", help="ailia environment (default: automatic)"
-    )
-    model.add_argument("--env_list", action="store_true", help="list ailia's environments on standard error, and go on")
-    model.add_argument("--memory_mode", type=int, default=11, metavar="BITS", help="ailia memory mode (default: 11)")
-    old = parser.add_argument_group("accepted for compatibility")
-    old.add_argument("--debug", action="store_true", help="show the traceback of a failure too")
-    old.add_argument("--profile", action="store_true", help="no profile is written: timings are in --json")
-    old.add_argument("--ftype", default="audio", metavar="TYPE", help="only audio: this model hears")
-    old.add_argument("-v", "--video", metavar="FILE", help="not supported: extract the sound with ffmpeg")
-    old.add_argument("--required", action="store_true", help="no meaning here")
-    old.add_argument("--disable_ailia_tokenizer", action="store_true", help="no meaning here: the tokenizer is our own")
-    return parser
+def _print_and_exit(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """--list-tasks and --completion print something and end the program, as --help does."""
+    text = None
+    if given.list_tasks:
+        from tokenizer.tasks import list_tasks
+
+        text = list_tasks()
+    if given.completion:
+        from cli.completion import completion
+        from tokenizer.tasks import LANGUAGES, TASKS
+
+        words = {"task": list(TASKS), "language": list(LANGUAGES), "to": list(LANGUAGES)}
+        text = completion(parser, given.completion, words=words)
+    if text is not None:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.flush()
+        raise SystemExit(0)
+
+
+def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Refuse what contradicts itself or is out of range."""
+    longest = 1 if given.max_new_tokens is None else given.max_new_tokens
+    if min(longest, given.benchmark_count, given.batch) < 1:
+        parser.error("--max-new-tokens, --batch and --benchmark_count must be at least 1")
+    if not 0 <= given.threads <= MAX_THREADS:
+        parser.error(f"--threads must be 0 (the library's choice) to {MAX_THREADS}")
+    if given.batch > MAX_BATCH:
+        parser.error(f"--batch must be 1 to {MAX_BATCH}")
+    if given.timeout is not None and not 0 < given.timeout < MAX_SECONDS:
+        parser.error("--timeout must be a number of seconds over 0")
+    sources = [*given.inputs, *given.lists, *[name for name in (given.prompts_from,) if name]]
+    if sources.count("-") > (0 if given.benchmark else 1):
+        parser.error("standard input (-) can be read only once; save it to a file")
+    if given.onnx and given.backend == "ailia":
+        parser.error("--onnx and --backend ailia contradict each other")
+    if given.task and (given.prompts or given.prompts_from):
+        parser.error("--task brings its own prompt; leave --prompt out, or leave --task out")
+    if given.chat and (given.output_dir or given.benchmark or given.choices):
+        parser.error("--chat does not go with --output-dir, --benchmark or --choices")
+    if given.formats and not given.output_dir:
+        parser.error("--format needs --output-dir; for standard output there is --json")
+
+
+def _prompts(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:
+    """All prompts, in the order --prompt, --prompts-from; the default where nothing is asked."""
+    prompts = list(given.prompts)
+    if given.prompts_from:
+        try:
+            file = sys.stdin if given.prompts_from == "-" else open(given.prompts_from, encoding="utf-8")  # noqa: PTH123, SIM115
+            with file:
+                prompts += [line.strip() for line in file if line.strip()]
+        except (OSError, ValueError) as error:
+            parser.error(f"--prompts-from {given.prompts_from}: cannot be read ({error})")
+        if not prompts:
+            parser.error(f"--prompts-from {given.prompts_from}: no prompt in it; write one on each line")
+    if not all(prompt.strip() for prompt in prompts):
+        parser.error("--prompt is empty; say what you want to know about the sound")
+    return tuple(prompts or ([] if given.task else [PROMPT]))
+
+
+def _shard(parser: argparse.ArgumentParser, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        parser.error(f"--shard {text}: write i/n, the i-th of n parts, such as 1/8")
+    return int(number), int(count)
+
+
+def _formats(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:
+    """The formats of --output-dir, each once; txt where none is named."""
+    from cli.formats import FORMATS
+
+    names = _listed(given.formats) or ("txt",)
+    if unknown := [name for name in names if name not in (*FORMATS, "all")]:
+        parser.error(f"--format {unknown[0]}: choose from {', '.join(FORMATS)}, all")
+    return tuple(name for name in FORMATS if name in names or "all" in names)
+
+
+def _extensions(ftype: str) -> frozenset[str] | None:
+    """--ftype: the suffixes it names, or None where it names a kind of file (the replaced tool's use of it)."""
+    names = [] if ftype in FTYPES else _listed(ftype)
+    return frozenset("." + name.lower().lstrip(".") for name in names) or None
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def _notes(given: argparse.Namespace) -> list[str]:
@@ -161,7 +211,7 @@ def _notes(given: argparse.Namespace) -> list[str]:
     notes = []
     if given.profile:
         notes.append("--profile: no profile is written; the timings are in --json")
-    if given.ftype != "audio":
+    if given.ftype in FTYPES[1:]:
         notes.append(f"--ftype {given.ftype}: ignored, this model takes audio only")
     if given.video:
         notes.append(f"--video {given.video}: ignored; take its sound with `ffmpeg -i {given.video} sound.flac`")

@@ -10,7 +10,13 @@ from cli.arguments import UsageError
 from cli.inputs import InputError
 from cli.output import OutputError, say, show_piece
 
-OK, INPUT_FAILED, WRONG_USAGE, NO_MODEL, NOTHING_TO_DO, INTERRUPTED, READER_GONE = 0, 1, 2, 3, 4, 130, 141
+OK, INPUT_FAILED, WRONG_USAGE, NO_MODEL, NOTHING_TO_DO = 0, 1, 2, 3, 4
+INTERRUPTED, READER_GONE, TERMINATED = 130, 141, 143  # 128 + the number of the signal
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends the run as a keyboard would, finished answers kept."""
+
 
 _OF_THE_SHELL: dict[type[Exception], int] = {
     UsageError: WRONG_USAGE,
@@ -44,6 +50,8 @@ def _explain(failure: Exception, inputs: str) -> tuple[int, str]:
             return code, str(failure)
     if isinstance(failure, MemoryError):
         return INPUT_FAILED, f"{inputs}: not enough memory; give shorter recordings, or close other programs"
+    if isinstance(failure, TimeoutError) and not failure.errno:  # --timeout's
+        return INPUT_FAILED, f"{inputs}: {failure}"
     if isinstance(failure, OSError):
         return INPUT_FAILED, f"{failure.filename or inputs}: {failure.strerror or failure}"
     raise failure
@@ -55,12 +63,14 @@ def _of_the_rooms() -> dict[type[Exception], int]:
     from models.manifest import ManifestError
     from models.session import BackendError
     from tokenizer.chat import ChatError
+    from tokenizer.tasks import TaskError
     from tokenizer.tokenizer import TokenizerError
 
     return {
         AudioError: INPUT_FAILED,
         PromptError: WRONG_USAGE,
         ChatError: WRONG_USAGE,
+        TaskError: WRONG_USAGE,
         TokenizerError: WRONG_USAGE,  # of the prompt: an unfit vocabulary has become a ManifestError on opening
         ManifestError: NO_MODEL,
         BackendError: NO_MODEL,

@@ -33,6 +33,21 @@ class Model:
     tokenizer: Tokenizer
     backend: str
 
+    @property
+    def chat(self) -> bool:
+        """Whether it takes ChatML conversations; a base model takes tags."""
+        return self.manifest.chat_format == "chatml"
+
+    @property
+    def end_id(self) -> int:
+        """The id that ends an answer as the model was trained to end it."""
+        return self.tokenizer.im_end if self.chat else self.tokenizer.endoftext
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The ids that end an answer."""
+        return self.tokenizer.stop_ids if self.chat else frozenset({self.tokenizer.endoftext})
+
 
 def open_model(options: Options) -> Model:
     """Find and open a model; raises ManifestError for a missing or damaged one, BackendError if nothing can run it."""
@@ -44,7 +59,7 @@ def open_model(options: Options) -> Model:
         )
     wanted = SessionOptions(options.backend, options.device, options.threads, options.env_id, options.memory_mode)
     backend, reasons = choose_backend(manifest, wanted)
-    model = _open_parts(manifest, replace(wanted, backend=backend), verify=options.verify)
+    model = _open_parts(manifest, replace(wanted, backend=backend), rows=options.batch, verify=options.verify)
     if reasons:
         say(f"running on {backend}, since {'; '.join(reasons)}", quiet=options.quiet)
     if manifest.chat_format != "chatml" and options.system != SYSTEM:
@@ -52,13 +67,14 @@ def open_model(options: Options) -> Model:
     return model
 
 
-def _open_parts(manifest: Manifest, session: SessionOptions, *, verify: bool) -> Model:
+def _open_parts(manifest: Manifest, session: SessionOptions, *, rows: int, verify: bool) -> Model:
     try:
         if verify:
             verify_files(manifest)
         tokenizer = Tokenizer(manifest.path(manifest.vocabulary or ""))
         _check_fit(manifest, tokenizer)
-        return Model(manifest, AudioEncoder(manifest, session), Decoder(manifest, session), tokenizer, session.backend)
+        encoder, decoder = AudioEncoder(manifest, session), Decoder(manifest, session, rows=rows)
+        return Model(manifest, encoder, decoder, tokenizer, session.backend)
     except TokenizerError as error:
         raise ManifestError(str(error)) from None
     except MemoryError:

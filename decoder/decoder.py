@@ -1,23 +1,22 @@
 """ids (+ embeddings of clips) -> logits, over one cached session.
 
 In: token ids and, for each <audio>…</audio> span among them, the clip's embeddings. Out: the logits of the last
-position. A `Decoder` holds one sequence: `prefill` starts it, `step` adds an id, `rewind` takes positions back. The
-NTK alpha is fixed by the length of the prefill, LogN follows the true position; both as the original does.
+position. A `Decoder` holds a sequence in each of its rows: `prefill` starts one, `step` and `advance` add ids, `rewind`
+takes positions back. The NTK alpha is fixed by the length of the prefill, LogN follows the true position; both as the
+original does. Rows know nothing of each other: what one gives, it gives alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from decoder.contract import FusedContract, PlainContract
+from decoder.contract import Float32, FusedContract, Ids, Placed, PlainContract, Row
 from models.manifest import DecoderSizes, Manifest
+from models.positions import ntk_alpha
 from models.session import SessionOptions, open_session
-
-Float32 = npt.NDArray[np.float32]
 
 
 class PromptError(Exception):
@@ -25,55 +24,125 @@ class PromptError(Exception):
 
 
 class Decoder:
-    """One sequence on one session. `position` is the number of cached positions."""
+    """`rows` sequences on one session; what names no row means row 0."""
 
-    def __init__(self, manifest: Manifest, options: SessionOptions | None = None) -> None:
-        """Open the decoder of a model; raises BackendError when no backend can."""
+    def __init__(
+        self,
+        manifest: Manifest,
+        options: SessionOptions | None = None,
+        *,
+        rows: int = 1,
+        invariant: bool | None = None,
+    ) -> None:
+        """Open the decoder of a model; raises BackendError when no backend can, or not with so many rows.
+
+        `invariant`: logits have the same bits however many rows run together and in decoders of one row and of many.
+        It is True where rows > 1. One row alone is a tenth faster without, in models whose kernels multiply tokens in
+        pairs (int4); in all others it changes nothing.
+        """
         self.sizes: DecoderSizes = manifest.decoder_sizes
-        session = open_session(manifest, manifest.decoder, options or SessionOptions())
-        contract = FusedContract if manifest.contract == "fused" else PlainContract
-        self._contract: Any = contract(manifest, session)
-        self.position = 0
+        session = open_session(manifest, manifest.decoder, options or SessionOptions(), rows=rows)
+        self._contract: Any
+        if manifest.contract == "fused":
+            self._contract = FusedContract(manifest, session, invariant=rows > 1 if invariant is None else invariant)
+        else:
+            self._contract = PlainContract(manifest, session)
+        self._held = [Row() for _ in range(rows)]
+        # What each row's sequence is about, for the caller to note: it goes with the sequence when that moves.
+        self.groups: list[Hashable] = [None] * rows
 
-    def prefill(self, ids: Sequence[int], clips: Sequence[Float32] = ()) -> Float32:
+    @property
+    def rows(self) -> int:
+        """How many sequences fit side by side."""
+        return len(self._held)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The number of cached positions of each row."""
+        return tuple(len(row.ids) for row in self._held)
+
+    @property
+    def position(self) -> int:
+        """The number of cached positions of row 0."""
+        return self.positions[0]
+
+    def prefill(
+        self, ids: Sequence[int], clips: Sequence[Float32] = (), *, row: int = 0, reuse: bool = False
+    ) -> Float32:
         """Start a new sequence with `ids`, whose k-th audio span holds `clips[k]` [span, d_model].
 
-        Returns float32 [vocab], the logits after the last id. Raises PromptError, and then keeps the old sequence.
+        Returns float32 [vocab], the logits after the last id. With `reuse`, what the row holds of the beginning already
+        is not run again; clips are compared by value, and must not be changed afterwards. In the fused flavour the bits
+        are those of a fresh prefill as far as a prefill made what is kept; steps round otherwise. Raises PromptError,
+        and then keeps the old sequence.
         """
         array = np.asarray(ids, np.int64)
         self._check(array)
         audio = place_audio(array, clips, self.sizes)
-        self._contract.start(len(array))
-        self.position = 0  # until the run has succeeded there is nothing to continue
-        logits = self._contract.run(array, audio, 0)
-        self.position = len(array)
+        fresh = Row(array.tolist(), audio, len(array), ntk_alpha(len(array), self.sizes))
+        kept = shared_beginning(self._held[row], fresh) if reuse else 0
+        self._held[row] = Row()  # until the run has succeeded there is nothing to continue
+        logits = self._contract.prefill(row, fresh, kept)
+        self._held[row] = fresh
         return logits  # type: ignore[no-any-return]
 
     def step(self, token_id: int) -> Float32:
-        """Append one id; returns float32 [vocab]. Raises PromptError when the context is full."""
-        if not self.position:
-            raise PromptError("nothing to continue: prefill comes before step")
-        array = np.asarray([token_id], np.int64)
-        self._check(array, self.position)
-        logits = self._contract.run(array, None, self.position)
-        self.position += 1
-        return logits  # type: ignore[no-any-return]
+        """Append one id to row 0; returns float32 [vocab]. Raises PromptError when the context is full."""
+        return self.advance({0: token_id})[0]
 
-    def rewind(self, position: int) -> None:
+    def advance(self, new_ids: Mapping[int, int]) -> dict[int, Float32]:
+        """Append one id to each of some rows: {row: id} -> {row: logits float32 [vocab]}; the others cost nothing.
+
+        Neighbouring rows run together, so that rows in use are best kept side by side (`move`). Raises PromptError when
+        a row holds nothing, its context is full or the id is unknown, and then no row has changed.
+        """
+        for row, token_id in new_ids.items():
+            if not self._held[row].ids:
+                raise PromptError("nothing to continue: prefill comes before step")
+            self._check(np.asarray([token_id], np.int64), len(self._held[row].ids))
+        logits: dict[int, Float32] = {}
+        for rows in self._neighbours(sorted(new_ids)):
+            held = [self._held[row] for row in rows]
+            found = self._contract.step(rows[0], held, np.asarray([new_ids[row] for row in rows], np.int64))
+            logits.update(zip(rows, found, strict=True))
+            for row in rows:
+                self._held[row].ids.append(new_ids[row])
+        return logits
+
+    def rewind(self, position: int, row: int = 0) -> None:
         """Keep the first `position` positions (0 to the current one); the next step continues from there.
 
         Raises ValueError for another position, and where a plain graph would lose the prompt's NTK alpha.
         """
-        if not 0 <= position <= self.position:
-            raise ValueError(f"cannot rewind to {position}: {self.position} positions are cached")
-        self._contract.rewind(position)
-        self.position = position
+        held = self._held[row]
+        if not 0 <= position <= len(held.ids):
+            raise ValueError(f"cannot rewind to {position}: {len(held.ids)} positions are cached")
+        self._contract.rewind(row, held, position)
+        del held.ids[position:]
+        held.audio = [(start, rows[: position - start]) for start, rows in held.audio if start < position]
 
-    def reset(self) -> None:
-        """Forget the sequence."""
-        self.rewind(0)
+    def reset(self, row: int = 0) -> None:
+        """Forget a row's sequence."""
+        self.rewind(0, row)
 
-    def _check(self, ids: npt.NDArray[np.int64], past: int = 0) -> None:
+    def move(self, source: int, target: int) -> None:
+        """Continue the sequence of row `source` in row `target`, whose own is forgotten; `source` is empty then."""
+        self._contract.move(source, target)
+        self._held[target], self._held[source] = self._held[source], Row()
+        self.groups[target], self.groups[source] = self.groups[source], None
+
+    def _neighbours(self, rows: list[int]) -> list[list[int]]:
+        """Rows in ascending order, cut into neighbours of one NTK alpha: a run has one set of rotary tables."""
+        groups: list[list[int]] = []
+        for row in rows:
+            last = groups[-1][-1] if groups else -1
+            if groups and row == last + 1 and self._held[row].alpha == self._held[last].alpha:
+                groups[-1].append(row)
+            else:
+                groups.append([row])
+        return groups
+
+    def _check(self, ids: Ids, past: int = 0) -> None:
         if not ids.size:
             raise PromptError("the prompt is empty")
         if past + ids.size > self.sizes.max_positions:
@@ -86,7 +155,7 @@ class Decoder:
             raise PromptError(f"token id {worst} is outside this model's vocabulary of {self.sizes.vocab_size}")
 
 
-def place_audio(ids: npt.NDArray[np.int64], clips: Sequence[Float32], sizes: DecoderSizes) -> list[tuple[int, Float32]]:
+def place_audio(ids: Ids, clips: Sequence[Float32], sizes: DecoderSizes) -> Placed:
     """Where each clip's rows go: (index of its <audio>, [span, d_model]), in order.
 
     The k-th <audio> and the k-th </audio> delimit the k-th clip; its rows take the place of all ids from the one to
@@ -106,3 +175,30 @@ def place_audio(ids: npt.NDArray[np.int64], clips: Sequence[Float32], sizes: Dec
             )
         placed.append((int(start), clip))
     return placed
+
+
+def shared_beginning(held: Row, fresh: Row) -> int:
+    """How many of the positions that `held` has can be kept for `fresh`, as if they had been run for it.
+
+    None if the prompts' lengths give them another NTK alpha; otherwise all before the first id, or the first clip, that
+    differs. At least two positions are left to run, and an even number is kept: see `pieces`.
+    """
+    if held.alpha != fresh.alpha:
+        return 0
+    end = max(0, min(len(held.ids), len(fresh.ids) - 2))
+    differing = np.flatnonzero(_outside_clips(held)[:end] != _outside_clips(fresh)[:end])
+    end = int(differing[0]) if len(differing) else end
+    for (start, rows), (other_start, other) in zip(fresh.audio, held.audio, strict=False):
+        if start >= end:
+            break
+        if start != other_start or not (rows is other or np.array_equal(rows, other)):
+            end = start
+    return end - end % 2
+
+
+def _outside_clips(row: Row) -> Ids:
+    """The ids [t] of a row, with -1 for every one in whose place a clip stands."""
+    ids = np.asarray(row.ids, np.int64)
+    for start, rows in row.audio:
+        ids[start : start + len(rows)] = -1
+    return ids

@@ -1,8 +1,9 @@
 """nano, the model that comes with the program: its checkpoint, converted once into the user's cache.
 
-What is shipped is the checkpoint (`models/nano/checkpoint`), for it goes into every precision and flavour; what is opened
-is a model directory made from it in a second. A directory is named after what it was made from, so a new checkpoint or
-converter never meets an old conversion, and it gets its name when it is whole, so several processes may start at once.
+What is shipped is the checkpoint (`models/nano/checkpoint`), for it goes into every precision and flavour; what is
+opened is a model directory made from it in a second. A directory is named after what it was made from, so a new
+checkpoint or converter never meets an old conversion, and it gets its name when it is whole, so that several processes
+may start at once.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def embedded_model(*, flavour: str = "fused") -> Path:
         raise ManifestError(f"{CHECKPOINT}: not there, so this copy of the program is incomplete; clone it again")
     name = f"nano-{PRECISION}-{flavour}-{_digest()}"
     try:
-        cache = _cache_directory()
+        cache = cache_directory()
         cache.mkdir(parents=True, exist_ok=True)
         return _converted(cache / name, flavour)
     except (OSError, RuntimeError):  # no home, a read-only or a full one: for this run only
@@ -66,7 +67,7 @@ def _digest() -> str:
     return whole.hexdigest()[:16]
 
 
-def _cache_directory() -> Path:
+def cache_directory() -> Path:
     """Where the XDG base directory specification puts what can be made again."""
     named = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(named) if Path(named).is_absolute() else Path.home() / ".cache") / "qwen-audio"

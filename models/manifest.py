@@ -61,8 +61,9 @@ class DecoderSizes:
 class State:
     """Tensors that a graph hands to its own next run: `names` pairs each output with the input that it becomes.
 
-    `shape` has one -1, the axis of positions. `in_place`: output and input share one buffer of a reserved length;
-    otherwise the output is the input grown by the new positions.
+    `shape` is that of one row: a 1 first, and one -1, the axis of positions. `in_place`: output and input share one
+    buffer of a reserved length, and the first axis may hold any number of rows; otherwise the output is the input grown
+    by the new positions, and there is one row.
     """
 
     names: tuple[tuple[str, str], ...]
@@ -251,8 +252,10 @@ def _check_values(manifest: Manifest) -> None:
         if not isinstance(size, bool) and not low <= size <= high:
             raise ManifestError(f"{path}: {name} is {size}, expected a positive number up to {high}")
     for graph in (manifest.encoder, manifest.decoder):
-        if graph.state and graph.state.shape.count(-1) != 1:
-            raise ManifestError(f"{path}: the state shape {graph.state.shape} of {graph.file} needs one -1")
+        if graph.state and (graph.state.shape[:1] != (1,) or graph.state.shape.count(-1) != 1):
+            raise ManifestError(
+                f"{path}: the state shape {graph.state.shape} of {graph.file} needs one -1, behind a 1 for the row"
+            )
         if graph.state and graph.state.dtype not in choices["dtype"]:
             raise ManifestError(f"{path}: the state dtype {graph.state.dtype!r} of {graph.file} is unknown")
 

@@ -1,14 +1,14 @@
 """The backend seam: who runs a graph. Nobody else in the project can see which library does.
 
 `open_session` opens one graph of a manifest. A session takes arrays by input name and gives arrays in the order of
-the graph's outputs; the graph's state (the cache) stays inside the session, on its device. Adding a backend: one more
-class here and its name in BACKENDS.
+the graph's outputs; the graph's state (the cache) stays inside the session, on its device: in rows, one for each of the
+sequences that may run side by side. Adding a backend: one more class here and its name in BACKENDS.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -46,19 +46,25 @@ class SessionOptions:
 
 
 class Session(Protocol):
-    """One open graph and the state that it keeps between runs."""
+    """One open graph and the state that it keeps between runs, in rows."""
 
-    def run(self, feeds: Mapping[str, Array], *, length: int = 0) -> list[Array]:
-        """Run once; the state then holds `length` positions. Returns the outputs that are not state."""
+    def run(self, feeds: Mapping[str, Array], *, first: int = 0, lengths: Sequence[int] = ()) -> list[Array]:
+        """Run once, for as many rows from `first` on as `lengths` has numbers: the positions that they hold then.
 
-    def rewind(self, length: int) -> None:
-        """Keep the first `length` positions of the state."""
+        Returns the outputs that are not state.
+        """
+
+    def rewind(self, length: int, *, row: int = 0) -> None:
+        """Keep the first `length` positions of a row."""
+
+    def move(self, source: int, target: int) -> None:
+        """Put what row `source` holds in place of what row `target` held."""
 
 
 class OnnxRuntimeSession:
     """ONNX Runtime with IOBinding: the state lives in buffers of the session's device and never visits the caller."""
 
-    def __init__(self, manifest: Manifest, graph: Graph, options: SessionOptions) -> None:
+    def __init__(self, manifest: Manifest, graph: Graph, options: SessionOptions, rows: int) -> None:
         import onnxruntime as ort
 
         self._ort = ort
@@ -78,7 +84,9 @@ class OnnxRuntimeSession:
         self._file, self._outputs, self._state = path, graph.outputs, graph.state
         self._binding = self._session.io_binding()
         self._held: list[Any] = []  # one OrtValue for each tensor of the state
+        self._lengths = [0] * rows  # positions held by each row
         self._capacity = 0
+        self._bound = range(0)  # the rows of the state that the next run will see
         self._start()
 
     @staticmethod
@@ -86,31 +94,44 @@ class OnnxRuntimeSession:
         """Raise BackendError if this backend cannot start with these options."""
         find_provider(options.device)
 
-    def run(self, feeds: Mapping[str, Array], *, length: int = 0) -> list[Array]:
+    def run(self, feeds: Mapping[str, Array], *, first: int = 0, lengths: Sequence[int] = ()) -> list[Array]:
         """Run once; returns the outputs that are not state. Raises BackendError when the library fails."""
         for name, value in feeds.items():
             self._binding.bind_cpu_input(name, np.ascontiguousarray(value))
+        if self._state and self._state.in_place:
+            self._reserve(max(lengths))
+            self._bind_rows(range(first, first + len(lengths)))
         for name in self._outputs:
             self._binding.bind_output(name)
-        if self._state and self._state.in_place:
-            self._reserve(length)
-        elif self._state:
+        if self._state and not self._state.in_place:
             for (produced, consumed), value in zip(self._state.names, self._held, strict=True):
                 self._binding.bind_ortvalue_input(consumed, value)
                 self._binding.bind_output(produced, self._device, self._device_id)
         _guard(self._file, lambda: self._session.run_with_iobinding(self._binding))
+        self._lengths[first : first + len(lengths)] = lengths
         values = dict(zip(self._names(), self._binding.get_outputs(), strict=True))
         if self._state and not self._state.in_place:
             self._held = [values[produced] for produced, _ in self._state.names]
             self._binding.clear_binding_outputs()
         return [values[name].numpy() for name in self._outputs]
 
-    def rewind(self, length: int) -> None:
-        """Forget the state from position `length` on; a cache in place is simply overwritten by what comes next."""
+    def rewind(self, length: int, *, row: int = 0) -> None:
+        """Forget a row from position `length` on; a cache in place is simply overwritten by what comes next."""
+        self._lengths[row] = length
         if self._state and not self._state.in_place:
             axis = self._state.shape.index(-1)
             # A copy: an OrtValue made from a view would outlive the memory of the one that it looks into.
             self._held = [self._value(_head(value.numpy(), axis, length).copy()) for value in self._held]
+
+    def move(self, source: int, target: int) -> None:
+        """Copy what row `source` holds over row `target`, which then continues in its place."""
+        length, self._lengths[source] = self._lengths[source], 0
+        self._lengths[target] = length
+        for value in self._held:
+            array = value.numpy()  # [rows, …]: the buffer itself on the CPU, a copy of it elsewhere
+            self._copy_row(array[source], array[target], length)
+            if self._device != "cpu":
+                value.update_inplace(array)
 
     def _ends(self) -> tuple[list[Any], list[Any]]:
         return self._session.get_inputs(), self._session.get_outputs()
@@ -127,26 +148,42 @@ class OnnxRuntimeSession:
             self._held = [self._value(_empty(self._state, 0)) for _ in self._state.names]
 
     def _reserve(self, length: int) -> None:
-        """Make room for `length` positions, keeping what is there; past and present share each buffer."""
+        """Make room for `length` positions in every row, keeping what is there."""
         assert self._state
         if length <= self._capacity:
             return
         wanted = max(length, self._capacity + self._capacity // 4)
         self._capacity = -(-wanted // CAPACITY_STEP) * CAPACITY_STEP
-        axis = self._state.shape.index(-1)
+        self._bound = range(0)
         held, self._held = self._held, []
-        self._binding.clear_binding_outputs()
-        for i, (produced, consumed) in enumerate(self._state.names):
-            grown = _empty(self._state, self._capacity)
+        for i in range(len(self._state.names)):
+            grown = _empty(self._state, self._capacity, rows=len(self._lengths))
             if held:
                 old = held[i].numpy()
-                _head(grown, axis, old.shape[axis])[...] = old
+                for row, kept in enumerate(self._lengths):
+                    self._copy_row(old[row], grown[row], kept)
                 held[i] = None  # freed one by one: two whole caches never stand side by side
             self._held.append(self._value(grown))
-            self._binding.bind_ortvalue_input(consumed, self._held[i])
-            self._binding.bind_ortvalue_output(produced, self._held[i])
-        for name in self._outputs:
-            self._binding.bind_output(name)
+
+    def _bind_rows(self, rows: range) -> None:
+        """Show the run these rows: neighbours are one piece of each buffer, which past and present share."""
+        assert 0 <= rows.start < rows.stop <= len(self._lengths)  # outside lies memory of others
+        if rows == self._bound:
+            return
+        assert self._state
+        self._binding.clear_binding_outputs()
+        for (produced, consumed), value in zip(self._state.names, self._held, strict=True):
+            start = value.data_ptr() + rows.start * (value.tensor_size_in_bytes() // len(self._lengths))
+            shape = [len(rows), *value.shape()[1:]]
+            place = (self._device, self._device_id, np.dtype(self._state.dtype).type, shape, start)
+            self._binding.bind_input(consumed, *place)
+            self._binding.bind_output(produced, *place)
+        self._bound = rows
+
+    def _copy_row(self, source: Array, target: Array, length: int) -> None:
+        assert self._state
+        axis = self._state.shape.index(-1) - 1  # of one row
+        _head(target, axis, length)[...] = _head(source, axis, length)
 
     def _value(self, array: Array) -> Any:
         return self._ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self._device, self._device_id)
@@ -155,7 +192,8 @@ class OnnxRuntimeSession:
 class AiliaSession:
     """The ailia SDK's Net; inputs and outputs cross as float32, the state is copied from blob to blob on the device."""
 
-    def __init__(self, manifest: Manifest, graph: Graph, options: SessionOptions) -> None:
+    def __init__(self, manifest: Manifest, graph: Graph, options: SessionOptions, rows: int) -> None:
+        assert rows == 1  # open_session has seen to it
         self._file, self._outputs, self._state = manifest.path(graph.file), graph.outputs, graph.state
         self._net = _ailia_net(
             weight=str(self._file), env_id=options.env_id, num_thread=options.threads, memory_mode=options.memory_mode
@@ -170,11 +208,17 @@ class AiliaSession:
         """Raise BackendError if this backend cannot start with these options: ailia checks its licence here."""
         _ailia_net(env_id=options.env_id, num_thread=options.threads, memory_mode=options.memory_mode)
 
-    def run(self, feeds: Mapping[str, Array], *, length: int = 0) -> list[Array]:  # noqa: ARG002
+    def run(
+        self,
+        feeds: Mapping[str, Array],
+        *,
+        first: int = 0,  # noqa: ARG002
+        lengths: Sequence[int] = (),  # noqa: ARG002
+    ) -> list[Array]:
         """Run once; returns the outputs that are not state. Raises BackendError when the library fails."""
         return _guard(self._file, lambda: self._run(feeds))  # type: ignore[no-any-return]
 
-    def rewind(self, length: int) -> None:
+    def rewind(self, length: int, *, row: int = 0) -> None:  # noqa: ARG002
         """Forget the state from position `length` on: what is kept visits the host once."""
         if self._state and length == 0:
             self._kept = [_empty(self._state, 0) for _ in self._state.names]
@@ -182,6 +226,10 @@ class AiliaSession:
             axis = self._state.shape.index(-1)
             held = self._kept or [self._net.get_blob_data(produced) for produced, _ in self._state.names]
             self._kept = [np.ascontiguousarray(_head(value, axis, length)) for value in held]
+
+    def move(self, source: int, target: int) -> None:
+        """Nothing to move: there is one row."""
+        assert source == target == 0
 
     def _run(self, feeds: Mapping[str, Array]) -> list[Array]:
         net = self._net
@@ -204,13 +252,22 @@ BACKENDS: dict[str, type[OnnxRuntimeSession | AiliaSession]] = {
 }
 
 
-def open_session(manifest: Manifest, graph: Graph, options: SessionOptions) -> Session:
-    """Open one graph of a model. Raises BackendError when no backend that the manifest allows can do it."""
+def open_session(manifest: Manifest, graph: Graph, options: SessionOptions, *, rows: int = 1) -> Session:
+    """Open one graph of a model, its state in `rows` rows.
+
+    Raises BackendError when no backend that the manifest allows can do it, and for several rows of a state that is not
+    kept in place: such a graph hands out a new state on every run, one sequence at a time.
+    """
+    if rows > 1 and graph.state and not graph.state.in_place:
+        raise BackendError(
+            f"{manifest.directory}: a plain model decodes one answer at a time; use --batch 1, or convert it with "
+            "--flavour fused for ONNX Runtime"
+        )
     if options.backend == "auto":
         options = replace(options, backend=choose_backend(manifest, options)[0])
     _check_allowed(manifest, options.backend)
     # Not probed again: opening the graph tells as much, and each start of ailia is one more look at its licence.
-    return BACKENDS[options.backend](manifest, graph, options)
+    return BACKENDS[options.backend](manifest, graph, options, rows)
 
 
 def choose_backend(manifest: Manifest, options: SessionOptions) -> tuple[str, list[str]]:
@@ -311,8 +368,8 @@ def _check_names(manifest: Manifest, graph: Graph, inputs: list[str], outputs: l
                 raise BackendError(f"{manifest.path(graph.file)}: no {kind} named {name}; the manifest does not fit it")
 
 
-def _empty(state: State, length: int) -> Array:
-    return np.zeros([length if size == -1 else size for size in state.shape], state.dtype)
+def _empty(state: State, length: int, *, rows: int = 1) -> Array:
+    return np.zeros([rows, *(length if size == -1 else size for size in state.shape[1:])], state.dtype)
 
 
 def _head(array: Array, axis: int, length: int) -> Array:

@@ -28,7 +28,7 @@ from tokenizer.tokenizer import TokenizerError
 def test_without_arguments_the_sample_is_asked_about():
     options = parse_arguments([])
     assert Path(options.inputs[0]).is_file()
-    assert options.prompt == "what does the person say?"
+    assert options.prompts == ("what does the person say?",)
     assert (options.memory_mode, options.env_id, options.benchmark_count) == (11, -1, 0)
 
 
@@ -37,7 +37,7 @@ def test_flags_of_the_tool_we_replace_are_taken():
     line += " --ftype audio -v film.mp4 --required --disable_ailia_tokenizer"
     options = parse_arguments(line.split())
     assert options.inputs == ("a.wav", "b.wav")
-    assert (options.prompt, str(options.savepath)) == ("hm?", "out.txt")
+    assert (options.prompts, str(options.savepath)) == (("hm?",), "out.txt")
     assert options.benchmark_count == 3 + 1  # the first does not count
     assert (options.env_id, options.env_list, options.memory_mode) == (1, True, 3)
     assert (options.backend, options.debug) == ("onnxruntime", True)
@@ -171,6 +171,9 @@ def test_json_line_has_all_keys_in_order():
         "finish_reason",
         "prompt_tokens",
         "audio",
+        "task",
+        "windows",
+        "words",
         "model",
         "backend",
         "timings",
@@ -316,21 +319,20 @@ def test_a_savepath_that_cannot_be_is_refused_at_once(tmp_path, monkeypatch, nam
 def test_a_model_is_found_by_flag_then_variable_then_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("cli.models.ROOT", tmp_path)
     monkeypatch.delenv("QWEN_AUDIO_MODEL", raising=False)
-    with pytest.raises(ManifestError, match=r"models\.download"):
-        find_model(None)
+    options = parse_arguments([])
     for name in ("one", "two"):
         (tmp_path / "models" / name).mkdir(parents=True)
         (tmp_path / "models" / name / "manifest.json").touch()
         if name == "one":
-            assert find_model(None) == tmp_path / "models" / "one"
+            assert find_model(options) == tmp_path / "models" / "one"
     with pytest.raises(ManifestError, match="--model: models/one, models/two"):
-        find_model(None)
+        find_model(options)
     monkeypatch.setenv("QWEN_AUDIO_MODEL", "/elsewhere")
-    assert str(find_model(None)) == "/elsewhere"
-    assert find_model(tmp_path) == tmp_path
+    assert str(find_model(options)) == "/elsewhere"
+    assert find_model(parse_arguments(["--model", str(tmp_path)])) == tmp_path
     monkeypatch.setenv("QWEN_AUDIO_MODEL", "")
     with pytest.raises(ManifestError, match="choose one"):
-        find_model(None)
+        find_model(options)
 
 
 def _fails():

@@ -140,7 +140,7 @@ def test_a_folder_is_one_answer_for_each_sound_in_it(ask_open, tmp_path):
     assert [Path(record["input"]).name for record in records] == ["a.flac", "b.wav", "c.ogg"]
     assert len({record["timings"]["load_s"] for record in records}) == 1
     texts = "".join(record["text"] + "\n" for record in records)
-    assert ask_open("-i", tmp_path) == Ended(0, texts, "")
+    assert ask_open("-q", "-i", tmp_path) == Ended(0, texts, "")
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(4_000, 1), (192_000, 1), (44_100, 2), (16_000, 8)])
@@ -153,7 +153,7 @@ def test_any_rate_and_number_of_channels_work(ask_open, tmp_path, rate, channels
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
 def test_seconds_left_out_are_told_even_when_quiet(ask_open, tmp_path, quiet):
     sound = write(tmp_path / "long.wav", tone(32.5))
-    ended = ask_open("-i", sound, "--json", *quiet)
+    ended = ask_open("-i", sound, "--json", "--long", "first", *quiet)
     assert ended.code == 0
     assert ended.record["audio"] == [{"path": str(sound), "seconds": 32.5, "seconds_used": 30.0}]
     assert f"{sound}: the last 2.5 s of 32.5 s were left out" in ended.told
@@ -263,7 +263,7 @@ def test_the_good_sounds_of_a_folder_are_answered(ask_open, tmp_path):
     for name in ("a.wav", "c.wav"):
         write(tmp_path / name)
     (tmp_path / "b.wav").touch()
-    ended = ask_open("-i", tmp_path, "--json")
+    ended = ask_open("-q", "-i", tmp_path, "--json")
     assert ended.code == 1
     assert [json.loads(line)["status"] for line in ended.out.splitlines()] == ["ok", "error", "ok"]
     assert ended.told.startswith(str(tmp_path / "b.wav"))
@@ -303,7 +303,7 @@ def test_a_folder_that_cannot_be_listed_fails_and_the_rest_is_answered(ask_open,
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.iterdir", refuse)
-    ended = ask_open("-i", tmp_path, speech)
+    ended = ask_open("-q", "-i", tmp_path, speech)
     assert (ended.code, ended.out) == (1, ask_open("-i", speech).out)
     assert ended.told.startswith(str(tmp_path))
 
@@ -314,7 +314,7 @@ def test_a_failure_that_names_nothing_is_given_the_inputs(ask_open, tmp_path, mo
         raise failure
 
     first, second = write(tmp_path / "1.wav"), write(tmp_path / "2.wav")
-    monkeypatch.setattr("audio_encoder.waveform.load_waveform", fail)
+    monkeypatch.setattr("audio_encoder.waveform.stream_waveform", fail)
     ended = ask_open("-i", first, second)
     assert (ended.code, ended.out) == (1, "")
     assert ended.told.startswith(f"{first}, {second}: ")
@@ -328,11 +328,11 @@ def test_a_failure_in_the_middle_of_an_answer_ends_its_line_and_the_run(ask_open
 
     for name in ("a.wav", "b.wav"):
         write(tmp_path / name)
-    monkeypatch.setattr(opened.decoder, "step", fail, raising=False)
-    ended = ask_open("-i", tmp_path)
+    monkeypatch.setattr(opened.decoder, "advance", fail, raising=False)
+    ended = ask_open("-q", "-i", tmp_path)
     assert (ended.code, ended.told) == (3, "the device is gone")
     assert ended.out.count("\n") == 1
-    ended = ask_open("-i", tmp_path, "--json")
+    ended = ask_open("-q", "-i", tmp_path, "--json")
     assert (ended.record["status"], ended.record["finish_reason"]) == ("error", None)
 
 
@@ -412,15 +412,15 @@ def test_a_file_that_cannot_be_written_does_not_cost_the_answer(ask_open, speech
 
 
 def test_interrupted_answers_that_are_whole_are_kept(ask_open, tmp_path, monkeypatch):
-    def load_waveform(path):
+    def stream_waveform(path):
         if path.endswith("b.wav"):
             raise KeyboardInterrupt
-        return tone()[:, 0]
+        yield tone()[:, 0]
 
     for name in ("a.wav", "b.wav"):
         write(tmp_path / name)
-    monkeypatch.setattr("audio_encoder.waveform.load_waveform", load_waveform)
-    ended = ask_open("-i", tmp_path, "-s", tmp_path / "out.txt")
+    monkeypatch.setattr("audio_encoder.waveform.stream_waveform", stream_waveform)
+    ended = ask_open("-q", "-i", tmp_path, "-s", tmp_path / "out.txt")
     assert (ended.code, ended.told) == (130, "interrupted")
     assert (tmp_path / "out.txt").read_text() == ended.out != ""
 
@@ -536,7 +536,7 @@ def test_a_whole_model_is_verified_and_answers(ask, demo_model, speech):
 
 
 def test_too_little_memory_for_a_model_says_how_much_it_is(ask, demo_model, speech, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr("cli.models.Decoder", fail)

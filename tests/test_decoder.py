@@ -102,7 +102,7 @@ def run_plain(manifest, ids, mask, clips=(), *, session=None):
     for start, rows in place_audio(ids, clips, manifest.decoder_sizes) if len(clips) else ():
         audios[0, start : start + len(rows)] = rows
     feeds = {"input_ids": ids[None], "attention_mask": mask[None], "audios": audios}
-    return (session or open_session(manifest, manifest.decoder, ONNX_RUNTIME)).run(feeds, length=len(mask))[0][0]
+    return (session or open_session(manifest, manifest.decoder, ONNX_RUNTIME)).run(feeds, lengths=[len(mask)])[0][0]
 
 
 @pytest.mark.reference
@@ -317,9 +317,9 @@ def recorded_masks(manifest, n_text, n):
     decoder, masks = open_decoder(manifest), []
     run = decoder._contract._session.run
 
-    def record(feeds, *, length):
+    def record(feeds, *, lengths):
         masks.append(feeds["attention_mask"][0])
-        return run(feeds, length=length)
+        return run(feeds, lengths=lengths)
 
     decoder._contract._session.run = record
     forced(decoder, make_prompt(15, n_text), [], [1] * n)
@@ -390,15 +390,15 @@ def test_a_prompt_that_cannot_be_is_refused_and_the_old_sequence_kept(tiny, word
 def test_after_a_backend_failed_there_is_nothing_to_continue(tiny, flavour):
     decoder = open_decoder(tiny("fp32", flavour))
     decoder.prefill([1, 2, 3])
-    run = decoder._contract.run
+    run = decoder._contract._session.run
 
-    def fail(*_):
+    def fail(*_, **__):
         raise BackendError("out of memory")
 
-    decoder._contract.run = fail
+    decoder._contract._session.run = fail
     with pytest.raises(BackendError, match="out of memory"):
         decoder.prefill([4, 5, 6])
-    decoder._contract.run = run
+    decoder._contract._session.run = run
     with pytest.raises(PromptError, match="prefill comes before step"):
         decoder.step(1)
 

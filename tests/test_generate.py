@@ -1,12 +1,12 @@
 """The greedy loop: the original's ids, no forward pass too many, and every way to end."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from decoder.generate import generate
+from tests.scripted_decoder import ScriptedDecoder
 from tests.tiny_models import (
     CASES,
     FLAVOURS,
@@ -19,26 +19,9 @@ from tests.tiny_models import (
 )
 
 
-class ScriptedDecoder:
-    """Says `script`, one id after another, and writes down what it was asked."""
-
-    def __init__(self, script, *, max_positions=1000):
-        self.script, self.calls, self.position = list(script), [], 0
-        self.sizes = SimpleNamespace(max_positions=max_positions)
-
-    def prefill(self, ids, clips):
-        self.calls.append(("prefill", list(ids), list(clips)))
-        self.position = len(ids)
-        return self._say()
-
-    def step(self, token_id):
-        self.calls.append(("step", token_id))
-        self.position += 1
-        assert self.position <= self.sizes.max_positions
-        return self._say()
-
-    def _say(self):
-        return np.eye(100, dtype=np.float32)[self.script.pop(0)]
+def says(script, **options):
+    """A decoder that says `script` after the prompt of `run`."""
+    return ScriptedDecoder({1: script}, **options)
 
 
 def run(decoder, *, stop_ids=(), max_new_tokens=10):
@@ -49,53 +32,54 @@ def run(decoder, *, stop_ids=(), max_new_tokens=10):
 
 
 def test_the_prompt_goes_in_once_and_each_id_once():
-    decoder = ScriptedDecoder([7, 8, 9, 99])
+    decoder = says([7, 8, 9, 99])
     assert run(decoder, stop_ids={99}) == [7, 8, 9]
-    assert decoder.calls == [("prefill", [1, 2, 3], ["clip"]), ("step", 7), ("step", 8), ("step", 9)]
+    steps = [("advance", {0: new_id}) for new_id in (7, 8, 9)]
+    assert decoder.calls == [("prefill", 0, [1, 2, 3], ["clip"]), *steps]
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_no_forward_pass_follows_the_last_id(n):
-    decoder = ScriptedDecoder([7] * 20)
+    decoder = says([7] * 20)
     assert run(decoder, max_new_tokens=n) == [7] * n
     assert len(decoder.calls) == n
 
 
 @pytest.mark.parametrize("n", [0, -1])
 def test_no_id_asked_for_is_no_forward_pass(n):
-    decoder = ScriptedDecoder([7])
+    decoder = says([7])
     assert run(decoder, max_new_tokens=n) == []
     assert decoder.calls == []
 
 
 @pytest.mark.parametrize("stop", [50, 51, 52])
 def test_every_stop_id_ends_before_it_is_yielded(stop):
-    decoder = ScriptedDecoder([7, 8, stop, 9])
+    decoder = says([7, 8, stop, 9])
     assert run(decoder, stop_ids=frozenset({50, 51, 52})) == [7, 8]
     assert len(decoder.calls) == 3
 
 
 def test_a_stop_id_at_once_gives_nothing():
-    assert run(ScriptedDecoder([50]), stop_ids=[50]) == []
+    assert run(says([50]), stop_ids=[50]) == []
 
 
 def test_a_stop_id_in_the_prompt_ends_nothing():
-    assert run(ScriptedDecoder([7, 8, 50]), stop_ids={2, 50}) == [7, 8]
+    assert run(says([7, 8, 50]), stop_ids={2, 50}) == [7, 8]
 
 
 def test_new_tokens_are_counted_without_the_prompt():
-    assert len(run(ScriptedDecoder([7] * 20), max_new_tokens=2)) == 2
+    assert len(run(says([7] * 20), max_new_tokens=2)) == 2
 
 
 @pytest.mark.parametrize(("room", "expected"), [(3, 1), (4, 2), (7, 5)])
 def test_a_full_context_ends_the_answer(room, expected):
-    decoder = ScriptedDecoder([7] * 20, max_positions=room)
+    decoder = says([7] * 20, max_positions=room)
     assert run(decoder) == [7] * expected  # the last id needs no position of its own
-    assert decoder.position == room
+    assert decoder.positions == [room]
 
 
 def test_nothing_runs_before_the_first_id_is_asked_for():
-    decoder = ScriptedDecoder([7, 8])
+    decoder = says([7, 8])
     ids = generate(decoder, [1], [], stop_ids=(), max_new_tokens=5)
     assert decoder.calls == []
     assert next(ids) == 7
@@ -103,13 +87,13 @@ def test_nothing_runs_before_the_first_id_is_asked_for():
 
 
 def test_ties_go_to_the_lowest_id():
-    decoder = ScriptedDecoder([])
-    decoder._say = lambda: np.array([0, 3, 1, 3, 3], np.float32)
+    decoder = says([])
+    decoder._say = lambda _: np.array([0, 3, 1, 3, 3], np.float32)
     assert run(decoder, max_new_tokens=2) == [1, 1]
 
 
 def test_ids_are_plain_integers():
-    assert [type(one) for one in run(ScriptedDecoder([7, 8]), max_new_tokens=2)] == [int, int]
+    assert [type(one) for one in run(says([7, 8]), max_new_tokens=2)] == [int, int]
 
 
 # --- real graphs

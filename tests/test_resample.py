@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from audio_encoder.resample import resample
+from audio_encoder.resample import resample, resample_blocks
 from tests.conftest import GOLDEN
 
 VECTORS = json.loads((GOLDEN / "resample.json").read_text())["cases"]
@@ -32,6 +32,30 @@ def test_any_number_of_samples_is_converted(samples, rate):
     converted = resample(np.full(samples, 1_000, np.float32), rate, integer=False)
     assert len(converted) == -(-samples * 16_000 // rate)
     assert np.isfinite(converted).all()
+
+
+@pytest.mark.parametrize("rate", [1_000, 8_000, 16_001, 44_100, 96_000])
+@pytest.mark.parametrize("integer", [True, False])
+def test_how_the_blocks_are_cut_moves_no_bit(rate, integer):
+    rng = np.random.default_rng(rate)
+    steps = np.rint(rng.standard_normal(9 * rate + 5) * 3_000).astype(np.float32)
+    expected = resample(steps, rate, integer=integer)
+    for cuts in ([1, 2, 3, 3, 50, 101, rate], np.arange(0, len(steps), 997)):
+        pieces = list(resample_blocks(np.split(steps, cuts), rate, integer=integer))
+        assert np.array_equal(np.concatenate(pieces), expected)
+        assert all(32_000 <= len(piece) <= 128_000 for piece in pieces[:-1])
+
+
+@pytest.mark.parametrize(("rate", "skipped"), [(8_000, 5_001), (44_100, 441 * 77), (48_000, 3 * 12_345)])
+def test_the_pieces_leave_no_seams(rate, skipped):
+    steps = np.rint(np.random.default_rng(0).standard_normal(12 * rate) * 3_000).astype(np.float32)
+    whole, later = resample(steps, rate, integer=True), resample(steps[skipped:], rate, integer=True)
+    assert np.array_equal(whole[skipped * 16_000 // rate :][100:], later[100:])
+
+
+def test_a_sample_that_is_passed_as_it_is_has_its_halves_rounded_to_even():
+    steps = np.tile(np.float32([0.5, 1.5, 2.5, -0.5, -1.5, 100.5]), 4_000)
+    assert np.array_equal(resample(steps, 8_000, integer=False)[::2], np.rint(steps))
 
 
 def test_what_lies_above_8_khz_is_removed():

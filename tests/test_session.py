@@ -54,7 +54,7 @@ def test_every_output_that_is_not_state_comes_back(tiny):
     session = open_session(manifest, manifest.decoder, ONNX_RUNTIME)
     ids = np.array([[1, 2, 3]])
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "audios": np.full((1, 3, 32), -np.inf, np.float32)}
-    (logits,) = session.run(feeds, length=3)
+    (logits,) = session.run(feeds, lengths=[3])
     assert logits.shape == (1, 3, 320)
 
 

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ import pytest
 import soundfile
 from numpy.testing import assert_allclose
 
-from audio_encoder.waveform import SAMPLE_RATE, AudioError, load_waveform
+from audio_encoder.resample import resample
+from audio_encoder.waveform import SAMPLE_RATE, AudioError, load_waveform, stream_waveform
 from tests.conftest import GOLDEN
 
 FLAC = GOLDEN / "1272-128104-0000.flac"
@@ -141,6 +143,61 @@ def test_a_file_of_many_blocks_equals_its_part_in_one_block(tmp_path):
     part = load_waveform(write(tmp_path, "b.flac", encoded(samples[:200_000], "FLAC", rate=48_000)))
     assert np.array_equal(whole[:66_000], part[:66_000])
     assert len(whole) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels"),
+    [(8_000, 1), (8_000, 2), (16_000, 1), (16_000, 2), (16_001, 1), (44_100, 1), (48_000, 2), (192_000, 1)],
+)
+def test_the_blocks_are_the_waveform_converted_as_a_whole(tmp_path, rate, channels):
+    samples = sound(min(18 * rate, 1_200_000) + 123, channels)
+    path = write(tmp_path, "a.wav", encoded(samples, rate=rate))
+    blocks = list(stream_waveform(path))
+    steps = np.floor(samples.reshape(len(samples), -1).mean(axis=1) + 0.5).astype(np.float32)
+    whole = steps if rate == SAMPLE_RATE else resample(steps, rate, integer=True)
+    assert np.array_equal(np.concatenate(blocks), np.clip(whole, -32768, 32767) / np.float32(32768))
+    assert all(block.dtype == np.float32 and 16_000 <= len(block) <= 160_000 for block in blocks[:-1])
+    assert len(blocks) >= 3 or rate > 100_000
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_other_samples_are_the_same_whatever_follows_them(tmp_path, subtype, rate):
+    samples = sound(14 * rate, 2).astype(np.float64) / 40_000
+    whole = load_waveform(write(tmp_path, "a.wav", encoded(samples, subtype=subtype, rate=rate)))
+    part = load_waveform(write(tmp_path, "b.wav", encoded(samples[: 9 * rate], subtype=subtype, rate=rate)))
+    assert np.array_equal(part[: 9 * 16_000 - 100], whole[: 9 * 16_000 - 100])
+
+
+def test_what_is_wrong_at_the_end_shows_after_the_blocks_before_it(tmp_path):
+    samples = np.append(sound(160_000) / 32768, np.nan)
+    blocks = stream_waveform(write(tmp_path, "a.wav", encoded(samples, subtype="FLOAT")))
+    assert np.array_equal(next(blocks), samples[:64_000].astype(np.float32))
+    assert len(next(blocks)) == 64_000
+    with pytest.raises(AudioError, match="finite"):
+        next(blocks)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no list of open files here")
+def test_a_stream_that_is_left_early_closes_its_file(tmp_path):
+    path = write(tmp_path, "a.wav", encoded(sound(160_000)))
+    blocks = stream_waveform(path)
+    next(blocks)
+    assert path.resolve() in {link.resolve() for link in Path("/proc/self/fd").iterdir()}
+    blocks.close()
+    assert path.resolve() not in {link.resolve() for link in Path("/proc/self/fd").iterdir()}
+
+
+def test_a_file_whose_header_has_no_length_is_read_in_little_memory(tmp_path):
+    data = bytearray(encoded(np.ones(4_000_000, np.int16)))
+    data[4:8] = data[40:44] = bytes(4)  # as a recorder leaves it that was switched off
+    path = write(tmp_path, "a.wav", bytes(data))
+    tracemalloc.start()
+    samples = sum(len(block) for block in stream_waveform(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert samples == 4_000_000
+    assert peak < len(data) / 2  # no copy of the file was made
 
 
 def test_a_clip_under_one_token_is_returned_as_it_is(tmp_path):

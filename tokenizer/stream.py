@@ -15,35 +15,49 @@ if TYPE_CHECKING:
 _UNKNOWN = "\N{REPLACEMENT CHARACTER}".encode()
 
 
-def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """Yield pieces of text, none empty, that join to ``tokenizer.decode(ids).strip()``.
+class TextStream:
+    """The text of one answer as its ids come: ``push`` each, then ``end``; the pieces join to the stripped text.
 
     A character whose bytes are not all there is held back, and so is white space, which may be the end of the answer.
-    ``ids`` are the answer's own, without the id that stopped it. An id that the vocabulary does not have (the real
+    The ids are the answer's own, without the id that stopped it. An id that the vocabulary does not have (the real
     model has 782 rows of logits to spare) becomes U+FFFD, where ``decode`` raises: an answer under way is not lost.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    held = ""  # white space that is dropped if nothing follows it
-    begun = False
-    for token_id in _with_end(ids):
-        text = held + decoder.decode(_bytes(tokenizer, token_id), final=token_id is None)
-        if not begun:
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""  # white space that is dropped if nothing follows it
+        self._begun = False
+
+    def push(self, token_id: int) -> str:
+        """What is certain now and was not before; often nothing."""
+        return self._certain(self._decoder.decode(_bytes(self._tokenizer, token_id)))
+
+    def end(self) -> str:
+        """What was held back and is part of the answer after all."""
+        return self._certain(self._decoder.decode(b"", final=True))
+
+    def _certain(self, new: str) -> str:
+        text = self._held + new
+        if not self._begun:
             text = text.lstrip()
         certain = text.rstrip()
-        held = text[len(certain) :]
-        if certain:
-            begun = True
-            yield certain
+        self._held = text[len(certain) :]
+        self._begun = self._begun or bool(certain)
+        return certain
 
 
-def _with_end(ids: Iterable[int]) -> Iterator[int | None]:
-    yield from ids
-    yield None
+def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
+    """Yield pieces of text, none empty, that join to ``tokenizer.decode(ids).strip()``, see TextStream."""
+    stream = TextStream(tokenizer)
+    for token_id in ids:
+        if piece := stream.push(token_id):
+            yield piece
+    if piece := stream.end():
+        yield piece
 
 
-def _bytes(tokenizer: Tokenizer, token_id: int | None) -> bytes:
-    if token_id is None:
-        return b""
+def _bytes(tokenizer: Tokenizer, token_id: int) -> bytes:
     try:
         return tokenizer.token_bytes(token_id)
     except TokenizerError:

@@ -141,6 +141,7 @@ def write_decoder(job: Job) -> str:
 def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
     """The manifest of what was written; files whose hash is not in `hashes` are read once more."""
     names, out = job.names, job.out
+    paired = precision_of(job.flavour, job.precision).paired
     embeddings = EMBEDDINGS if job.flavour == "fused" else None
     vocabulary = VOCABULARY if job.checkpoint.vocabulary else None
     files = [names.encoder, names.encoder_weights, names.decoder, names.decoder_weights, *BOUNDARY_ROWS, *licences]
@@ -156,7 +157,7 @@ def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
         encoder_sizes=job.encoder_sizes,
         decoder_sizes=job.decoder_sizes,
         encoder=whisper.encoder_graph(names.encoder, job.flavour),
-        decoder=qwen.decoder_graph(names.decoder, job.flavour, job.decoder_sizes, job.dtype),
+        decoder=qwen.decoder_graph(names.decoder, job.flavour, job.decoder_sizes, job.dtype, paired=paired),
         boundary_rows=BOUNDARY_ROWS,
         embeddings=embeddings,
         vocabulary=vocabulary,

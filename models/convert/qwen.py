@@ -18,6 +18,7 @@ import numpy as np
 from models.convert.checkpoint import Checkpoint
 from models.convert.graph import GraphBuilder
 from models.convert.linear import Precision, linear, to_float16, vector
+from models.convert.pairs import INPUT, ROWS, apart, declare_pairs, together
 from models.manifest import DecoderSizes, Graph, State
 from models.positions import logn_scale, ntk_thresholds, rotary_tables
 
@@ -44,8 +45,8 @@ def build_fused_decoder(q: Qwen) -> None:
     """Embeddings [batch, t, d_model] after `past` cached positions -> `logits` [batch, vocab] of the last of them.
 
     `rotary_cos`, `rotary_sin` [positions, head_dim / 2] carry the NTK alpha of the sequence, `query_scale` [batch, t,
-    3, 1] the LogN factors as (factor, 1, 1) for q, k, v; `last_position` [batch] is past + t - 1 and `total_length` [1]
-    past + t.
+    3, 1] the LogN factors as (factor, 1, 1) for q, k, v; `last_position` [batch] is past + t - 1 in each row, and
+    `total_length` [1] the largest past + t. For `padding_tokens` [1], which not every precision has, see `pairs`.
     """
     h = q.graph.input("inputs_embeds", "float32", ["batch", "t", q.sizes.d_model])
     tables = [
@@ -57,6 +58,9 @@ def build_fused_decoder(q: Qwen) -> None:
     q.graph.input("total_length", "int32", [1])
     if q.sizes.logn:
         q.graph.input("query_scale", "float32", ["batch", "t", 3, 1])
+    if q.precision.paired:
+        declare_pairs(q.graph, h)
+        h = together(q.graph, h, q.sizes.d_model)
     skip = ""
     for layer in range(q.sizes.n_layer):
         name = f"transformer.h.{layer}"
@@ -66,11 +70,24 @@ def build_fused_decoder(q: Qwen) -> None:
         gate, up = gate_and_up(q, y, name)
         silu = q.graph.node("com.microsoft:QuickGelu", [gate], alpha=1.0)
         skip = mlp_out(q, q.graph.node("Mul", [silu, up]), name)
-    last = [q.graph.constant(value) for value in ([-1], [2**62], [1])]
+    last_logits(q, h, skip)
+
+
+def last_logits(q: Qwen, h: str, skip: str) -> None:
+    """ln_f and lm_head of the last token of each row -> `logits` [batch, vocab]."""
+    first, token, end = (q.graph.constant([value]) for value in (0, 1, 2**62))
+    if q.precision.paired:
+        h, skip = (apart(q.graph, value, q.sizes.d_model) for value in (h, skip))
+    last = [q.graph.constant([-1]), end, token]
     h, skip = (q.graph.node("Slice", [value, *last]) for value in (h, skip))  # [batch, 1, d_model]
+    if q.precision.paired:
+        h, skip = (together(q.graph, value, q.sizes.d_model) for value in (h, skip))
     _, y = add_and_norm(q, h, skip, "transformer.ln_f")
-    logits = lm_head(q, y)  # [batch, 1, vocab]
-    q.graph.node("Squeeze", [logits, q.graph.constant([1])], "logits")
+    logits = lm_head(q, y)  # [batch, 1, vocab]; together [1, batch + padding_tokens, vocab]
+    if q.precision.paired:
+        batch = q.graph.node("Slice", [ROWS, first, token])
+        logits = q.graph.node("Slice", [logits, first, batch, token])
+    q.graph.node("Squeeze", [logits, first if q.precision.paired else token], "logits")
     q.graph.output("logits", "float32", ["batch", q.sizes.vocab_size])
 
 
@@ -112,12 +129,12 @@ def build_plain_decoder(q: Qwen) -> None:
             q.graph.output(f"{kind}_cache_out{layer}", q.dtype, [1, "total", q.sizes.n_head, q.sizes.head_dim])
 
 
-def decoder_graph(file: str, flavour: str, sizes: DecoderSizes, dtype: str) -> Graph:
+def decoder_graph(file: str, flavour: str, sizes: DecoderSizes, dtype: str, *, paired: bool) -> Graph:
     """How the manifest describes the decoder of a flavour: the cache is the state that it keeps between runs."""
     pairs = [(kind, layer) for layer in range(sizes.n_layer) for kind in ("key", "value")]
     names = tuple((f"{kind}_cache_out{layer}", f"{kind}_cache{layer}") for kind, layer in pairs)
     if flavour == "fused":
-        inputs = FUSED_INPUTS + (("query_scale",) if sizes.logn else ())
+        inputs = FUSED_INPUTS + ("query_scale",) * sizes.logn + (INPUT,) * paired
         return Graph(
             file, inputs, ("logits",), State(names, (1, sizes.n_head, -1, fused_head_dim(sizes)), dtype, in_place=True)
         )
@@ -128,7 +145,9 @@ def decoder_graph(file: str, flavour: str, sizes: DecoderSizes, dtype: str) -> G
 
 def fused_attention(q: Qwen, y: str, layer: int, tables: list[str]) -> str:
     """c_attn, LogN, then rotary, cache write, causal attention in one operator, then c_proj."""
-    qkv = c_attn(q, y, layer)  # [batch, t, 3 * d_model]
+    qkv = c_attn(q, y, layer)
+    if q.precision.paired:
+        qkv = apart(q.graph, qkv, 3 * q.sizes.d_model)  # [batch, t, 3 * d_model]
     if q.sizes.logn:
         # The factor commutes with the rotation, and it is an exact 1 for keys, values and the common short context.
         parts = q.graph.node("Reshape", [qkv, q.graph.constant([0, 0, 3, q.sizes.d_model])])
@@ -154,6 +173,8 @@ def fused_attention(q: Qwen, y: str, layer: int, tables: list[str]) -> str:
     )
     if padding:
         mixed = cut_halves(q, mixed, padding // 2)
+    if q.precision.paired:
+        mixed = together(q.graph, mixed, q.sizes.d_model)
     return attention_out(q, mixed, layer)
 
 

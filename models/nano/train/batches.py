@@ -22,6 +22,7 @@ from tokenizer.tokenizer import Special, Tokenizer
 
 FRAME_SECONDS, TOKEN_SECONDS = 0.02, 0.04
 IGNORED = -100
+WARPED = ("transcribe", "transcribe_base", "timestamps", "word_time")  # tasks for which it does not matter who speaks
 GENDERS = ("woman", "man")
 LANGUAGES = ("en", "zh", "de", "es", "ko", "fr", "ja", "it")
 
@@ -133,7 +134,13 @@ class Encoder:
         clips = [clip for one in encoded for clip in one.sample.clips]
         frames = [(clip.mel_frames + 1) // 2 for clip in clips]
         longest = max(frames)
-        mel = torch.stack([_padded(clip, longest, rng if augment else None) for clip in clips])
+        warped = [one.sample.task in WARPED for one in encoded for _ in one.sample.clips]
+        mel = torch.stack(
+            [
+                _padded(clip, longest, rng if augment else None, warp=warp)
+                for clip, warp in zip(clips, warped, strict=True)
+            ]
+        )
         length = max(len(one.ids) for one in encoded)
         ids = torch.full((len(encoded), length), self.tokenizer.endoftext)
         weights = torch.zeros(len(encoded), length)
@@ -205,11 +212,18 @@ def batches(
             yield encoder.batch(group, rng, augment=augment)
 
 
-def _padded(clip: Clip, longest: int, rng: random.Random | None) -> Tensor:
-    """The clip's log-mel [n_mels, 2 * longest]: silence behind it, zeros behind the longest, stripes masked."""
+def _padded(clip: Clip, longest: int, rng: random.Random | None, *, warp: bool) -> Tensor:
+    """The clip's log-mel [n_mels, 2 * longest]: silence behind it, zeros behind the longest, stripes masked.
+
+    With `warp`, the frequencies are often stretched as another vocal tract would (Jaitly and Hinton 2013).
+    """
     columns = clip.mel.shape[1]
     mel = np.full((clip.mel.shape[0], 2 * longest), clip.mel[:, -1:].min(), np.float32)
     mel[:, :columns] = clip.mel[:, : 2 * longest]
+    if rng and warp and rng.random() < 0.6:
+        places = np.clip(np.arange(len(mel)) * rng.uniform(0.86, 1.16), 0, len(mel) - 1.001)
+        low, part = places.astype(int), (places % 1)[:, None].astype(np.float32)
+        mel = mel[low] * (1 - part) + mel[low + 1] * part
     if rng and rng.random() < 0.6:
         floor = mel.min()
         for _ in range(2):

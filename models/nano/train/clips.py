@@ -72,6 +72,18 @@ def pick_voice(source: Source, *, gender: str | None = None, language: str = "en
     return source.rng.choice(source.rng.choices(engines, weights)[0])
 
 
+def anyone(source: Source) -> Voice:
+    """Pick an English voice, the engine first: the few voices of small engines are heard as often as they must be."""
+    groups = [group for engines in _voices("en", source.voices_split).values() for group in engines]
+    weights = {"espeak": 0.6, "flite": 0.27, "festival": 0.13}
+    shares = [weights[group[0].engine] * len(group) / _count(groups, group[0].engine) for group in groups]
+    return source.rng.choice(source.rng.choices(groups, shares)[0])
+
+
+def _count(groups: list[tuple[Voice, ...]], engine: str) -> int:
+    return sum(len(group) for group in groups if group[0].engine == engine)
+
+
 def languages(source: Source) -> tuple[str, ...]:
     """Give the languages that the voices of the source speak: held-out voices do not speak them all."""
     return _languages(source.voices_split)
@@ -121,8 +133,13 @@ def another(source: Source, *known: Voice) -> Voice:
             return voice
 
 
-def speech(source: Source, voice: Voice, *, longest: float = MAX_SECONDS, most_words: int = 12) -> Clip:
-    """Speak a new sentence of the voice's language that lasts at most `longest` seconds."""
+def speech(
+    source: Source, voice: Voice, *, longest: float = MAX_SECONDS, most_words: int = 12, anyone: bool = False
+) -> Clip:
+    """Speak a new sentence of the voice's language that lasts at most `longest` seconds.
+
+    With `anyone`, it does not matter who speaks: in training some voices become other people, of no known gender.
+    """
     from models.nano.train.speech import speak
 
     while True:
@@ -133,11 +150,20 @@ def speech(source: Source, voice: Voice, *, longest: float = MAX_SECONDS, most_w
             text = " ".join(sentence)
         else:
             text = foreign(source.rng, voice.language, split=source.split)
-        said = speak(text, voice, source.rng)
+        factor = _other_person(source, voice) if anyone else 1.0
+        said = speak(text, voice, source.rng, slower=factor)
         words = tuple(said.words) if voice.language == "en" else ()
         whole = voice.language != "en" or [word for word, _, _ in words] == sentence
-        if whole and 0.2 < len(said.waveform) / RATE <= longest:
-            return Clip(said.waveform, words, tuple(said.phones), voice.gender, voice.language)
+        if whole and 0.2 < len(said.waveform) / RATE / factor <= longest:
+            clip = Clip(said.waveform, words, tuple(said.phones), voice.gender, voice.language)
+            return replace(_faster(clip, factor), gender=None) if factor != 1.0 else clip
+
+
+def _other_person(source: Source, voice: Voice) -> float:
+    """How much higher a voice with few sisters speaks, to be many people: slower first, then played faster."""
+    if not source.degrade or voice.engine == "espeak" or source.chance(0.3):
+        return 1.0
+    return source.rng.uniform(0.88, 1.5)
 
 
 def placed(source: Source, clip: Clip) -> Clip:
@@ -159,9 +185,15 @@ def moved(clip: Clip, lead: float, tail: float = 0.0) -> Clip:
 
 
 def _other_speed(source: Source, clip: Clip) -> Clip:
+    if clip.seconds >= 7.5:
+        return clip
+    return _faster(clip, source.rng.uniform(max(0.93, clip.seconds / (MAX_SECONDS - 0.1)), 1.07))
+
+
+def _faster(clip: Clip, factor: float) -> Clip:
+    """Play a clip `factor` times as fast, and as high."""
     from models.nano.train.acoustics import change_speed
 
-    factor = source.rng.uniform(max(0.93, clip.seconds / (MAX_SECONDS - 0.1)), 1.07) if clip.seconds < 7.5 else 1.0
     waveform = np.asarray(change_speed(clip.waveform, factor), np.float32)
     scale = len(waveform) / len(clip.waveform)
     words, phones = (tuple((name, a * scale, b * scale) for name, a, b in marks) for marks in (clip.words, clip.phones))

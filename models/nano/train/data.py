@@ -12,6 +12,7 @@ import argparse
 import json
 import random
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +46,8 @@ class Sample:
     base_prompt: str | None
 
 
-def make_shard(path: Path, *, seed: int, count: int) -> int:
-    """Make `count` examples from `seed` and write them; returns the number of clips."""
+def make_shard(path: Path, *, seed: int, count: int, tasks: Sequence[str] = ()) -> int:
+    """Make `count` examples from `seed`, of all tasks or of some, and write them; returns the number of clips."""
     from audio_encoder.log_mel import log_mel_spectrogram
     from models.nano.train.tasks import example
 
@@ -54,7 +55,7 @@ def make_shard(path: Path, *, seed: int, count: int) -> int:
     rows: list[dict[str, Any]] = []
     mels: list[Float16] = []
     while len(rows) < count:
-        made = example(rng)
+        made = example(rng, task=rng.choice(tasks) if tasks else None)
         clips = []
         for clip in made.clips:
             mel, mel_frames = log_mel_spectrogram(clip.waveform)
@@ -96,13 +97,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=1000, help="examples in a shard")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tasks", default="", help="comma-separated, in equal shares (default: all, in theirs)")
     options = parser.parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)
     paths = {number: options.out / f"shard-{options.seed}-{number:05}.npz" for number in range(options.shards)}
+    tasks = [name for name in options.tasks.split(",") if name]
     missing = {number: path for number, path in paths.items() if not path.exists()}
     with ProcessPoolExecutor(options.workers) as pool:
         jobs = {
-            pool.submit(make_shard, path, seed=options.seed * 1_000_003 + number, count=options.size): path
+            pool.submit(make_shard, path, seed=options.seed * 1_000_003 + number, count=options.size, tasks=tasks): path
             for number, path in missing.items()
         }
         for done, job in enumerate(as_completed(jobs), 1):

@@ -110,9 +110,9 @@ def _engine() -> _Engine:
     return _Engine()
 
 
-def speak(text: str, voice: Voice, rng: random.Random) -> Utterance:
+def speak(text: str, voice: Voice, rng: random.Random, slower: float = 1.0) -> Utterance:
     engine = _engine()
-    rate = round(min(230.0, max(120.0, rng.gauss(170, 25))))  # words a minute
+    rate = round(min(230.0, max(120.0, rng.gauss(170, 25))) / slower)  # words a minute
     pitch = round(min(68.0, max(32.0, rng.gauss(50, 9))))  # 50 is the voice's own
     engine.say(text, voice.name, rate=rate, pitch=pitch, pitch_range=rng.randint(25, 80))
     samples = np.frombuffer(bytes(engine.spoken.audio), dtype=np.int16)

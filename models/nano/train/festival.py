@@ -110,11 +110,11 @@ def _festival(pid: int) -> _Festival:
     return _Festival()
 
 
-def speak(text: str, voice: Voice, rng: random.Random) -> Utterance:
+def speak(text: str, voice: Voice, rng: random.Random, slower: float = 1.0) -> Utterance:
     speaker = next(speaker for speaker in SPEAKERS if speaker.voice.name == voice.name)
     festival = _festival(os.getpid())
     quoted = text.replace("\\", " ").replace('"', " ")
-    festival.send(f'{_settings(speaker, rng)} (nano_say "{quoted}" "{festival.path}")\n')
+    festival.send(f'{_settings(speaker, rng, slower)} (nano_say "{quoted}" "{festival.path}")\n')
     first, *lines = festival.lines()
     samples = np.fromfile(festival.path, dtype=np.int16)
     rate = int(first.split()[1])
@@ -124,9 +124,9 @@ def speak(text: str, voice: Voice, rng: random.Random) -> Utterance:
     return finish(samples, rate, words, phones)
 
 
-def _settings(speaker: _Speaker, rng: random.Random) -> str:
+def _settings(speaker: _Speaker, rng: random.Random, slower: float) -> str:
     pitch = min(1.2, max(0.83, rng.gauss(1.0, 0.09)))
-    stretch = min(1.3, max(0.75, rng.gauss(1.0, 0.12)))
+    stretch = min(1.3, max(0.75, rng.gauss(1.0, 0.12))) * slower
     name = speaker.voice.name
     commands = f"(voice_{name}) (Parameter.set 'Duration_Stretch {stretch:.3f})"
     if speaker.f0:

@@ -85,11 +85,11 @@ def _voice(name: str) -> tuple[int, int]:
     return address, int(_Voice.from_address(address).features)
 
 
-def speak(text: str, voice: Voice, rng: random.Random) -> Utterance:
+def speak(text: str, voice: Voice, rng: random.Random, slower: float = 1.0) -> Utterance:
     speaker = next(speaker for speaker in SPEAKERS if speaker.voice.name == voice.name)
     library, (address, features) = _library(), _voice(voice.name)
     pitch = min(1.2, max(0.83, rng.gauss(1.0, 0.09)))
-    stretch = min(1.3, max(0.75, rng.gauss(1.0, 0.12)))
+    stretch = min(1.3, max(0.75, rng.gauss(1.0, 0.12))) * slower
     library.flite_feat_set_float(features, b"int_f0_target_mean", pitch * speaker.f0)
     library.flite_feat_set_float(features, b"duration_stretch", stretch * speaker.stretch)
     utterance = library.flite_synth_text(text.encode("ascii"), address)

@@ -25,7 +25,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is ever given
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 - torch gives none
         """Apply one step."""
         for group in self.param_groups:
             shapes: defaultdict[torch.Size, list[nn.Parameter]] = defaultdict(list)

@@ -1,19 +1,25 @@
-"""`python3 -m models.nano.train.score MODEL`: what a converted nano gets right, task by task, on sounds it never heard.
+"""`python3 -m models.nano.train.score`: what nano gets right, task by task, on sounds that it never heard.
 
 The sets: unseen sentences and wordings (split "test") with seen voices, with held-out variants of a seen synthesizer,
 with held-out voices of another kind, and with seen voices in 10 dB of noise. Everything goes the run-time way: log-mel,
-AudioEncoder, encode_chat or encode_base, generate. Prints a table, then one JSON line.
+AudioEncoder, encode_chat or encode_base, generate. Each example is made once and asked of every precision, so that they
+can be compared example by example. Prints a table, then one JSON line. Needs the synthesizers (install.sh), not torch.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import random
 import re
+import shutil
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +27,19 @@ from audio_encoder.encoder import AudioEncoder
 from audio_encoder.log_mel import log_mel_spectrogram
 from decoder.decoder import Decoder
 from decoder.generate import generate
+from models.convert.convert import convert
+from models.embedded import CHECKPOINT
 from models.manifest import load_manifest
+from models.nano.train.tasks import TASKS
+from models.session import SessionOptions
 from tokenizer.chat import Turn, encode_base, encode_chat
 from tokenizer.stream import stream_text
 from tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from models.nano.train.tasks import Example
+
+Rows = list[dict[str, object]]
 
 SETS = {"seen": ("seen", None), "variant": ("variant", None), "other": ("other", None), "noise": ("seen", 10.0)}
 SPOKEN = ("transcribe", "transcribe_base", "timestamps")
@@ -40,7 +52,8 @@ class Listener:
 
     def __init__(self, directory: Path) -> None:
         manifest = load_manifest(directory)
-        self.encoder, self.decoder = AudioEncoder(manifest), Decoder(manifest)
+        one_thread = SessionOptions(threads=1)  # the processes share the cores
+        self.encoder, self.decoder = AudioEncoder(manifest, one_thread), Decoder(manifest, one_thread)
         self.tokenizer = Tokenizer(manifest.path(manifest.vocabulary or ""))
 
     def ask(self, example: Example, noise_db: float | None, rng: random.Random) -> list[str]:
@@ -96,44 +109,68 @@ def judge(task: str, found: str, wanted: str) -> dict[str, tuple[float, float]]:
     return {"right": (float(found == wanted), 1)}
 
 
-def score(directory: Path, count: int, *, show: int = 0) -> list[dict[str, object]]:
-    """`count` examples of each task in each set; `show` prints that many answers of each."""
-    from models.nano.train.tasks import TASKS, example
+def score_task(checkpoint: Path, precisions: Sequence[str], job: tuple[str, str], *, count: int, show: int) -> Rows:
+    """`count` examples of one (set, task); `show` prints that many answers of the first precision."""
+    from models.nano.train.tasks import example
 
-    listener = Listener(directory)
-    rows: list[dict[str, object]] = []
-    for name, (voices, noise_db) in SETS.items():
-        for task in TASKS:
-            rng = random.Random(f"{SEED}/{name}/{task}")  # noqa: S311 - reproducible data, not secrets
-            sums: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-            for number in range(count):
-                made = example(rng, task=task, split="test", voices_split=voices, degrade=False)
-                answers = listener.ask(made, noise_db, rng)
-                for turn, ((question, pieces), found) in enumerate(zip(made.turns, answers, strict=True)):
-                    wanted = "".join(piece.text for piece in pieces)
-                    spoken_first = task == "dialogue" and turn == 0
-                    for measure, (amount, out_of) in judge(
-                        "transcribe" if spoken_first else task, found, wanted
-                    ).items():
-                        sums[measure][0] += amount
-                        sums[measure][1] += out_of
-                    if number < show:
-                        print(f"{name} {task}: {question!r} -> {found!r} (wanted {wanted!r})", file=sys.stderr)
-            for measure, (amount, out_of) in sums.items():
-                value = round(amount / max(out_of, 1), 4)
-                rows.append({"set": name, "task": task, "measure": measure, "value": value})
-                print(f"{name:8} {task:16} {measure:18} {value:8.3f}", flush=True)
-    return rows
+    name, task = job
+    voices, noise_db = SETS[name]
+    listeners = {precision: _listener(checkpoint, precision) for precision in precisions}
+    rng = random.Random(f"{SEED}/{name}/{task}")  # noqa: S311 - reproducible data, not secrets
+    sums: defaultdict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for number in range(count):
+        made = example(rng, task=task, split="test", voices_split=voices, degrade=False)
+        noise_seed = rng.random()
+        for precision, listener in listeners.items():
+            answers = listener.ask(made, noise_db, random.Random(noise_seed))  # noqa: S311
+            for turn, ((question, pieces), found) in enumerate(zip(made.turns, answers, strict=True)):
+                wanted = "".join(piece.text for piece in pieces)
+                judged = "transcribe" if task == "dialogue" and turn == 0 else task
+                for measure, (amount, out_of) in judge(judged, found, wanted).items():
+                    sums[precision, measure][0] += amount
+                    sums[precision, measure][1] += out_of
+                if number < show and precision == precisions[0]:
+                    print(f"{name} {task}: {question!r} -> {found!r} (wanted {wanted!r})", file=sys.stderr)
+    return [
+        {"set": name, "task": task, "measure": measure, "precision": precision, "value": round(part / max(whole, 1), 4)}
+        for (precision, measure), (part, whole) in sums.items()
+    ]
+
+
+@cache
+def _listener(checkpoint: Path, precision: str) -> Listener:
+    """One model a process, converted into a folder that goes with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="nano-score-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    convert(checkpoint, folder, precision=precision, flavour="fused")
+    return Listener(folder)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the table and the JSON line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("model", type=Path, metavar="MODEL", help="converted model directory")
-    parser.add_argument("--count", type=int, default=100, help="examples of each task in each set")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, metavar="DIR", help="default: the shipped nano")
+    parser.add_argument("--precisions", default="int8", help="comma-separated: int8, fp32, fp16, int4 (default: int8)")
+    parser.add_argument("--sets", default=",".join(SETS), help=f"comma-separated (default: {','.join(SETS)})")
+    parser.add_argument("--tasks", default=",".join(TASKS), help="comma-separated (default: all)")
+    parser.add_argument("--count", type=int, default=100, help="examples of each task in each set (default: 100)")
     parser.add_argument("--show", type=int, default=0, help="print this many answers of each task")
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     options = parser.parse_args(argv)
-    rows = score(options.model, options.count, show=options.show)
+    precisions, rows = options.precisions.split(","), list[dict[str, object]]()
+    with ProcessPoolExecutor(options.workers) as pool:
+        jobs = [
+            pool.submit(
+                score_task, options.checkpoint, precisions, (name, task), count=options.count, show=options.show
+            )
+            for name in options.sets.split(",")
+            for task in options.tasks.split(",")
+        ]
+        for job in jobs:
+            for row in job.result():
+                print(f"{row['set']:8} {row['task']:16} {row['measure']:18} {row['precision']:5} {row['value']:8.4f}")
+                rows.append(row)
+            sys.stdout.flush()
     print(json.dumps({"benchmark": "nano", "count": options.count, "seed": SEED, "rows": rows}))
     return 0
 

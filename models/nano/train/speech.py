@@ -30,7 +30,7 @@ from models.nano.train.utterance import PHONES, SAMPLE_RATE, Mark, Utterance, Vo
 
 __all__ = ["PHONES", "SAMPLE_RATE", "Utterance", "Voice", "speak", "voices"]
 
-ENGINES: dict[str, Callable[[str, Voice, random.Random], Utterance]] = {
+ENGINES: dict[str, Callable[[str, Voice, random.Random, float], Utterance]] = {
     "espeak": espeak.speak,
     "flite": flite.speak,
     "festival": festival.speak,
@@ -53,12 +53,12 @@ def voices(*, language: str | None = None, split: str | None = None) -> list[Voi
     return [voice for voice in every if language in (None, voice.language) and split in (None, voice.split)]
 
 
-def speak(text: str, voice: Voice, rng: random.Random) -> Utterance:
-    """Say the text; pitch, rate and pitch range are drawn around the voice's own.
+def speak(text: str, voice: Voice, rng: random.Random, *, slower: float = 1.0) -> Utterance:
+    """Say the text; pitch, rate and pitch range are drawn around the voice's own, the durations times `slower`.
 
     Words of English text are its tokens between spaces, so write numbers as words. flite and festival read ASCII.
     """
-    return ENGINES[voice.engine](text, voice, rng)
+    return ENGINES[voice.engine](text, voice, rng, slower)
 
 
 def problems(text: str, utterance: Utterance) -> list[str]:

@@ -9,6 +9,7 @@ from models.nano.train.clips import (
     Clip,
     Source,
     another,
+    anyone,
     count_people,
     degraded,
     in_turn,
@@ -18,9 +19,13 @@ from models.nano.train.clips import (
     speech,
 )
 
+ANYONE = 0.6  # of the sentences whose speaker does not matter
+
 
 def english(source: Source, *, gender: str | None = None, longest: float = 7.5) -> Clip:
-    """One English sentence with its labels, clean, with silence around it."""
+    """One English sentence with its labels, clean, with silence around it; in training often by `anyone`."""
+    if gender is None and source.degrade and source.chance(ANYONE):
+        return placed(source, speech(source, anyone(source), longest=longest, anyone=True))
     return placed(source, speech(source, pick_voice(source, gender=gender), longest=longest))
 
 

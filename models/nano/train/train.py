@@ -26,7 +26,7 @@ from models.nano.train.batches import GENDERS, IGNORED, LANGUAGES, Batch, Cached
 from models.nano.train.model import Heard, Nano, Sizes, save_checkpoint
 from models.nano.train.muon import Muon
 
-LOSS_WEIGHTS = {"answer": 1.0, "phone": 0.3, "word": 0.3, "gender": 0.1, "language": 0.1, "guide": 0.1}
+LOSS_WEIGHTS = {"answer": 1.0, "phone": 0.3, "word": 0.3, "gender": 0.1, "language": 0.1, "guide": 0.3}
 GUIDED_LAYER = 1
 
 
@@ -43,7 +43,7 @@ class Plan:
     seed: int = 0
 
     def factor(self, step: int) -> float:
-        """Share of the full rate: linear warm-up, full, linear to zero; so a run can be made longer while it is full."""
+        """Share of the full rate: a linear rise, full, a linear fall; so a run can be made longer while it is full."""
         return min(1.0, (step + 1) / self.warmup, (self.steps - step) / max(1, self.decay))
 
 

@@ -1,0 +1,137 @@
+"""A recording of any length in blocks -> windows of at most 30 s, cut at quiet places, each with where it starts.
+
+Joined, the windows are the recording, sample for sample. The quiet is measured in frames of 20 ms: the level of a frame
+is its power around its own mean, so that a DC offset is no sound. A pause is a run of frames near the quietest place of
+the part where a cut is wanted; it is judged against the sound of this window alone, as the next speaker may be softer.
+
+numpy only; this room knows no files and no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from audio_encoder.log_mel import CHUNK_SECONDS, SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SILENCE_DB = -60.0  # below full scale, RMS: a room at night, recorded; a whisper is 15 dB louder and more
+
+_FRAME = 320  # samples: 20 ms, one period of the lowest voice
+_FRAMES_PER_SECOND = SAMPLE_RATE // _FRAME  # 50
+_FLOOR_DB = -80.0  # everything below is as quiet as digital silence
+_SHORTEST_PAUSE = 6  # frames, 0.12 s: the closed lips of a "p" are shorter
+_LEAD = 25  # frames, 0.5 s: how long before the next sound a long pause is cut
+_DYNAMICS_DB = 6.0  # between the loud frames and the quietest place: with less, as in steady noise, there is no pause
+_PAUSE_SHARE, _PAUSE_DB = 0.3, (3.0, 12.0)  # a pause is up to this share of the dynamics above the quietest place
+_LATE_BONUS = 0.25  # seconds of pause that the latest cut is worth over the earliest: fuller windows are fewer
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A part of a recording: float32 [samples] at 16 kHz, and the seconds from the recording's start to its first."""
+
+    start: float
+    waveform: NDArray[np.float32]
+
+    @property
+    def end(self) -> float:
+        """Seconds from the recording's start to behind the last sample: exactly the start of the next window."""
+        return (round(self.start * SAMPLE_RATE) + len(self.waveform)) / SAMPLE_RATE  # a sum of floats may be off
+
+
+def cut_windows(blocks: Iterable[NDArray[np.float32]], *, longest: float = CHUNK_SECONDS) -> Iterator[Window]:
+    """Cut a recording, float32 [samples] at 16 kHz in blocks of any sizes, into windows of at most ``longest`` seconds.
+
+    What fits into one window is one, whatever it holds, so that only a recording under MIN_SAMPLES gives a window under
+    it; no samples give no window. In a longer one, every window is at least a third of ``longest``: cuts are looked for
+    from its half on, and what is left under one and a half of it is cut in its middle third.
+
+    At most 1.5 * ``longest`` and one block are held; how the blocks are cut moves no window. An error of ``blocks``
+    passes through, after the windows before it. Raises ValueError unless 1 <= ``longest`` <= 30.
+    """
+    if not 1 <= longest <= CHUNK_SECONDS:
+        raise ValueError(f"windows can be 1 to {CHUNK_SECONDS} s long, not {longest}")
+    most = int(longest * _FRAMES_PER_SECOND) * _FRAME  # samples; cuts lie between frames
+    ahead = most + most // 2
+    pending: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
+    start = waiting = 0
+    for block in blocks:
+        pending.append(block)
+        waiting += len(block)
+        if waiting <= ahead:
+            continue
+        held = np.concatenate(pending)
+        while len(held) > ahead:
+            cut = _quiet_place(held[:ahead], most // 2, most)
+            yield Window(start / SAMPLE_RATE, held[:cut].copy())  # a view would keep all that was held
+            start, held = start + cut, held[cut:]
+        pending, waiting = [held], len(held)
+    held = np.concatenate(pending)
+    if len(held) > most:
+        cut = _quiet_place(held, len(held) // 3, len(held) - len(held) // 3)
+        yield Window(start / SAMPLE_RATE, held[:cut].copy())
+        start, held = start + cut, held[cut:]
+    if len(held):
+        yield Window(start / SAMPLE_RATE, held.copy())
+
+
+def is_silent(waveform: NDArray[np.float32]) -> bool:
+    """Whether a waveform, [samples] at 16 kHz, holds no sound that a person would hear: nothing, or a noise floor.
+
+    True if no 20 ms of it reach -60 dB below full scale (RMS, DC offset aside); a whisper of -45 dB is never silent.
+    """
+    if not len(waveform):
+        return True
+    end = waveform[-_FRAME:]  # the whole frames may leave a rest
+    return bool(max(_levels(waveform).max(initial=_FLOOR_DB), _levels(end, frame=len(end))[0]) < SILENCE_DB)
+
+
+def _levels(sound: NDArray[np.float32], frame: int = _FRAME) -> NDArray[np.float64]:
+    """Give the level of each whole frame in dB below full scale, float64 [frames]: RMS around the frame's mean."""
+    frames = sound[: len(sound) // frame * frame].reshape(-1, frame)  # [frames, samples]
+    mean = frames.mean(axis=1, dtype=np.float64)
+    power = np.einsum("fs,fs->f", frames, frames, dtype=np.float64) / frame - mean**2  # no copy in float64
+    levels: NDArray[np.float64] = 10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))
+    return levels
+
+
+def _quiet_place(sound: NDArray[np.float32], earliest: int, latest: int) -> int:
+    """Choose where to cut, in samples, between ``earliest`` and ``latest``; a little after these is looked at too."""
+    first, last = -(-earliest // _FRAME), latest // _FRAME
+    levels = _levels(sound[: (last + _LEAD) * _FRAME])  # [frames]
+    stretches = np.lib.stride_tricks.sliding_window_view(levels[first:last], _SHORTEST_PAUSE)
+    quietest = float(stretches.max(axis=1).min())
+    dynamics = float(np.percentile(levels, 95)) - quietest
+    if dynamics < _DYNAMICS_DB:
+        return _quietest_moment(levels, last - (last - first) // 3, last) * _FRAME
+    within = float(np.clip(_PAUSE_SHARE * dynamics, *_PAUSE_DB))
+    return _best_pause(np.clip((quietest + within - levels) / within, 0, 1), first, last) * _FRAME
+
+
+def _quietest_moment(levels: NDArray[np.float64], first: int, last: int) -> int:
+    """Choose the frame from ``first`` to ``last`` before which and from which on 40 ms are quietest; the last one."""
+    around = np.lib.stride_tricks.sliding_window_view(levels[first - 2 : last + 2], 4).max(axis=1)
+    return last - int(np.argmin(around[::-1]))
+
+
+def _best_pause(quiet: NDArray[np.float64], first: int, last: int) -> int:
+    """Choose the frame from ``first`` to ``last`` to cut before: the middle of the longest, quietest, latest pause.
+
+    ``quiet``: [frames], 0 for sound to 1 for the quietest. A pause over 1 s is cut 0.5 s before the sound returns.
+    """
+    edges = np.flatnonzero(np.diff(quiet > 0, prepend=False, append=False)).reshape(-1, 2)  # [pauses, start and end]
+    worth = {}
+    for start, end in edges.tolist():
+        if end - start < _SHORTEST_PAUSE or end <= first or start >= last:
+            continue
+        cut = min(max((start + end) // 2, end - _LEAD, first), last)
+        before, after = quiet[max(start, cut - _LEAD) : cut].sum(), quiet[cut : min(end, cut + _LEAD)].sum()
+        seconds = 2 * min(before, after) / _FRAMES_PER_SECOND  # of full quiet around the cut, at most 1
+        worth[cut] = seconds + _LATE_BONUS * (cut - first) / (last - first)
+    return max(worth, key=worth.__getitem__)

@@ -1,0 +1,78 @@
+"""nano, the model that is shipped: what it answers about the committed clips, through the real command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.convert.convert import convert
+from models.embedded import CHECKPOINT, embedded_model
+from models.manifest import load_manifest
+
+ROOT = Path(__file__).parents[1]
+CLIPS = Path(__file__).parent / "golden" / "nano"
+ANSWERS = json.loads((CLIPS / "answers.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """nano in both precisions."""
+    exact = tmp_path_factory.mktemp("fp32")
+    convert(CHECKPOINT, exact, precision="fp32", flavour="fused")
+    return {"int8": embedded_model(), "fp32": exact}
+
+
+def ask(*arguments):
+    command = [sys.executable, str(ROOT / "qwen_audio.py"), *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if name != "QWEN_AUDIO_MODEL"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd="/", check=False)
+
+
+def clips_of(row):
+    return [CLIPS / name for name in row["audio"]]
+
+
+@pytest.mark.parametrize("row", ANSWERS, ids=lambda row: row["audio"][0])
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_the_committed_clips_are_answered_rightly(models, precision, row):
+    done = ask("--model", models[precision], "-q", "-p", row["prompt"], "-i", *clips_of(row))
+    assert (done.stdout, done.stderr, done.returncode) == (row["text"] + "\n", "", 0)
+
+
+def test_there_are_clips_of_several_kinds():
+    assert len(ANSWERS) >= 6
+    assert any(len(row["audio"]) == 2 for row in ANSWERS)
+
+
+def test_nano_is_opened_when_no_model_is_named():
+    row = ANSWERS[0]
+    done = ask("-p", row["prompt"], "-i", *clips_of(row))
+    assert (done.stdout, done.returncode) == (row["text"] + "\n", 0)
+    assert "nano" in done.stderr
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_an_answer_is_the_same_every_time_and_after_others(models, precision):
+    row, other = ANSWERS[0], ANSWERS[1]
+    arguments = ("--model", models[precision], "-q", "-p", row["prompt"])
+    alone = [ask(*arguments, "-i", *clips_of(row)).stdout for _ in range(2)]
+    assert alone[0] == alone[1]
+    after = ask(*arguments, "--each", "-i", *clips_of(other), *clips_of(row)).stdout
+    assert after.endswith(alone[0])
+    assert len(after) > len(alone[0])
+
+
+def test_the_repository_holds_at_most_16_megabytes_of_it():
+    tracked = [path for path in (ROOT / "models" / "nano").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert sum(path.stat().st_size for path in tracked) <= 16_000_000
+
+
+def test_it_is_described_as_what_it_is():
+    manifest = load_manifest(embedded_model())
+    assert manifest.chat_format == "chatml"
+    assert manifest.precision == "int8"
+    assert manifest.encoder_sizes.n_mels == 80
+    assert manifest.decoder_sizes.seq_length == 2048
