@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from cli.ahead import ahead, leave
 from cli.answer import Answer
 from cli.arguments import Options, parse_arguments
-from cli.failures import INTERRUPTED, READER_GONE, TERMINATED, Terminated, report_failure
-from cli.output import prepare_streams, say
+from cli.failures import INTERRUPTED, READER_GONE, TERMINATED, Terminated, end_on_sigterm, report_failure
+from cli.output import hide_native_messages, prepare_streams, say
 
 if TYPE_CHECKING:
     from cli.board import Board
@@ -181,4 +181,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if "--debug" not in sys.argv:
+        hide_native_messages()
+    end_on_sigterm()
     leave(main())

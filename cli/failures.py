@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 
@@ -16,6 +17,15 @@ INTERRUPTED, READER_GONE, TERMINATED = 130, 141, 143  # 128 + the number of the 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: ends the run as a keyboard would, finished answers kept."""
+
+
+def end_on_sigterm() -> None:
+    """From now on SIGTERM raises Terminated, in the main thread."""
+
+    def end(*_: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
 
 
 _OF_THE_SHELL: dict[type[Exception], int] = {

@@ -228,7 +228,7 @@ def violation(seed: int, place: Place) -> str | None:
         return f"traceback from {arguments}"
     if code and not err.strip():
         return f"exit code {code} without a word from {arguments}"
-    if arguments[0] == "--json":
+    if arguments[:1] == ["--json"]:
         for line in out.splitlines():
             if json.loads(line).get("status") not in {"ok", "error"}:
                 return f"a line without status from {arguments}: {line[:200]}"

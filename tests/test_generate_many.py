@@ -94,11 +94,11 @@ def test_fewer_requests_than_rows_leave_rows_idle():
     assert steps(decoder) == [[0], [0]]
 
 
-def test_rows_in_use_are_kept_side_by_side_at_the_end():
+def test_rows_that_are_side_by_side_stay_where_they_are():
     decoder = ScriptedDecoder({1: [7, STOP], 2: [5] * 9, 3: [STOP], 4: [4] * 9, 5: [3, 3, STOP]}, rows=5)
     found = answers(generate_many(decoder, iter([ask(1), ask(2, n=5), ask(3), ask(4, n=4), ask(5)])))
     assert found == {1: ([7], "stop"), 2: ([5] * 5, "length"), 3: ([], "stop"), 4: ([4] * 4, "length"), 5: ([3, 3], "stop")}  # fmt: skip
-    # The third never ran, so that the others stand in rows 0 to 3; then the first ends, and the last takes its row.
+    # The third was over at its first id, so that the others stand in rows 0 to 3.
     assert steps(decoder) == [[0, 1, 2, 3], [1, 2, 3], [1, 2], [1]]
     assert [call for call in decoder.calls if call[0] == "move"] == []
 
@@ -306,7 +306,9 @@ def test_several_prompts_about_a_sound_are_answered_as_alone(tiny, flavour):
     requests = [Request(key, ids, clips, (), 12, group="sound") for key, ids in enumerate(prompts)]
     decoder = open_decoder(manifest)
     found = answers(generate_many(decoder, iter(requests)))
-    assert found == {key: (greedy(open_decoder(manifest), ids, clips, n=12), "length") for key, ids in enumerate(prompts)}
+    assert found == {
+        key: (greedy(open_decoder(manifest), ids, clips, n=12), "length") for key, ids in enumerate(prompts)
+    }
 
 
 def test_an_answer_that_nobody_waits_for_leaves_no_trace(tiny):
