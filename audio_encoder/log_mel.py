@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 # Four facts and the number of bands; the rest follows.
@@ -28,6 +30,7 @@ CHUNK_SAMPLES = CHUNK_SECONDS * SAMPLE_RATE  # 480000
 CHUNK_FRAMES = CHUNK_SAMPLES // HOP  # 3000
 
 _POWER_FLOOR = 1e-10  # before the logarithm
+_BLOCK = 250  # frames transformed at a time: memory, not numbers
 _RANGE = 8.0  # powers of ten kept below the loudest band of the clip
 
 
@@ -47,15 +50,17 @@ def log_mel_spectrogram(waveform: NDArray[np.floating]) -> tuple[NDArray[np.floa
     if not np.isfinite(waveform).all():
         raise ValueError("waveform has samples that are not finite")
     log_mel = np.full((N_MELS, CHUNK_FRAMES), np.log10(_POWER_FLOOR), dtype=np.float64)  # [n_mels, 3000]
-    power = _power_spectrogram(waveform)  # float64 [frames that touch a sample, 201]
-    mel = power @ mel_filterbank().T.astype(np.float64)  # float64 [frames that touch a sample, n_mels]
-    log_mel[:, : len(mel)] = np.log10(np.maximum(mel, _POWER_FLOOR)).T
+    filters, frame = mel_filterbank().T.astype(np.float64), 0  # [201, n_mels]
+    for power in _power_spectrogram(waveform):  # float64 [frames, 201], of the frames that touch a sample
+        mel = power @ filters  # float64 [frames, n_mels]
+        log_mel[:, frame : frame + len(mel)] = np.log10(np.maximum(mel, _POWER_FLOOR)).T
+        frame += len(mel)
     log_mel = np.maximum(log_mel, log_mel.max() - _RANGE)
     return ((log_mel + 4.0) / 4.0).astype(np.float32), len(waveform) // HOP
 
 
-def _power_spectrogram(waveform: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Give |STFT|^2 of the frames that touch a sample, float64 [frames, 201]; all later frames are exactly 0.
+def _power_spectrogram(waveform: NDArray[np.floating]) -> Iterator[NDArray[np.float64]]:
+    """Give |STFT|^2 of the frames that touch a sample, float64 [frames, 201], some at a time; later ones are exactly 0.
 
     Frame i of the padded 30 s covers the samples i * 160 - 200 ... i * 160 + 199; the last of 3001 is dropped.
     """
@@ -69,8 +74,9 @@ def _power_spectrogram(waveform: NDArray[np.floating]) -> NDArray[np.float64]:
     padded = np.pad(sound, (half, covered - len(sound)), mode="reflect")  # [200 + covered]
     windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP]  # [frames, 400]
     assert len(windows) == frames
-    spectrum = np.fft.rfft(windows * _hann_window())  # complex128 [frames, 201]
-    return spectrum.real**2 + spectrum.imag**2
+    for first in range(0, frames, _BLOCK):
+        spectrum = np.fft.rfft(windows[first : first + _BLOCK] * _hann_window())  # complex128 [frames, 201]
+        yield spectrum.real**2 + spectrum.imag**2
 
 
 @cache

@@ -23,7 +23,7 @@ Ids = npt.NDArray[np.int64]
 Placed = list[tuple[int, Float32]]
 
 # Attention scores take heads * chunk * context floats: a long prompt goes in pieces, which gives the same numbers.
-PREFILL_CHUNK = 1024
+PREFILL_CHUNK, TILE = 1024, 32
 # In the plain graph's mask: positions of the prompt, whose count fixes the NTK alpha, and positions generated since.
 PROMPT, GENERATED = 1, 2
 # How many zero tokens the matrix products run beside the real ones: an input of fused graphs whose kernels need it.
@@ -150,14 +150,17 @@ def behind(audio: Placed, kept: int) -> Placed:
 
 
 def pieces(count: int) -> Iterator[tuple[int, int]]:
-    """Cut `count` positions into pieces [first, last) of at most PREFILL_CHUNK, none of one position if more are left.
+    """Cut `count` positions into pieces [first, last) of at most PREFILL_CHUNK that give the bits of any other cut.
 
-    Attention over one position rounds otherwise than over several, of which each gets the same bits in any company.
+    ONNX Runtime takes tokens in pairs in some matrix products, and in tiles of some multiple of TILE in attention, and
+    rounds otherwise what is left alone [measured]: pieces begin at even positions and end in no tile of one position.
     """
     first = 0
     while first < count:
         last = min(count, first + PREFILL_CHUNK)
-        if count - last == 1 and last - first > 2:
-            last -= 2  # an even number, as the pieces are: matrix products take tokens in pairs
+        if last - first > 3 and (count - last) % TILE == 1:
+            last -= 2
+        elif last - first > 3 and (last - first) % TILE == 1:
+            last -= 3
         yield first, last
         first = last
