@@ -50,8 +50,7 @@ class Answer:
     """One answer as it comes into being; `finish_reason` is None until it is whole.
 
     `windows` are the stretches that were asked about one by one, `words` those of an answer with times. `timings` in
-    seconds by stage; `load_s` is that of the process, the same in each of
-    its answers.
+    seconds by stage; `load_s` is that of the process, the same in each of its answers.
     """
 
     input: list[str]
@@ -77,24 +76,17 @@ class Answer:
         finally:
             self.timings[stage] += time.perf_counter() - start
 
-    def clocked(self, ids: Iterator[int]) -> Iterator[int]:
-        """Pass ids on, keeping them; the first `next` is the prefill, the others are decoding."""
-        stage = "prefill_s"
-        while True:
-            with self.timed(stage):
-                new_id = next(ids, None)
-            if new_id is None:
-                return
-            self.token_ids.append(new_id)
-            yield new_id
-            stage = "decode_s"
+    def record(self) -> dict[str, Any]:
+        """What there is to know of it, as JSON can hold it."""
+        record = {"status": "ok", **asdict(self)}
+        record["input"] = self.input[0] if len(self.input) == 1 else self.input
+        record["timings"] = {stage: round(seconds, 4) for stage, seconds in self.timings.items()}
+        return record
 
     def as_json(self, error: str | None = None) -> str:
         """One line: `status` is ok, or error and then `error` says why."""
-        record: dict[str, Any] = {"status": "ok" if error is None else "error", **asdict(self)}
-        record["input"] = self.input[0] if len(self.input) == 1 else self.input
-        record["timings"] = {stage: round(seconds, 4) for stage, seconds in self.timings.items()}
+        record = self.record()
         if error is not None:
-            record["error"] = error
+            record |= {"status": "error", "error": error}
         # A name that is not valid UTF-8 holds lone surrogates: as \udcff they leave the line valid, and come back.
         return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -74,7 +74,7 @@ def _json(answers: Sequence[Answer]) -> str:
 
 def _record(answer: Answer) -> dict[str, Any]:
     """The answer's own record without its timings, which differ from run to run."""
-    record: dict[str, Any] = json.loads(answer.as_json())
+    record = answer.record()
     del record["timings"]
     return record
 

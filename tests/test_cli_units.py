@@ -195,15 +195,6 @@ def test_json_line_with_a_name_that_is_no_utf8_is_valid_and_gives_the_name_back(
     assert os.fsencode(json.loads(line.encode())["input"]) == b"l\xe4rm.wav"
 
 
-def test_prefill_is_the_first_id_and_decoding_the_others(monkeypatch):
-    clock = iter(range(100))
-    monkeypatch.setattr("cli.answer.time.perf_counter", lambda: next(clock))
-    result = Answer(["a.wav"], "hm?")
-    assert list(result.clocked(iter([7, 8, 9]))) == [7, 8, 9]
-    assert result.token_ids == [7, 8, 9]
-    assert (result.timings["prefill_s"], result.timings["decode_s"]) == (1, 3)
-
-
 # --- failures
 
 
