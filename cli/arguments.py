@@ -41,6 +41,7 @@ class Options:
     choices: tuple[str, ...]
     itn: bool
     caption_style: str | None
+    raw: bool
     system: str
     max_new_tokens: int | None
     chat: bool
@@ -90,6 +91,7 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
         choices=_listed(given.choices),
         itn=given.itn,
         caption_style=given.caption_style,
+        raw=given.raw,
         system=given.system,
         max_new_tokens=given.max_new_tokens,
         chat=given.chat,
@@ -154,8 +156,8 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
         parser.error("--onnx and --backend ailia contradict each other")
     if given.task and (given.prompts or given.prompts_from):
         parser.error("--task brings its own prompt; leave --prompt out, or leave --task out")
-    if given.chat and (given.output_dir or given.benchmark or given.choices):
-        parser.error("--chat does not go with --output-dir, --benchmark or --choices")
+    if given.chat and (given.output_dir or given.benchmark or given.choices or given.raw):
+        parser.error("--chat does not go with --output-dir, --benchmark, --choices or --raw")
     if given.formats and not given.output_dir:
         parser.error("--format needs --output-dir; for standard output there is --json")
 

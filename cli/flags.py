@@ -100,6 +100,7 @@ def _add_asking(parser: argparse.ArgumentParser) -> None:
     ask.add_argument("--choices", metavar="A,B,…", help="answer with one of these, and tell how likely each is")
     ask.add_argument("--itn", action="store_true", help="numbers and marks as they are written, where the model knows")
     ask.add_argument("--caption-style", metavar="NAME", help="plain, audiocaps or clotho (default), of a base model")
+    ask.add_argument("--raw", action="store_true", help="ask a chat model as a base model is asked: tags, no dialogue")
     ask.add_argument("--system", default=SYSTEM, metavar="TEXT", help="system prompt of a chat model")
     ask.add_argument("--max-new-tokens", type=int, metavar="N", help=f"longest answer (default: {LONGEST_ANSWER})")
     ask.add_argument("--chat", action="store_true", help="talk about the sounds, line by line")

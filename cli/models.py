@@ -25,18 +25,17 @@ ABOUT_NANO = (
 
 @dataclass(frozen=True)
 class Model:
-    """An open model: its manifest, its three parts, and the name of the backend that runs it."""
+    """An open model: its manifest, its three parts, and the name of the backend that runs it.
+
+    `chat` says that it is asked in ChatML conversations, not with a base model's tags.
+    """
 
     manifest: Manifest
     encoder: AudioEncoder
     decoder: Decoder
     tokenizer: Tokenizer
     backend: str
-
-    @property
-    def chat(self) -> bool:
-        """Whether it takes ChatML conversations; a base model takes tags."""
-        return self.manifest.chat_format == "chatml"
+    chat: bool
 
     @property
     def end_id(self) -> int:
@@ -59,22 +58,24 @@ def open_model(options: Options) -> Model:
         )
     wanted = SessionOptions(options.backend, options.device, options.threads, options.env_id, options.memory_mode)
     backend, reasons = choose_backend(manifest, wanted)
-    model = _open_parts(manifest, replace(wanted, backend=backend), rows=options.batch, verify=options.verify)
+    session = replace(wanted, backend=backend)
+    model = _open_parts(manifest, session, rows=options.batch, raw=options.raw, verify=options.verify)
     if reasons:
         say(f"running on {backend}, since {'; '.join(reasons)}", quiet=options.quiet)
-    if manifest.chat_format != "chatml" and options.system != SYSTEM:
-        say("--system: ignored, this is a base model, which has no system prompt", quiet=options.quiet)
+    if not model.chat and options.system != SYSTEM:
+        say("--system: ignored, a prompt of the base form has no system prompt", quiet=options.quiet)
     return model
 
 
-def _open_parts(manifest: Manifest, session: SessionOptions, *, rows: int, verify: bool) -> Model:
+def _open_parts(manifest: Manifest, session: SessionOptions, *, rows: int, raw: bool, verify: bool) -> Model:
     try:
         if verify:
             verify_files(manifest)
         tokenizer = Tokenizer(manifest.path(manifest.vocabulary or ""))
         _check_fit(manifest, tokenizer)
         encoder, decoder = AudioEncoder(manifest, session), Decoder(manifest, session, rows=rows)
-        return Model(manifest, encoder, decoder, tokenizer, session.backend)
+        chat = manifest.chat_format == "chatml" and not raw
+        return Model(manifest, encoder, decoder, tokenizer, session.backend, chat)
     except TokenizerError as error:
         raise ManifestError(str(error)) from None
     except MemoryError:

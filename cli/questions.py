@@ -60,6 +60,7 @@ def settings(options: Options, questions: Sequence[Question], model: Model) -> d
     return {
         "prompts": [(one.prompt, one.max_new_tokens, one.task.name if one.task else None) for one in questions],
         "choices": options.choices,
+        "chat": model.chat,
         "system": options.system,
         "long": options.long,
         "model": file_sha256(model.manifest.path(FILE_NAME)),

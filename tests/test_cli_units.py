@@ -13,7 +13,7 @@ from audio_encoder.waveform import AudioError
 from cli.answer import STAGES, Answer, Audio
 from cli.arguments import UsageError, parse_arguments
 from cli.failures import INPUT_FAILED, NO_MODEL, NOTHING_TO_DO, WRONG_USAGE, report_failure
-from cli.inputs import InputError, find_groups
+from cli.inputs import InputError
 from cli.models import find_model, say_environments
 from cli.output import OutputError, check_savepath, prepare_streams, save_text, say, show_piece
 from decoder.decoder import PromptError
@@ -88,70 +88,6 @@ def test_wrong_usage_names_the_flag(line, word):
 def test_a_flag_without_meaning_gets_a_word(line, word):
     (note,) = parse_arguments(line).notes
     assert word in note
-
-
-# --- inputs
-
-
-@pytest.fixture
-def sounds(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for folder in ("empty", "talks", "talks/inner.wav"):
-        Path(folder).mkdir()
-    for name in ("a.wav", "b.flac", "talks/2.WAV", "talks/1.mp3", "talks/notes.txt", "talks/._2.wav"):
-        Path(name).touch()
-
-
-@pytest.mark.parametrize(
-    ("inputs", "groups"),
-    [
-        (["a.wav"], [["a.wav"]]),
-        (["b.flac", "a.wav"], [["b.flac", "a.wav"]]),
-        (["a.wav", "a.wav"], [["a.wav", "a.wav"]]),
-        (["-"], [["-"]]),
-        (["talks"], [["talks/1.mp3"], ["talks/2.WAV"]]),
-        (["talks", "a.wav"], [["a.wav"], ["talks/1.mp3"], ["talks/2.WAV"]]),
-        (["a.wav", "missing.wav"], [["a.wav", "missing.wav"]]),
-        (["talks", "missing.wav"], [["missing.wav"], ["talks/1.mp3"], ["talks/2.WAV"]]),
-        (["empty", "a.wav"], [["a.wav"]]),
-    ],
-)
-def test_files_are_one_prompt_and_a_folder_is_one_prompt_for_each_sound(sounds, inputs, groups):
-    assert find_groups(tuple(inputs)) == groups
-
-
-@pytest.mark.parametrize(
-    "inputs", [["missing.wav"], ["empty"], [""], ["no.wav", "nor.wav"], ["empty", "no.wav"], ["x" * 300], ["a.wav/x"]]
-)
-def test_nothing_to_work_on_names_what_was_given(sounds, inputs):
-    with pytest.raises(InputError) as error:
-        find_groups(tuple(inputs))
-    assert all((name or "''") in str(error.value) for name in inputs)
-
-
-def test_a_folder_that_cannot_be_read_becomes_the_input_that_fails(sounds, monkeypatch):
-    def refuse(_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("pathlib.Path.iterdir", refuse)
-    assert find_groups(("talks",)) == [["talks"]]
-
-
-def test_a_file_that_cannot_be_looked_at_is_not_called_missing(sounds, monkeypatch):
-    def refuse(_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("os.lstat", refuse)
-    assert find_groups(("locked/a.wav",)) == [["locked/a.wav"]]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="permission bits do not bind root")
-def test_a_folder_without_rights_fails_by_its_name(sounds):
-    Path("talks").chmod(0)
-    try:
-        assert find_groups(("talks",)) == [["talks"]]
-    finally:
-        Path("talks").chmod(0o700)
 
 
 # --- the record

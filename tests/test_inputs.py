@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.inputs import EXTENSIONS, Group, InputError, find_groups, find_inputs
+from cli.inputs import EXTENSIONS, Group, InputError, find_inputs
 
 NOT_NAMED = "\udcff\n\tü.wav"  # a byte that is no UTF-8, a line end, a tab
 
@@ -273,7 +273,6 @@ def test_a_folder_that_cannot_be_read_is_something_to_work_on(monkeypatch):
     problem = refuse_folder(monkeypatch, "talks")
     assert find("talks").problems == (problem,)
     assert find("talks", "no.wav").problems == (problem,)
-    assert find_groups(("talks",)) == [["talks"]]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="permission bits do not bind root")
@@ -640,16 +639,3 @@ def test_what_lies_in_a_file_does_not_move_it_to_another_shard():
     before = find("talks", recursive=True, shard=(2, 2))
     Path("talks/1.mp3").write_bytes(b"something else, and longer")
     assert find("talks", recursive=True, shard=(2, 2)) == before
-
-
-# --- as before
-
-
-def test_groups_are_lists_of_paths_and_what_failed_follows():
-    Path("talks/0.wav").symlink_to("gone")
-    assert find_groups(("talks", "a.wav", "b.flac")) == [
-        ["a.wav", "b.flac"],
-        ["talks/1.mp3"],
-        ["talks/2.WAV"],
-        ["talks/0.wav"],
-    ]

@@ -2,7 +2,7 @@
 
 Sentences, wordings and voices are those held out from training. Of each kind the first seed is taken whose answer is
 right: the clips show that the program works, not how often nano is right; that is `score`'s matter. OUT gets FLAC files
-and answers.json: a list of {"audio", "prompt", "text"}.
+and answers.json: a list of {"audio", "raw", "prompt", "text"}; with "raw" the prompt is of the base form.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from models.nano.train.tasks import Example, example
 KINDS = {
     "speech": ("transcribe", "variant"),
     "speech_other": ("transcribe", "other"),
+    "base": ("transcribe_base", "variant"),
     "word": ("word_time", "variant"),
     "language": ("language", "variant"),
     "gender": ("gender", "other"),
@@ -51,9 +52,9 @@ def find(listeners: list[Listener], task: str, voices: str, name: str) -> Exampl
     for seed in SEEDS:
         rng = random.Random(f"sample/{name}/{seed}")  # noqa: S311 - reproducible data, not secrets
         made = example(rng, task=task, split="test", voices_split=voices, degrade=False)
-        if made.base_prompt is not None or sum(clip.seconds for clip in made.clips) > LONGEST:
+        if sum(clip.seconds for clip in made.clips) > LONGEST:
             continue
-        made = Example(made.task, tuple(as_stored(clip) for clip in made.clips), made.turns)
+        made = Example(made.task, tuple(as_stored(clip) for clip in made.clips), made.turns, made.base_prompt)
         if all(listener.ask(made, None, rng) == [answer(made)] for listener in listeners):
             return made
     return None
@@ -87,7 +88,9 @@ def main(argv: list[str] | None = None) -> int:
         files = [f"{name}{letters[number : number + 1]}.flac" for number in range(len(made.clips))]
         for file, clip in zip(files, made.clips, strict=True):
             soundfile.write(options.out / file, clip.waveform, RATE, subtype="PCM_16")
-        rows.append({"audio": files, "prompt": made.turns[0][0], "text": answer(made)})
+        raw = made.base_prompt is not None
+        prompt = made.base_prompt if raw else made.turns[0][0]
+        rows.append({"audio": files, "raw": raw, "prompt": prompt, "text": answer(made)})
     (options.out / "answers.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     return 0
 

@@ -1,0 +1,191 @@
+"""Names of files, folders and patterns -> the sounds that they stand for, and remarks about what is not one.
+
+Only folders are read here; a file is looked at, never opened. Everything comes in the order of its bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import glob
+import os
+import stat
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Literal
+
+EXTENSIONS = frozenset({".flac", ".wav", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff"})
+STDIN = "-"
+MISSING = "no such file; check the path"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The sounds of one prompt; `prompt` is their own question, where a list brings one."""
+
+    paths: tuple[str, ...]
+    prompt: str | None = None
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What is told about an input: it is absent, it has failed though something is there, or it is passed over."""
+
+    path: str
+    reason: str
+    kind: Literal["absent", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How folders and patterns are searched."""
+
+    recursive: bool
+    extensions: frozenset[str]
+
+
+Item = Group | Remark
+
+
+def is_plain(name: str) -> bool:
+    """Whether a typed name is a file's or standard input, neither a folder nor a pattern."""
+    return name == STDIN or not (os.path.isdir(name) or _is_pattern(name))  # noqa: PTH112 - Path("") is "."
+
+
+def typed(name: str, search: Search) -> Iterator[Item]:
+    """A name from the command line: a pattern, a folder or a sound."""
+    if _is_pattern(name):
+        fix = "check the pattern" + ", and give -r for **" * ("**" in name and not search.recursive)
+        nothing = Remark(name, f"no sound matches; {fix}", "absent")
+        yield from _sort_out(name, _matches(name, search), search, nothing)
+    else:
+        yield from named(name, search)
+
+
+def named(name: str, search: Search, *, by_user: bool = True) -> Iterator[Item]:
+    """A file becomes a group, whatever its extension; a folder becomes what is in it."""
+    try:
+        mode = stat.S_IFIFO if name == STDIN else os.stat(name).st_mode  # noqa: PTH116
+    except PermissionError:  # something may be there: opening it tells what is refused
+        mode = stat.S_IFREG
+    except (OSError, ValueError) as error:
+        yield _absence(name, error)
+        return
+    if stat.S_ISDIR(mode):
+        fix = "convert others with ffmpeg" + ", or give -r for the folders in it" * (not search.recursive)
+        nothing = Remark(name, f"no sound in it ({' '.join(sorted(search.extensions))}); {fix}", "skipped")
+        yield from _sort_out(name, _walk(name, recursive=search.recursive), search, nothing)
+    elif by_user or stat.S_ISREG(mode):
+        yield Group((name,))
+    else:  # a pipe may keep its reader waiting for ever
+        yield Remark(name, "a pipe or a device, passed over; name it itself to have it read", "skipped")
+
+
+def _absence(name: str, error: OSError | ValueError) -> Remark:
+    """Why there is no file: ValueError is a name that none can have."""
+    code = error.errno if isinstance(error, OSError) else errno.ENOENT
+    if code == errno.ELOOP:
+        return Remark(name, "a link that leads back to itself; mend or remove it", "failed")
+    if os.path.islink(name):  # noqa: PTH114
+        return Remark(name, "a link to something that is not there; mend or remove it", "failed")
+    if code in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+        return Remark(name, MISSING, "absent")
+    return unreadable(name, error)
+
+
+def unreadable(name: str, error: OSError | ValueError) -> Remark:
+    reason = getattr(error, "strerror", None) or error
+    return Remark(name, f"cannot be read ({reason}); check the path and its permissions", "failed")
+
+
+def _sort_out(root: str, found: Iterable[str | Remark], search: Search, nothing: Remark) -> Iterator[Item]:
+    """What was found under `root`, in the order of its bytes: sounds are passed on, other files counted.
+
+    `nothing` is said where there is no sound and no failure that explains it.
+    """
+    others, empty = Counter[str](), True
+    for item in sorted(found, key=lambda item: os.fsencode(item if isinstance(item, str) else item.path)):
+        if isinstance(item, Remark):
+            yield item
+            explained = item.kind == "failed"
+        else:
+            extension = os.path.splitext(item)[1].lower()  # noqa: PTH122 - a Path for each of thousands is slow
+            explained = extension in search.extensions or os.path.isdir(item)  # noqa: PTH112
+            if explained:
+                yield from named(item, search, by_user=False)
+            else:
+                others[extension or "without extension"] += 1
+        empty = empty and not explained
+    if empty:
+        yield nothing
+    if others:
+        kinds = ", ".join(f"{count} {extension}" for extension, count in sorted(others.items()))
+        yield Remark(root, f"passed over what is no sound ({kinds})", "skipped")
+
+
+def _walk(root: str, *, recursive: bool) -> Iterator[str | Remark]:
+    """The files in a folder and, if `recursive`, below it, but nothing hidden: every real folder once.
+
+    Links to folders are followed after all that lies there itself, so that a file goes by its own name.
+    """
+    pending, seen = deque([Path(root)]), dict[tuple[int, int], Path]()
+    while pending:
+        folder = pending.popleft()
+        try:
+            status = folder.stat()
+            first = seen.setdefault((status.st_dev, status.st_ino), folder)
+            found = sorted(folder.iterdir(), key=str) if first is folder else []
+        except OSError as error:
+            yield unreadable(str(folder), error)
+            continue
+        if first is not folder:
+            yield Remark(str(folder), f"the same folder as {first}; it is read once", "skipped")
+        for path in found:
+            if path.name.startswith("."):
+                continue
+            if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises
+                yield str(path)
+            elif recursive:
+                (pending.append if os.path.islink(path) else pending.appendleft)(path)  # noqa: PTH114
+
+
+def _is_pattern(name: str) -> bool:
+    return any(sign in name for sign in "*?[") and not exists(name)
+
+
+def _matches(pattern: str, search: Search) -> Iterator[str | Remark]:
+    """What is there under a pattern. `**` is walked, as the library's own would follow links round in circles."""
+    parts = PurePath(pattern).parts
+    try:
+        if not search.recursive or "**" not in parts:
+            yield from glob.iglob(pattern)  # noqa: PTH207 - Path.glob takes no absolute pattern
+            return
+        start = parts.index("**")
+        for folder in filter(os.path.isdir, glob.iglob(str(PurePath(*parts[:start])))):  # noqa: PTH207
+            for item in _walk(folder, recursive=True):
+                path = PurePath(item if isinstance(item, str) else item.path)
+                if isinstance(item, Remark) or _fits(path.relative_to(folder).parts, parts[start:]):
+                    yield item
+    except ValueError:  # no file can have such a name
+        return
+
+
+def _fits(parts: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
+    """Whether the parts of a path are those of a pattern, where `**` is any number of them."""
+    if not patterns:
+        return not parts
+    if patterns[0] == "**":
+        return _fits(parts, patterns[1:]) or (bool(parts) and _fits(parts[1:], patterns))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], patterns[0]) and _fits(parts[1:], patterns[1:])
+
+
+def exists(name: str) -> bool:
+    """Whether something is there, even if it cannot be looked at."""
+    try:
+        return name == STDIN or bool(os.lstat(name))
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
