@@ -93,7 +93,7 @@ class Board:
 
     def take(self, event: Event, text: str) -> None:
         """An id, or the end, of one answer, and the text that it makes certain."""
-        key: Key = event.key  # type: ignore[assignment]
+        key: Key = event.key
         if key.case.failure is not None:
             return
         if event.error is not None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from decoder.decoder import Decoder, Float32, PromptError
+from decoder.contract import Float32
+from decoder.decoder import Decoder, PromptError
 
 # A loop is one n-gram of at most LOOP_LONGEST ids, said LOOP_TIMES times or more, in LOOP_LEAST ids or more. No chorus
 # is one: it would have to fill the 30 seconds that a model hears with over three ids a second, and nothing else.
@@ -29,7 +31,7 @@ class Request:
     it, what both begin with is not run again. `stop_loops` ends an answer that repeats itself without end.
     """
 
-    key: Hashable
+    key: Any  # the caller's own; it comes back with each event
     ids: Sequence[int]
     clips: Sequence[Float32]
     stop_ids: Collection[int]
@@ -48,7 +50,7 @@ class Event:
     an `error`, for a prompt that the model cannot take.
     """
 
-    key: Hashable
+    key: Any
     token_id: int | None = None
     finish_reason: str | None = None
     error: PromptError | None = None
