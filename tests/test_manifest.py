@@ -151,6 +151,9 @@ WRONG_VALUES = {
         rotary_base=float("nan")
     ),
     "needs one -1": lambda data: data["decoder"]["state"].update(shape=[1, 4, 16]),
+    "(2, 4, -1, 16) of decoder.onnx needs one -1, behind a 1": lambda data: data["decoder"]["state"].update(
+        shape=[2, 4, -1, 16]
+    ),
     "the state dtype 'float99'": lambda data: data["decoder"]["state"].update(dtype="float99"),
     "'other.onnx' is used but not listed under files": lambda data: data["decoder"].update(file="other.onnx"),
     "'words.tiktoken' is used but not listed": lambda data: data.update(vocabulary="words.tiktoken"),

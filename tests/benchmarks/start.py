@@ -39,7 +39,9 @@ def timed(clip: Path) -> tuple[float, int]:
 
 def slowest_imports(clip: Path, count: int) -> list[tuple[float, str]]:
     """(milliseconds of the module itself, name) of the slowest."""
-    run = subprocess.run(command(clip, "-X", "importtime"), capture_output=True, text=True, check=True)
+    # Python writes the profile to the descriptor that we hide from C libraries unless --debug is given.
+    profiled = [*command(clip, "-X", "importtime"), "--debug"]
+    run = subprocess.run(profiled, capture_output=True, text=True, check=True)
     found = re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)", run.stderr)
     return sorted(((int(microseconds) / 1000, name) for microseconds, name in found), reverse=True)[:count]
 
