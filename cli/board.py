@@ -176,11 +176,11 @@ class Board:
             return
         if begins and (text or is_end) and (len(key.answer.windows) > 1 or not case.is_heard):
             self._end_line()
+            self._line_is_open = True
             self._show_piece(span(key.window))
-            self._line_is_open = True
         if text:
+            self._line_is_open = True  # first: an interrupt may come with the first letter
             self._show_piece(text)
-            self._line_is_open = True
 
     @property
     def _shows_text(self) -> bool:

@@ -165,8 +165,8 @@ def test_padding_leaves_no_trace(tiny, rows, t, padding):
         }  # fmt: skip
         logits.append(session.run(feeds, lengths=[t] * rows)[0])
     assert logits[0].shape == (rows, sizes.vocab_size)
-    # To the bit for one token in each row, which is what padding is for; several were seen 2.4e-7 apart.
-    np.testing.assert_allclose(*logits, rtol=0, atol=0 if t == 1 else 2e-6)
+    # The output layer sees one token of each row, and rounds an odd last one otherwise unless padding stands behind it.
+    np.testing.assert_allclose(*logits, rtol=0, atol=2e-6 if rows % 2 and t % 2 == 0 else 0)
 
 
 def test_a_base_model_is_told_from_a_chat_model(checkpoint, tmp_path):
