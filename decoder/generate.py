@@ -117,8 +117,7 @@ def generate_many(decoder: Decoder, requests: Iterator[Request]) -> Iterator[Eve
             yield _start(decoder, _choose_row(decoder, answers, request), _Answer(request), answers)
         if not answers:
             return
-        if not waiting:
-            _close_gaps(decoder, answers)
+        _close_gaps(decoder, answers)
         logits = decoder.advance({row: answer.new_ids[-1] for row, answer in answers.items()})
         for row, answer in sorted(answers.items()):
             event = answer.take(logits[row], is_full=_is_full(decoder, row))
@@ -164,7 +163,7 @@ def _choose_row(decoder: Decoder, answers: dict[int, _Answer], request: Request)
 
 
 def _close_gaps(decoder: Decoder, answers: dict[int, _Answer]) -> None:
-    """Bring the rows in use side by side: they run together only then, and no request will fill the gaps."""
+    """Bring the rows in use side by side, since they run together only then. There are gaps when no request is left."""
     for gap in range(min(answers), max(answers)):
         if gap not in answers and gap < max(answers):
             last = max(answers)

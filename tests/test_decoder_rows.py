@@ -150,6 +150,16 @@ def test_rows_of_another_alpha_run_on_their_own(tiny):
     assert runs == [(0, 1, 1), (1, 2, 1), (3, 1, 1)]
 
 
+def test_the_graph_is_told_where_each_row_ends_and_the_longest(tiny):
+    decoder, told = open_rows(tiny(seq_length=64), 3), []
+    for row, n in enumerate([4, 20, 9]):
+        decoder.prefill(make_prompt(row, n), row=row)
+    run = decoder._contract._session.run
+    decoder._contract._session.run = lambda feeds, **rest: (told.append(feeds), run(feeds, **rest))[1]
+    decoder.advance(dict.fromkeys(range(3), 5))
+    assert [told[0][name].tolist() for name in ("last_position", "total_length")] == [[4, 20, 9], [21]]
+
+
 def test_past_and_present_of_every_row_are_one_buffer(tiny):
     decoder = open_rows(tiny(), 3)
     decoder.prefill([1, 2, 3], row=2)
@@ -178,7 +188,7 @@ def test_rows_are_bound_once_while_they_stay_the_same(tiny):
 
 
 def test_a_cache_that_grows_keeps_what_every_row_held(tiny):
-    manifest, lengths = tiny(), [20, 250, 3]
+    manifest, lengths = tiny(seq_length=512), [20, 250, 3]
     prompts, new_ids = [make_prompt(n, n) for n in lengths], [make_prompt(n, 12) for n in lengths]
     found = beside(open_rows(manifest, 3), prompts, new_ids, [range(3)] * 12)  # the second row outgrows the capacity
     for row, logits in enumerate(found):
@@ -214,6 +224,7 @@ def test_a_row_that_moves_goes_on_where_it_was(tiny):
     decoder.groups[2] = "sound"
     decoder.move(2, 0)
     assert (decoder.positions, decoder.groups) == ((301, 0, 0), ["sound", None, None])
+    decoder.prefill(make_prompt(3, 600), row=1)  # the cache grows, and keeps what moved
     np.testing.assert_array_equal([decoder.step(5), decoder.step(6)], expected[2:])
     with pytest.raises(PromptError, match="prefill comes before step"):
         decoder.advance({2: 1})

@@ -111,6 +111,13 @@ def test_the_last_row_moves_into_a_gap():
     assert steps(decoder) == [[0, 1, 2]] + [[0, 1]] * 3
 
 
+def test_one_move_closes_two_gaps():
+    decoder = ScriptedDecoder({1: [1] * 9, 2: [2, STOP], 3: [3, STOP], 4: [4] * 9}, rows=4)
+    list(generate_many(decoder, iter([ask(1, n=4), ask(2), ask(3), ask(4, n=4)])))
+    assert [call for call in decoder.calls if call[0] == "move"] == [("move", 3, 1)]
+    assert steps(decoder) == [[0, 1, 2, 3]] + [[0, 1]] * 2
+
+
 def test_nothing_moves_while_a_request_may_fill_the_gap():
     decoder = ScriptedDecoder({1: [1] * 9, 2: [STOP - 1, STOP], 3: [3] * 9, 4: [4] * 9}, rows=3)
     list(generate_many(decoder, iter([ask(1, n=5), ask(2), ask(3, n=5), ask(4, n=2)])))
