@@ -30,7 +30,7 @@ CHUNK_SAMPLES = CHUNK_SECONDS * SAMPLE_RATE  # 480000
 CHUNK_FRAMES = CHUNK_SAMPLES // HOP  # 3000
 
 _POWER_FLOOR = 1e-10  # before the logarithm
-_BLOCK = 250  # frames transformed at a time: memory, not numbers
+_BLOCK = 50  # frames transformed at a time: memory, not numbers
 _RANGE = 8.0  # powers of ten kept below the loudest band of the clip
 
 
@@ -55,8 +55,10 @@ def log_mel_spectrogram(waveform: NDArray[np.floating]) -> tuple[NDArray[np.floa
         mel = power @ filters  # float64 [frames, n_mels]
         log_mel[:, frame : frame + len(mel)] = np.log10(np.maximum(mel, _POWER_FLOOR)).T
         frame += len(mel)
-    log_mel = np.maximum(log_mel, log_mel.max() - _RANGE)
-    return ((log_mel + 4.0) / 4.0).astype(np.float32), len(waveform) // HOP
+    np.maximum(log_mel, log_mel.max() - _RANGE, out=log_mel)
+    log_mel += 4.0
+    log_mel /= 4.0
+    return log_mel.astype(np.float32), len(waveform) // HOP
 
 
 def _power_spectrogram(waveform: NDArray[np.floating]) -> Iterator[NDArray[np.float64]]:
@@ -66,16 +68,15 @@ def _power_spectrogram(waveform: NDArray[np.floating]) -> Iterator[NDArray[np.fl
     """
     half = N_FFT // 2
     frames = min(-(-(len(waveform) + half) // HOP), CHUNK_FRAMES)  # the last starts before the last sample
-    covered = (
-        frames - 1
-    ) * HOP + half  # samples from 0 on that these frames look at; at 30 s, 40 of them are reflected
-    sound = np.zeros(min(covered, CHUNK_SAMPLES))
-    sound[: len(waveform)] = waveform[: len(sound)]
-    padded = np.pad(sound, (half, covered - len(sound)), mode="reflect")  # [200 + covered]
-    windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP]  # [frames, 400]
-    assert len(windows) == frames
     for first in range(0, frames, _BLOCK):
-        spectrum = np.fft.rfft(windows[first : first + _BLOCK] * _hann_window())  # complex128 [frames, 201]
+        last = min(first + _BLOCK, frames)
+        places = np.arange(first * HOP - half, (last - 1) * HOP + half)  # of the samples that these frames look at
+        places = (CHUNK_SAMPLES - 1) - np.abs((CHUNK_SAMPLES - 1) - np.abs(places))  # reflected at both ends
+        sound = np.zeros(len(places))
+        heard = places < len(waveform)
+        sound[heard] = waveform[places[heard]]
+        windows = np.lib.stride_tricks.sliding_window_view(sound, N_FFT)[::HOP]  # [frames, 400]
+        spectrum = np.fft.rfft(windows * _hann_window())  # complex128 [frames, 201]
         yield spectrum.real**2 + spectrum.imag**2
 
 

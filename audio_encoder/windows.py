@@ -52,33 +52,31 @@ def cut_windows(blocks: Iterable[NDArray[np.float32]], *, longest: float = CHUNK
     it; no samples give no window. In a longer one, every window is at least a third of ``longest``: cuts are looked for
     from its half on, and what is left under one and a half of it is cut in its middle third.
 
-    At most 1.5 * ``longest`` and one block are held; how the blocks are cut moves no window. An error of ``blocks``
+    At most 1.5 * ``longest`` are held; how the blocks are cut moves no window. An error of ``blocks``
     passes through, after the windows before it. Raises ValueError unless 1 <= ``longest`` <= 30.
     """
     if not 1 <= longest <= CHUNK_SECONDS:
         raise ValueError(f"windows can be 1 to {CHUNK_SECONDS} s long, not {longest}")
     most = int(longest * _FRAMES_PER_SECOND) * _FRAME  # samples; cuts lie between frames
-    ahead = most + most // 2
-    pending: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
-    start = waiting = 0
+    room = np.empty(most + most // 2, np.float32)  # what is not cut yet; shifted down after each cut
+    start = held = 0
     for block in blocks:
-        pending.append(block)
-        waiting += len(block)
-        if waiting <= ahead:
-            continue
-        held = np.concatenate(pending)
-        while len(held) > ahead:
-            cut = _quiet_place(held[:ahead], most // 2, most)
-            yield Window(start / SAMPLE_RATE, held[:cut].copy())  # a view would keep all that was held
-            start, held = start + cut, held[cut:]
-        pending, waiting = [held], len(held)
-    held = np.concatenate(pending)
-    if len(held) > most:
-        cut = _quiet_place(held, len(held) // 3, len(held) - len(held) // 3)
-        yield Window(start / SAMPLE_RATE, held[:cut].copy())
-        start, held = start + cut, held[cut:]
-    if len(held):
-        yield Window(start / SAMPLE_RATE, held.copy())
+        while len(block) > len(room) - held:
+            taken = len(room) - held
+            room[held:] = block[:taken]
+            block = block[taken:]  # noqa: PLW2901 - the rest of it
+            cut = _quiet_place(room, most // 2, most)
+            yield Window(start / SAMPLE_RATE, room[:cut].copy())
+            start, held = start + cut, len(room) - cut
+            room[:held] = room[cut:].copy()
+        room[held : held + len(block)] = block
+        held += len(block)
+    if held > most:
+        cut = _quiet_place(room[:held], held // 3, held - held // 3)
+        yield Window(start / SAMPLE_RATE, room[:cut].copy())
+        start, held, room = start + cut, held - cut, room[cut:]
+    if held:
+        yield Window(start / SAMPLE_RATE, room[:held].copy())
 
 
 def is_silent(waveform: NDArray[np.float32]) -> bool:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cli.answer import Audio
@@ -82,23 +81,22 @@ def _windows(path: str) -> Iterator[Piece]:
     from audio_encoder.waveform import check_length, stream_waveform
     from audio_encoder.windows import cut_windows
 
-    windows = cut_windows(stream_waveform(path))
+    held: Piece | None = None
     begun = time.perf_counter()
-    for window, following in pairwise(_with_end(windows)):
-        if window.start == 0:
+    for window in cut_windows(stream_waveform(path)):
+        if held is None:
             check_length(window.waveform, path)
+        else:
+            yield held
+            begun = time.perf_counter()
         audio = Audio(path, round(window.end, 3), round(window.end, 3))
-        piece = Piece([window.waveform], start=round(window.start, 3), end=round(window.end, 3), audio=[audio])
-        piece.is_last = following is None
-        piece.is_silent = _all_silent(piece.waveforms)
-        piece.timings["audio_s"] = time.perf_counter() - begun
-        yield piece
-        begun = time.perf_counter()
-
-
-def _with_end(windows: Iterator[Any]) -> Iterator[Any]:
-    yield from windows
-    yield None
+        held = Piece([window.waveform], start=round(window.start, 3), end=round(window.end, 3), audio=[audio])
+        held.is_last = False
+        held.is_silent = _all_silent(held.waveforms)
+        held.timings["audio_s"] = time.perf_counter() - begun
+    if held is not None:
+        held.is_last = True
+        yield held
 
 
 def _beginning(path: str) -> tuple[Float32, float]:

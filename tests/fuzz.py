@@ -223,7 +223,8 @@ def violation(seed: int, place: Place) -> str | None:
     except (Exception, Hang) as failure:  # noqa: BLE001 - whatever comes out is what we look for
         return f"{type(failure).__name__}: {failure} from {arguments}"
     if code not in codes:
-        return f"exit code {code} from {arguments}: {err[-300:]}"
+        bad = [line for line in out.splitlines() if line.startswith("bad")]  # of --doctor
+        return f"exit code {code} from {arguments}: {err[-300:]} {bad}"
     if "Traceback" in err and "--debug" not in arguments:
         return f"traceback from {arguments}"
     if code and not err.strip():

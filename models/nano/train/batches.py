@@ -21,6 +21,8 @@ from tokenizer.chat import Turn, encode_base, encode_chat
 from tokenizer.tokenizer import Special, Tokenizer
 
 FRAME_SECONDS, TOKEN_SECONDS = 0.02, 0.04
+TIME_MARK = re.compile(r"<\|(\d+\.\d\d)\|>")
+PITCH_MARK = re.compile(r"<\|midi_pitch_(\d+)\|>")
 IGNORED = -100
 WARPED = ("transcribe", "transcribe_base", "timestamps", "word_time")  # tasks for which it does not matter who speaks
 GENDERS = ("woman", "man")
@@ -42,6 +44,7 @@ class Batch:
     words: Tensor  # [clips, T]
     genders: Tensor  # [clips]
     languages: Tensor  # [clips]
+    pitches: Tensor  # [clips], of single notes, as MIDI counts
     tasks: list[str]
 
 
@@ -110,7 +113,7 @@ class Encoder:
     def _guides(
         self, sample: Sample, ids: list[int], answers: list[tuple[int, str]], starts: list[int]
     ) -> list[tuple[int, int, int]]:
-        """For each spoken word of an answer: the position that predicts it and where it sounds."""
+        """For each spoken word and each time of an answer: the position that predicts it and where it sounds."""
         guides = []
         if len(sample.clips) != 1 or not sample.clips[0].words:
             return []
@@ -119,12 +122,15 @@ class Encoder:
         for first, text in answers:
             offsets = np.cumsum([0] + [len(self.tokenizer.token_bytes(token)) for token in ids[first:]])
             cursor = text.find('"') + 1  # a chat answer quotes what was said, the base form is the bare transcript
+            last = text.rfind('"') if cursor else len(text)
+            sounding = [(match.start(), float(match[1]), float(match[1])) for match in TIME_MARK.finditer(text)]
             for word, start, end in clip.words:
-                match = re.compile(rf"(?<![a-z]){re.escape(word)}(?![a-z])").search(text, cursor)
-                if not match:
-                    continue
-                cursor, found = match.end(), len(text[: match.start()].encode())
-                token = int(np.searchsorted(offsets, found, side="right")) - 1
+                match = re.compile(rf"(?<![a-z]){re.escape(word)}(?![a-z])").search(text, cursor, last)
+                if match:
+                    cursor = match.end()
+                    sounding.append((match.start(), start, end))
+            for place, start, end in sounding:
+                token = int(np.searchsorted(offsets, len(text[:place].encode()), side="right")) - 1
                 low, high = first_audio + int(start / TOKEN_SECONDS), first_audio + int(end / TOKEN_SECONDS)
                 guides.append((first + token - 1, min(low, last_audio), min(high, last_audio)))
         return guides
@@ -164,6 +170,7 @@ class Encoder:
             words=torch.stack([self._labels(clip, longest // 2, TOKEN_SECONDS) for clip in clips]),
             genders=_indices([clip.gender for clip in clips], GENDERS),
             languages=_indices([clip.language for clip in clips], LANGUAGES),
+            pitches=torch.tensor([_pitch(one.sample) for one in encoded for _ in one.sample.clips]),
             tasks=[one.sample.task for one in encoded],
         )
 
@@ -233,6 +240,12 @@ def _padded(clip: Clip, longest: int, rng: random.Random | None, *, warp: bool) 
                 width, begin = rng.randint(0, 12), rng.randint(0, max(1, columns - 12))
                 mel[:, begin : begin + width] = floor
     return torch.from_numpy(mel)
+
+
+def _pitch(sample: Sample) -> int:
+    """The pitch that the answer names, IGNORED if it names none."""
+    found = [PITCH_MARK.search(text) for _, pieces in sample.turns for text, _ in pieces]
+    return next((int(match[1]) for match in found if match), IGNORED)
 
 
 def _indices(names: list[str | None], table: Sequence[str]) -> Tensor:

@@ -1,9 +1,7 @@
 """`python3 -m models.nano.train.train --data DIR --out DIR`: trains nano on the shards that `data` made.
 
-Beside the answer's own cross-entropy stand losses that make it converge: the phone of every 20 ms and the word of every
-40 ms on the encoder, gender and language on its mean, and attention of one decoder layer to where the word sounds. None
-of them is in the shipped model. For the first `--listening` steps the encoder learns from these alone, on speech, at
-nearly twice the speed. Seeded; resumes from OUT/state.pt; the log is OUT/log.jsonl, a line every 50 steps.
+For the first `--listening` steps the encoder learns alone, on speech, at nearly twice the speed; what the losses are is
+in `losses`. Seeded; resumes from OUT/state.pt; the log is OUT/log.jsonl, a line every 50 steps.
 """
 
 from __future__ import annotations
@@ -22,12 +20,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor, nn
 
-from models.nano.train.batches import GENDERS, IGNORED, LANGUAGES, Batch, CachedTokenizer, Encoder, batches
-from models.nano.train.model import Heard, Nano, Sizes, save_checkpoint
+from models.nano.train.batches import Batch, CachedTokenizer, Encoder, batches
+from models.nano.train.losses import LOSS_WEIGHTS, Scales, Teacher, learn, listen
+from models.nano.train.model import Nano, Sizes, save_checkpoint
 from models.nano.train.muon import Muon
 
-LOSS_WEIGHTS = {"answer": 1.0, "phone": 0.3, "word": 0.3, "gender": 0.1, "language": 0.1, "guide": 0.3}
-GUIDED_LAYER = 1
+SMOOTH = 4  # hundredths of a second over which the rows of the times are smoothed at a new start
 
 
 @dataclass(frozen=True)
@@ -47,63 +45,6 @@ class Plan:
         return min(1.0, (step + 1) / self.warmup, (self.steps - step) / max(1, self.decay))
 
 
-class Teacher(nn.Module):
-    """The heads of the auxiliary losses; they are thrown away after training."""
-
-    def __init__(self, sizes: Sizes, phones: int, words: int) -> None:
-        super().__init__()
-        self.phone = nn.Linear(sizes.audio_state, phones)
-        self.word = nn.Linear(sizes.d_model, words + 1)
-        self.gender = nn.Linear(sizes.d_model, len(GENDERS))
-        self.language = nn.Linear(sizes.d_model, len(LANGUAGES))
-
-    def losses(self, heard: Heard, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropies of what the encoder alone should know."""
-        tokens = heard.tokens
-        keep = heard.frame_mask[:, : 2 * tokens.shape[1] : 2, None]
-        mean = (tokens * keep).sum(1) / keep.sum(1).clamp(min=1)  # [clips, d_model]
-        pairs = {
-            "phone": (self.phone(heard.frames), batch.phones[:, : heard.frames.shape[1]]),
-            "word": (self.word(tokens), batch.words[:, : tokens.shape[1]]),
-            "gender": (self.gender(mean), batch.genders),
-            "language": (self.language(mean), batch.languages),
-        }
-        return {
-            name: F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED)
-            for name, (logits, labels) in pairs.items()
-            if (labels != IGNORED).any()
-        }
-
-
-def listen(model: Nano, teacher: Teacher, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """As `learn`, for the encoder alone."""
-    nothing = torch.zeros(0)
-    return teacher.losses(model.transformer.audio(batch.mel, batch.n_frames), batch), nothing, nothing
-
-
-def learn(model: Nano, teacher: Teacher, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """The losses of one batch, and for each weighted target whether it was met and its row."""
-    heard = model.transformer.audio(batch.mel, batch.n_frames)
-    x, attention = model.hidden(model.embed(batch.ids, heard, batch.spans), GUIDED_LAYER)
-    rows, positions = batch.weights.nonzero(as_tuple=True)
-    logits = model.lm_head(x[rows, positions]).float()
-    targets, weights = batch.targets[rows, positions], batch.weights[rows, positions]
-    losses = {"answer": (F.cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()}
-    losses |= teacher.losses(heard, batch)
-    if batch.guides:
-        losses["guide"] = guide_loss(attention, batch.guides)
-    return losses, logits.argmax(-1) == targets, rows
-
-
-def guide_loss(attention: Tensor, guides: list[tuple[int, int, int, int]]) -> Tensor:
-    """-log of the attention, in one head of the layer, that falls on where the word sounds."""
-    row, position, first, last = torch.tensor(guides, device=attention.device).T
-    weights = attention[row, 0, position]  # [guides, t], the first head
-    places = torch.arange(weights.shape[1], device=weights.device)
-    inside = (places >= first[:, None] - 1) & (places <= last[:, None] + 1)
-    return -((weights * inside).sum(1) + 1e-4).log().mean()
-
-
 def optimizers(model: nn.Module, teacher: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for the rest."""
     named = [*model.named_parameters(), *teacher.named_parameters()]
@@ -116,25 +57,41 @@ def optimizers(model: nn.Module, teacher: nn.Module, rate: float) -> list[torch.
     ]
 
 
-def train(data: Path, out: Path, vocabulary: Path, plan: Plan, *, device: str, half: bool, compiled: bool) -> None:
-    """Train until `plan.steps`, from OUT/state.pt if it is there; leaves a checkpoint in OUT/checkpoint."""
+def train(
+    data: Path,
+    out: Path,
+    vocabulary: Path,
+    plan: Plan,
+    *,
+    start: Path | None = None,
+    device: str,
+    half: bool,
+    compiled: bool,
+) -> None:
+    """Train until `plan.steps`, from OUT/state.pt if it is there; leaves a checkpoint in OUT/checkpoint.
+
+    A new run begins with the weights of the state `start`, if there is one.
+    """
     from models.nano.train.grammar import WORDS
     from models.nano.train.speech import PHONES
 
     tokenizer = CachedTokenizer(vocabulary)
+    scales = Scales.of(tokenizer)
     encoder = Encoder(tokenizer, PHONES, WORDS)
     torch.manual_seed(plan.seed)
     model = Nano(Sizes(tokenizer.vocab_size, tokenizer.audio_start)).to(device)
     teacher = Teacher(model.sizes, len(PHONES), len(WORDS)).to(device)
     tools = optimizers(model, teacher, plan.rate)
     out.mkdir(parents=True, exist_ok=True)
+    if start is not None:
+        begin(start, model, teacher, scales)
     first = resume(out / "state.pt", model, teacher, tools)
     rng = random.Random(plan.seed * 1_000_003 + first)  # noqa: S311 - reproducible data, not secrets
     if compiled:  # about 1.2 times as fast on a CPU
         for block in [*model.transformer.audio.blocks, *model.transformer.h]:
             block.compile(dynamic=True)
     stream = batches(data, encoder, rng, frames=plan.frames, labelled=first < plan.listening)
-    log, start = Log(out / "log.jsonl"), time.monotonic()
+    log, started = Log(out / "log.jsonl"), time.monotonic()
     for step in range(first, plan.steps):
         if step == plan.listening:
             stream = batches(data, encoder, rng, frames=plan.frames)
@@ -146,7 +103,7 @@ def train(data: Path, out: Path, vocabulary: Path, plan: Plan, *, device: str, h
                 group["lr"] = plan.rate * plan.factor(step)
         with torch.autocast(device, torch.bfloat16) if half else contextlib.nullcontext():
             taught = listen if step < plan.listening else learn
-            losses, met, rows = taught(model, teacher, to(batch, device))
+            losses, met, rows = taught(model, teacher, to(batch, device), scales)
         total = sum((LOSS_WEIGHTS[name] * loss for name, loss in losses.items()), torch.zeros((), device=device))
         for tool in tools:
             tool.zero_grad(set_to_none=True)
@@ -156,7 +113,7 @@ def train(data: Path, out: Path, vocabulary: Path, plan: Plan, *, device: str, h
             tool.step()
         log.add(losses, met, rows, batch)
         if (step + 1) % 50 == 0:
-            log.write(step + 1, plan.rate * plan.factor(step), time.monotonic() - start)
+            log.write(step + 1, plan.rate * plan.factor(step), time.monotonic() - started)
         if (step + 1) % 500 == 0 or step + 1 == plan.steps:
             save(out / "state.pt", step + 1, model, teacher, tools)
             save_checkpoint(model, out / "checkpoint", vocabulary)
@@ -224,6 +181,20 @@ def resume(path: Path, model: Nano, teacher: Teacher, tools: list[torch.optim.Op
     return int(state["step"])
 
 
+def begin(path: Path, model: Nano, teacher: Teacher, scales: Scales) -> None:
+    """Take the weights of another run, also of one without all of today's losses; the rows of near times get alike."""
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    teacher.load_state_dict(state["teacher"], strict=False)
+    low, high = scales.ids["time"]
+    offsets = torch.arange(-3 * SMOOTH, 3 * SMOOTH + 1)
+    kernel = torch.softmax(-0.5 * (offsets / SMOOTH) ** 2, 0)
+    with torch.no_grad():
+        for rows in (model.transformer.wte.weight, model.lm_head.weight):
+            padded = F.pad(rows[low : high + 1].T[:, None], (3 * SMOOTH, 3 * SMOOTH), mode="replicate")
+            rows[low : high + 1] = F.conv1d(padded, kernel[None, None])[:, 0].T
+
+
 def main(argv: list[str] | None = None) -> int:
     """Train as the arguments say."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -235,13 +206,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--decay", type=int, default=5000, help="steps at the end in which the rate falls to zero")
     parser.add_argument("--listening", type=int, default=0, help="steps at the beginning for the encoder alone")
+    parser.add_argument("--start", type=Path, metavar="FILE", help="state.pt of another run to begin with")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--half", action="store_true", help="bfloat16 where it is safe; slower on a CPU without it")
     parser.add_argument("--compile", action="store_true", help="compile the blocks; needs a C++ compiler on a CPU")
     options = parser.parse_args(argv)
     plan = Plan(options.steps, options.frames, options.rate, options.decay, options.listening, seed=options.seed)
-    how = {"device": options.device, "half": options.half, "compiled": options.compile}
+    how = {"start": options.start, "device": options.device, "half": options.half, "compiled": options.compile}
     train(options.data, options.out, options.vocabulary, plan, **how)
     return 0
 

@@ -65,7 +65,10 @@ transcribe: what does the person say? / What does the person say? / Recognize th
  speaker say? / What do you hear the person say? / Write out what was said. / Can you transcribe this? / Give me the
  words of the speaker. / What is the speaker saying? / Give the transcription. / Write the transcript of the speech. /
  Repeat what the person says. / what are they saying? / Please write down the speech. / What was said? / What words
- are spoken? / Speech to text, please.
+ are spoken? / Speech to text, please. / Which words can you hear? / Say the words that you hear. / What do you hear
+ being said? / I want to know what was said. / What sentence do you hear? / Note down the words. / Dictate what you
+ hear the speaker say. / Which sentence is spoken? / What does she say? / What does he say? / Put the speech into
+ words. / Say what the person said. / Read me the words.
  | Can you write out the speech? / Tell me what the person says. / What words do you hear? /
  what is the person saying? /
  Give me the transcript.
