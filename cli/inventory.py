@@ -50,7 +50,8 @@ def _candidates(options: Options) -> dict[str, Path | None]:
     listed = sorted(path.parent for path in MODELS.glob("*/manifest.json"))
     found: dict[Path | None, str] = {}
     for name in [*filter(None, named), *map(str, listed), EMBEDDED]:
-        directory = None if name == EMBEDDED and not Path(name).exists() else Path(name)
+        is_path = name != EMBEDDED or (name in named and Path(name).exists())  # who names no model means no file
+        directory = Path(name) if is_path else None
         shown = str(directory.relative_to(ROOT)) if directory in listed and directory else name
         found.setdefault(directory and directory.resolve(), name if name in named else shown)
     return {name: directory for directory, name in found.items()}

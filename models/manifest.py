@@ -251,7 +251,11 @@ def _check_values(manifest: Manifest) -> None:
         low, high = (0 if name.startswith("audio_") else 1), LARGEST.get(name, 2**31)
         if not isinstance(size, bool) and not low <= size <= high:
             raise ManifestError(f"{path}: {name} is {size}, expected a positive number up to {high}")
+    if manifest.contract == "fused" and manifest.embeddings is None:
+        raise ManifestError(f"{path}: embeddings is None, but a fused model looks them up outside its graph")
     for graph in (manifest.encoder, manifest.decoder):
+        if len(graph.outputs) != 1:
+            raise ManifestError(f"{path}: {graph.file} has the outputs {list(graph.outputs)}, expected one")
         if graph.state and (graph.state.shape[:1] != (1,) or graph.state.shape.count(-1) != 1):
             raise ManifestError(
                 f"{path}: the state shape {graph.state.shape} of {graph.file} needs one -1, behind a 1 for the row"

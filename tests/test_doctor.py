@@ -354,6 +354,13 @@ def test_a_model_that_is_named_twice_is_told_once(home, report, installed, monke
     assert list(report().states("models")) == [str(home / "mine"), "nano"]
 
 
+def test_a_file_that_happens_to_be_called_nano_is_not_nano(home, report, tmp_path, monkeypatch):
+    (tmp_path / "work" / "nano").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    assert report().runnable == ["nano"]
+    assert report("--model", "nano").code == NO_MODEL  # who names it means the folder, as in a run
+
+
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone", "no manifest", "no json"])
 def test_a_damaged_model_is_bad_and_the_others_are_told(home, report, installed, damage):
     directory = installed("mine")

@@ -154,6 +154,9 @@ WRONG_VALUES = {
     "(2, 4, -1, 16) of decoder.onnx needs one -1, behind a 1": lambda data: data["decoder"]["state"].update(
         shape=[2, 4, -1, 16]
     ),
+    "embeddings is None, but a fused model": lambda data: data.update(embeddings=None),
+    "decoder.onnx has the outputs [], expected one": lambda data: data["decoder"].update(outputs=[]),
+    "encoder.onnx has the outputs ['a', 'b'], expected one": lambda data: data["encoder"].update(outputs=["a", "b"]),
     "the state dtype 'float99'": lambda data: data["decoder"]["state"].update(dtype="float99"),
     "'other.onnx' is used but not listed under files": lambda data: data["decoder"].update(file="other.onnx"),
     "'words.tiktoken' is used but not listed": lambda data: data.update(vocabulary="words.tiktoken"),

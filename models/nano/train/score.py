@@ -109,7 +109,9 @@ def judge(task: str, found: str, wanted: str) -> dict[str, tuple[float, float]]:
     return {"right": (float(found == wanted), 1)}
 
 
-def score_task(checkpoint: Path, precisions: Sequence[str], job: tuple[str, str], *, count: int, show: int) -> Rows:
+def score_task(
+    checkpoint: Path, precisions: Sequence[str], job: tuple[str, str], *, count: int, show: int, keep: Path | None
+) -> Rows:
     """`count` examples of one (set, task); `show` prints that many answers of the first precision."""
     from models.nano.train.tasks import example
 
@@ -121,6 +123,8 @@ def score_task(checkpoint: Path, precisions: Sequence[str], job: tuple[str, str]
     for number in range(count):
         made = example(rng, task=task, split="test", voices_split=voices, degrade=False)
         noise_seed = rng.random()
+        if keep is not None:
+            _keep(keep, f"{name}-{task}-{number:03}", made)
         for precision, listener in listeners.items():
             answers = listener.ask(made, noise_db, random.Random(noise_seed))  # noqa: S311
             for turn, ((question, pieces), found) in enumerate(zip(made.turns, answers, strict=True)):
@@ -135,6 +139,27 @@ def score_task(checkpoint: Path, precisions: Sequence[str], job: tuple[str, str]
         {"set": name, "task": task, "measure": measure, "precision": precision, "value": round(part / max(whole, 1), 4)}
         for (precision, measure), (part, whole) in sums.items()
     ]
+
+
+def _keep(folder: Path, stem: str, made: Example) -> None:
+    """Write the clips, without the set's noise, and a line of a list with the first question about them."""
+    import soundfile
+
+    paths = [folder / f"{stem}{letter}.flac" for letter, _ in zip("ab", made.clips, strict=False)]
+    for path, clip in zip(paths, made.clips, strict=True):
+        soundfile.write(path, clip.waveform, 16_000, format="FLAC", subtype="PCM_16")
+    prompt = made.base_prompt if made.base_prompt is not None else made.turns[0][0]
+    kind = "chat" if made.base_prompt is None else "raw"
+    (folder / f"{kind}-{stem}.line").write_text(json.dumps({"audio": [path.name for path in paths], "prompt": prompt}))
+
+
+def _join_lists(folder: Path) -> None:
+    """All lines into two lists that `--files-from` takes, the base prompts (for `--raw`) into one of their own."""
+    for kind in ("chat", "raw"):
+        lines = sorted(folder.glob(f"{kind}-*.line"))
+        (folder / f"{kind}.jsonl").write_text("".join(path.read_text() + "\n" for path in lines))
+        for path in lines:
+            path.unlink()
 
 
 @cache
@@ -155,13 +180,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tasks", default=",".join(TASKS), help="comma-separated (default: all)")
     parser.add_argument("--count", type=int, default=100, help="examples of each task in each set (default: 100)")
     parser.add_argument("--show", type=int, default=0, help="print this many answers of each task")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="write the clips, and lists for --files-from")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     options = parser.parse_args(argv)
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
     precisions, rows = options.precisions.split(","), list[dict[str, object]]()
     with ProcessPoolExecutor(options.workers) as pool:
         jobs = [
             pool.submit(
-                score_task, options.checkpoint, precisions, (name, task), count=options.count, show=options.show
+                score_task,
+                options.checkpoint,
+                precisions,
+                (name, task),
+                count=options.count,
+                show=options.show,
+                keep=options.keep,
             )
             for name in options.sets.split(",")
             for task in options.tasks.split(",")
@@ -171,6 +205,8 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"{row['set']:8} {row['task']:16} {row['measure']:18} {row['precision']:5} {row['value']:8.4f}")
                 rows.append(row)
             sys.stdout.flush()
+    if options.keep is not None:
+        _join_lists(options.keep)
     print(json.dumps({"benchmark": "nano", "count": options.count, "seed": SEED, "rows": rows}))
     return 0
 
