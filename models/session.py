@@ -96,8 +96,7 @@ class OnnxRuntimeSession:
 
     def run(self, feeds: Mapping[str, Array], *, first: int = 0, lengths: Sequence[int] = ()) -> list[Array]:
         """Run once; returns the outputs that are not state. Raises BackendError when the library fails."""
-        for name, value in feeds.items():
-            self._binding.bind_cpu_input(name, np.ascontiguousarray(value))
+        _guard(self._file, lambda: self._bind_feeds(feeds))  # a manifest of the wrong contract feeds other names
         if self._state and self._state.in_place:
             self._reserve(max(lengths))
             self._bind_rows(range(first, first + len(lengths)))
@@ -132,6 +131,10 @@ class OnnxRuntimeSession:
             self._copy_row(array[source], array[target], length)
             if self._device != "cpu":
                 value.update_inplace(array)
+
+    def _bind_feeds(self, feeds: Mapping[str, Array]) -> None:
+        for name, value in feeds.items():
+            self._binding.bind_cpu_input(name, np.ascontiguousarray(value))
 
     def _ends(self) -> tuple[list[Any], list[Any]]:
         return self._session.get_inputs(), self._session.get_outputs()

@@ -62,8 +62,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--max-new-tokens", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args(argv)
-    extra = ["--max-new-tokens", str(options.max_new_tokens)] if options.max_new_tokens else []
+    extra = ["--threads", str(options.threads)]
+    extra += ["--max-new-tokens", str(options.max_new_tokens)] if options.max_new_tokens else []
     with tempfile.TemporaryDirectory() as folder:
         lists = [path.resolve() for path in options.lists] or [make_list(Path(folder), options.count)]
         differing, ratios, count, tokens = 0, [], 0, 0
