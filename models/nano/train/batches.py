@@ -22,6 +22,8 @@ from tokenizer.tokenizer import Special, Tokenizer
 
 FRAME_SECONDS, TOKEN_SECONDS = 0.02, 0.04
 TIME_MARK = re.compile(r"<\|(\d+\.\d\d)\|>")
+REPEATED = re.compile(r'The word "([^"]+)" starts')
+HEARING, READING = 0, 1  # heads of the guided layer
 PITCH_MARK = re.compile(r"<\|midi_pitch_(\d+)\|>")
 IGNORED = -100
 WARPED = ("transcribe", "transcribe_base", "timestamps", "word_time")  # tasks for which it does not matter who speaks
@@ -39,7 +41,7 @@ class Batch:
     mel: Tensor  # [clips, n_mels, columns]
     n_frames: Tensor  # [clips]
     spans: list[tuple[int, int, int, int]]  # row, first position, clip, tokens
-    guides: list[tuple[int, int, int, int]]  # row, position, first and last position of the word's sound
+    guides: list[tuple[int, int, int, int, int]]  # row and those of `Encoded`
     phones: Tensor  # [clips, frames]
     words: Tensor  # [clips, T]
     genders: Tensor  # [clips]
@@ -56,7 +58,7 @@ class Encoded:
     ids: list[int]
     weights: list[float]  # of each id as a target
     starts: list[int]  # position of each clip's <audio>
-    guides: list[tuple[int, int, int]]  # position, first and last position of the word's sound
+    guides: list[tuple[int, int, int, int]]  # head, position that looks, first and last position where it should look
 
 
 class CachedTokenizer(Tokenizer):
@@ -112,8 +114,11 @@ class Encoder:
 
     def _guides(
         self, sample: Sample, ids: list[int], answers: list[tuple[int, str]], starts: list[int]
-    ) -> list[tuple[int, int, int]]:
-        """For each spoken word and each time of an answer: the position that predicts it and where it sounds."""
+    ) -> list[tuple[int, int, int, int]]:
+        """For each spoken word and each time of an answer: the position that predicts it and where it sounds.
+
+        And for a word that the answer repeats from the question: each of its ids and where that stands in the question.
+        """
         guides = []
         if len(sample.clips) != 1 or not sample.clips[0].words:
             return []
@@ -131,8 +136,13 @@ class Encoder:
                     sounding.append((match.start(), start, end))
             for place, start, end in sounding:
                 token = int(np.searchsorted(offsets, len(text[:place].encode()), side="right")) - 1
-                low, high = first_audio + int(start / TOKEN_SECONDS), first_audio + int(end / TOKEN_SECONDS)
-                guides.append((first + token - 1, min(low, last_audio), min(high, last_audio)))
+                low, high = first_audio + int(start / TOKEN_SECONDS) - 1, first_audio + int(end / TOKEN_SECONDS) + 1
+                guides.append((HEARING, first + token - 1, min(low, last_audio), min(high, last_audio + 1)))
+            if repeated := REPEATED.search(text):
+                ends = [len(text[:place].encode()) for place in repeated.span(1)]
+                begin, end = (first + int(np.searchsorted(offsets, place)) for place in ends)
+                asked = _last_place(ids[begin:end], ids[:first])
+                guides += [(READING, begin - 1 + n, asked + n, asked + n) for n in range(end - begin if asked else 0)]
         return guides
 
     def batch(self, encoded: list[Encoded], rng: random.Random, *, augment: bool) -> Batch:
@@ -240,6 +250,12 @@ def _padded(clip: Clip, longest: int, rng: random.Random | None, *, warp: bool) 
                 width, begin = rng.randint(0, 12), rng.randint(0, max(1, columns - 12))
                 mel[:, begin : begin + width] = floor
     return torch.from_numpy(mel)
+
+
+def _last_place(wanted: list[int], ids: list[int]) -> int:
+    """Where `wanted` begins in `ids` for the last time; 0 if it is nowhere, since every prompt begins with a mark."""
+    places = range(len(ids) - len(wanted), 0, -1)
+    return next((place for place in places if ids[place : place + len(wanted)] == wanted), 0)
 
 
 def _pitch(sample: Sample) -> int:

@@ -120,10 +120,10 @@ def learn(model: Nano, teacher: Teacher, batch: Batch, scales: Scales) -> tuple[
     return losses, logits.argmax(-1) == targets, rows
 
 
-def guide_loss(attention: Tensor, guides: list[tuple[int, int, int, int]]) -> Tensor:
-    """-log of the attention, in one head of the layer, that falls on where the word sounds."""
-    row, position, first, last = torch.tensor(guides, device=attention.device).T
-    weights = attention[row, 0, position]  # [guides, t], the first head
+def guide_loss(attention: Tensor, guides: list[tuple[int, int, int, int, int]]) -> Tensor:
+    """-log of the attention, in one head of the layer, that falls on where the word sounds or stands."""
+    row, head, position, first, last = torch.tensor(guides, device=attention.device).T
+    weights = attention[row, head, position]  # [guides, t]
     places = torch.arange(weights.shape[1], device=weights.device)
-    inside = (places >= first[:, None] - 1) & (places <= last[:, None] + 1)
+    inside = (places >= first[:, None]) & (places <= last[:, None])
     return -((weights * inside).sum(1) + 1e-4).log().mean()
