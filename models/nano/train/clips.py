@@ -26,6 +26,7 @@ RATE = 16_000
 MAX_SECONDS = 8.0
 CLEAN = 0.35  # of the clips of training
 GENDERS = ("woman", "man")
+RAISED = (1.35, 1.65)  # how much higher than a man's a woman's voice is
 
 Waveform = npt.NDArray[np.float32]
 Marks = tuple[tuple[str, float, float], ...]  # name, start s, end s
@@ -123,6 +124,13 @@ def count_people(source: Source) -> int:
     return len({person(voice) for engines in groups.values() for group in engines for voice in group})
 
 
+def raised_man(source: Source) -> Clip:
+    """A man of the small engines as high as a woman, and called one: in training those engines have no other women."""
+    groups = [group for group in _voices("en", source.voices_split).get("man", ()) if group[0].engine != "espeak"]
+    voice = source.rng.choice(source.rng.choice(groups))
+    return replace(speech(source, voice, longest=5.0, higher=source.rng.uniform(*RAISED)), gender="woman")
+
+
 def another(source: Source, *known: Voice) -> Voice:
     """Pick a voice of a person whom we have not heard yet."""
     people = {person(voice) for voice in known}
@@ -134,11 +142,18 @@ def another(source: Source, *known: Voice) -> Voice:
 
 
 def speech(
-    source: Source, voice: Voice, *, longest: float = MAX_SECONDS, most_words: int = 12, anyone: bool = False
+    source: Source,
+    voice: Voice,
+    *,
+    longest: float = MAX_SECONDS,
+    most_words: int = 12,
+    anyone: bool = False,
+    higher: float = 1.0,
 ) -> Clip:
     """Speak a new sentence of the voice's language that lasts at most `longest` seconds.
 
     With `anyone`, it does not matter who speaks: in training some voices become other people, of no known gender.
+    `higher` is how much higher the voice sounds, its formants with it; of no known gender either.
     """
     from models.nano.train.speech import speak
 
@@ -150,7 +165,7 @@ def speech(
             text = " ".join(sentence)
         else:
             text = foreign(source.rng, voice.language, split=source.split)
-        factor = _other_person(source, voice) if anyone else 1.0
+        factor = _other_person(source, voice) if anyone else higher
         said = speak(text, voice, source.rng, slower=factor)
         words = tuple(said.words) if voice.language == "en" else ()
         whole = voice.language != "en" or [word for word, _, _ in words] == sentence

@@ -16,10 +16,12 @@ from models.nano.train.clips import (
     languages,
     pick_voice,
     placed,
+    raised_man,
     speech,
 )
 
 ANYONE = 0.6  # of the sentences whose speaker does not matter
+RAISED_MEN = 0.5  # of the English women
 
 
 def english(source: Source, *, gender: str | None = None, longest: float = 7.5) -> Clip:
@@ -101,9 +103,11 @@ def gender(source: Source) -> Made:
     """Say whether a man or a woman speaks, English or not."""
     gender = source.rng.choice(GENDERS)
     code = "en" if source.chance(0.7) else source.rng.choice(languages(source))
-    voice = pick_voice(source, gender=gender, language=code)
-    clip = degraded(source, placed(source, speech(source, voice, longest=5.0)))
-    return asked(source, "gender", (clip,), is_a(voice.gender))
+    if gender == "woman" and code == "en" and source.degrade and source.chance(RAISED_MEN):
+        clip = raised_man(source)
+    else:
+        clip = speech(source, pick_voice(source, gender=gender, language=code), longest=5.0)
+    return asked(source, "gender", (degraded(source, placed(source, clip)),), is_a(str(clip.gender)))
 
 
 def is_a(gender: str) -> Answer:
