@@ -38,6 +38,7 @@ KINDS = {
     "caption": ("caption", "variant"),
 }
 SEEDS = range(40)
+FIRST = {"speech": 2}  # the quick start's: the sentences before it are only words in a row
 LONGEST = 5.0  # seconds
 
 
@@ -49,7 +50,7 @@ def as_stored(clip: Clip) -> Clip:
 
 def find(listeners: list[Listener], task: str, voices: str, name: str) -> Example | None:
     """The first example of a kind that is short and that every listener answers rightly."""
-    for seed in SEEDS:
+    for seed in SEEDS[FIRST.get(name, 0) :]:
         rng = random.Random(f"sample/{name}/{seed}")  # noqa: S311 - reproducible data, not secrets
         made = example(rng, task=task, split="test", voices_split=voices, degrade=False)
         if sum(clip.seconds for clip in made.clips) > LONGEST:
