@@ -3,6 +3,8 @@
     for job, heard in ahead(listen, jobs, timeout=options.timeout):    # in order; closed by `contextlib.closing`
         answer(job, heard) unless isinstance(heard, Exception)
 
+`beside` does one thing in a thread, for two models that open at the same time.
+
 In: `make`, which gives the results of one job one after the other (the windows of a recording; one, for a short clip),
 and the jobs. Out: pairs of job and result. This module knows neither sounds nor models.
 
@@ -58,6 +60,30 @@ def ahead(
         yield from bench.taken()
     finally:
         bench.close()
+
+
+def beside(make: Callable[[], T]) -> Callable[[], T]:
+    """Begin `make()` in a thread; what is returned waits for it and gives what it gave, or raises what it raised."""
+    found: list[T] = []
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            found.append(make())
+        except BaseException as failure:  # noqa: BLE001 - raised again on the caller's side
+            failures.append(failure)
+
+    worker = threading.Thread(target=work, name=_NAME, daemon=True)
+    worker.start()
+
+    def wait() -> T:
+        while worker.is_alive():
+            worker.join(_STEP)
+        if failures:
+            raise failures[0]
+        return found[0]
+
+    return wait
 
 
 def leave(code: int) -> NoReturn:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from audio_encoder.encoder import AudioEncoder
+from cli.ahead import beside
 from cli.arguments import ROOT, SYSTEM, Options
 from cli.output import say
 from decoder.decoder import Decoder
@@ -73,9 +74,11 @@ def _open_parts(manifest: Manifest, session: SessionOptions, *, rows: int, raw: 
             verify_files(manifest)
         tokenizer = Tokenizer(manifest.path(manifest.vocabulary or ""))
         _check_fit(manifest, tokenizer)
-        encoder, decoder = AudioEncoder(manifest, session), Decoder(manifest, session, rows=rows)
+        # A library opens a graph with one thread, and does not hear Ctrl-C meanwhile: we do.
+        encoder = beside(lambda: AudioEncoder(manifest, session))
+        decoder = beside(lambda: Decoder(manifest, session, rows=rows))
         chat = manifest.chat_format == "chatml" and not raw
-        return Model(manifest, encoder, decoder, tokenizer, session.backend, chat)
+        return Model(manifest, encoder(), decoder(), tokenizer, session.backend, chat)
     except TokenizerError as error:
         raise ManifestError(str(error)) from None
     except MemoryError:

@@ -8,6 +8,7 @@ sequences that may run side by side. Adding a backend: one more class here and i
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -25,6 +26,8 @@ AILIA_LICENCE = (
     "ailia: no valid licence file AILIA.lic; the SDK fetches one over the network at its first start "
     "(terms: https://ailia.ai/license/en/), or put yours into ~/.shalo/; --backend onnxruntime needs none"
 )
+
+_ONE_AT_A_TIME = threading.Lock()  # ailia looks at its licence when a network is made
 
 
 class BackendError(Exception):
@@ -336,7 +339,8 @@ def _ailia_net(**arguments: Any) -> Any:
         raise BackendError(f"ailia is not installed ({error}); `pip install ailia`") from None
     logging.getLogger("ailia").addHandler(logging.NullHandler())  # its warnings repeat what we say
     try:
-        return ailia.Net(**arguments)
+        with _ONE_AT_A_TIME:
+            return ailia.Net(**arguments)
     except (TypeError, OSError, KeyError):
         # With neither a licence file nor a network, the package compares a date with None; where its folder cannot be
         # made, or the user has no home, it raises what the system did.

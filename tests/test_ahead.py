@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.ahead import ahead, leave
+from cli.ahead import ahead, beside, leave
 
 ROOT = Path(__file__).resolve().parent.parent
 SOON = 10.0  # seconds: far more than any of this takes
@@ -287,6 +287,35 @@ def test_an_interrupt_of_the_caller_is_its_own(gate):
     with pytest.raises(KeyboardInterrupt):
         next(found)
     assert list(found) == []  # closed
+
+
+def test_beside_works_while_the_caller_does(gate):
+    begun = threading.Event()
+
+    def make():
+        begun.set()
+        gate.wait()
+        return threading.current_thread()
+
+    found = beside(make)
+    assert begun.wait(5)
+    gate.set()
+    assert found() not in {None, threading.current_thread()}
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
+def test_what_fails_beside_is_raised_to_the_caller(kind):
+    def make():
+        raise kind("no")
+
+    with pytest.raises(kind, match="no"):
+        beside(make)()
+
+
+def test_an_interrupt_while_waiting_for_what_is_beside_is_the_callers_own(gate):
+    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        beside(gate.wait)()
 
 
 @pytest.mark.parametrize("code", [0, 1, 130])
