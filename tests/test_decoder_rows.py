@@ -287,7 +287,9 @@ def test_a_plain_model_has_one_row(tiny, backend):
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_a_graph_without_state_takes_any_number_of_rows(tiny, flavour):
     manifest = tiny("fp32", flavour)
-    open_session(manifest, manifest.encoder, ONNX_RUNTIME, rows=4)
+    session = open_session(manifest, manifest.encoder, ONNX_RUNTIME, rows=4)
+    assert session._state is None
+    assert session._held == []  # nothing is kept for any of them
 
 
 @pytest.mark.parametrize(("first", "lengths"), [(-1, [3]), (1, [3, 3]), (2, [3])])

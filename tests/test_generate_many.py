@@ -77,11 +77,16 @@ def test_a_request_is_asked_for_when_a_row_is_free():
 
 
 def test_nothing_is_asked_for_before_an_event_is():
-    def requests():
-        raise AssertionError
-        yield
+    asked = []
 
-    generate_many(ScriptedDecoder({}), requests())
+    def requests():
+        asked.append(1)
+        yield from ()
+
+    events = generate_many(ScriptedDecoder({}), requests())
+    assert not asked
+    assert list(events) == []
+    assert asked
 
 
 def test_no_request_is_no_event():
