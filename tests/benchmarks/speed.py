@@ -1,0 +1,215 @@
+"""`python3 -m tests.benchmarks.speed --model DIR`: how fast the full model is, beside llama.cpp, CTranslate2 and PyTorch.
+
+Every contestant runs in a process of its own and all are measured in turns, so that a busy machine hits them alike: what
+counts are the ratios, of medians over `--rounds`. The read bandwidth of the machine is measured in the same rounds. The
+random model and the peers' files are made in `--work` if they are missing (24 GB for a while, 20 minutes). A peer that no
+`--python` has installed is left out, and said to be. Prints a table and, last, one JSON line. `--short`: three rounds,
+without several rows: under five minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from models.manifest import Manifest, load_manifest
+from tests.benchmarks.contestants import Contestant
+
+CONTEXT, STEPS, WORDS = 200, 16, 24  # tokens before the steps that are timed, how many, words of a prompt beside its clip
+ROWS, ROWS_CONTEXT, ROWS_STEPS = (2, 4, 8, 16), 64, 8
+MODULES = {"llama.cpp": "llama_cpp", "CTranslate2": "ctranslate2", "PyTorch": "torch"}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of the table: what each contestant does for it; `per` tokens make a rate of the seconds."""
+
+    name: str
+    calls: dict[str, tuple[Any, ...]]
+    per: int = 0
+
+
+def measures(*, rows: bool, ratio: int = 25) -> list[Measure]:
+    """Every figure of a phase; the batch phase needs sessions with many rows."""
+    if rows:
+        return [
+            Measure(f"decode, {n} rows", dict.fromkeys(("ours", "llama.cpp"), ("decode", n, ROWS_CONTEXT, ROWS_STEPS)), n)
+            for n in ROWS
+        ]
+    found = [Measure("decode, 1 row", dict.fromkeys(("ours", "llama.cpp"), ("decode", 1, CONTEXT, STEPS)), 1)]
+    found += [Measure(f"prefill {n}", dict.fromkeys(("ours", "llama.cpp"), ("prefill", n)), n) for n in (200, 770)]
+    encoders = ("ours", "CTranslate2", "PyTorch float32", "PyTorch bfloat16")
+    found += [Measure(f"encoder, {n} s", dict.fromkeys(encoders, ("encode", n))) for n in (6, 30)]
+    prompt = 6 * ratio + 2 + WORDS
+    whole = {"ours": ("answer", 6, WORDS, 32), "llama.cpp": ("answer", prompt, 32), "CTranslate2": ("encode", 6)}
+    return [*found, Measure("6 s clip, 32 tokens", whole)]
+
+
+def interpreters(candidates: list[str]) -> dict[str, str]:
+    """For each peer, the first Python that has it."""
+    found = {}
+    for peer, module in MODULES.items():
+        for python in candidates:
+            run = subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False)
+            if run.returncode == 0:
+                found[peer] = python
+                break
+    return found
+
+
+def prepare(work: Path, model: Path | None, pythons: dict[str, str]) -> Path:
+    """Make what is missing: the random model, converted, and the peers' files; returns the model's directory."""
+    model = model or work / "int4"
+    if not (model / "manifest.json").exists():
+        checkpoint = work / "checkpoint"
+        _call(sys.executable, "-m", "tests.benchmarks.random_checkpoint", str(checkpoint))
+        _call(sys.executable, "-m", "models.convert", str(checkpoint), str(model), "--precision", "int4")
+        shutil.rmtree(checkpoint)
+    code = "from pathlib import Path; from models.manifest import load_manifest; from tests.benchmarks import peer_models; "
+    code += f"m = load_manifest(Path({str(model)!r})); "
+    if "llama.cpp" in pythons and not (work / "q4_0.gguf").exists():
+        made = f"peer_models.make_gguf(Path({str(work / 'part.gguf')!r}), m.decoder_sizes, 11008)"
+        _call(pythons["llama.cpp"], "-c", code + made)
+        (work / "part.gguf").replace(work / "q4_0.gguf")
+    if "CTranslate2" in pythons and not (work / "whisper-ct2" / "model.bin").exists():
+        _call(pythons["CTranslate2"], "-c", code + f"peer_models.make_whisper(Path({str(work / 'part')!r}), m.encoder_sizes)")
+        (work / "part").replace(work / "whisper-ct2")
+    return model
+
+
+def _call(*command: str) -> None:
+    subprocess.run(command, check=True, stdout=sys.stderr, cwd=Path(__file__).resolve().parents[2])
+
+
+def enter(work: Path, model: Path, manifest: Manifest, pythons: dict[str, str], threads: int, *, rows: int) -> list[Contestant]:
+    """Start the contestants of a phase."""
+    found = [
+        Contestant("memory", threads=threads),
+        Contestant("ours", model=str(model), threads=threads, rows=rows, encoder=rows == 1),
+    ]
+    if "llama.cpp" in pythons:
+        context = 1024 if rows == 1 else 256
+        vocabulary = manifest.decoder_sizes.vocab_size
+        config = {"model": str(work / "q4_0.gguf"), "rows": rows, "context": context, "vocabulary": vocabulary}
+        found.append(Contestant("llama.cpp", pythons["llama.cpp"], threads=threads, **config))
+    if rows > 1:
+        return found
+    if "CTranslate2" in pythons:
+        found.append(Contestant("CTranslate2", pythons["CTranslate2"], model=str(work / "whisper-ct2"), threads=threads))
+    if "PyTorch" in pythons:
+        sizes = manifest.encoder_sizes
+        geometry = {"audio_state": sizes.n_state, "audio_layer": sizes.n_layer, "audio_head": sizes.n_head}
+        geometry["d_model"] = sizes.d_model
+        for dtype in ("float32", "bfloat16"):
+            one = Contestant("PyTorch", pythons["PyTorch"], sizes=geometry, threads=threads, dtype=dtype)
+            one.name = f"PyTorch {dtype}"
+            found.append(one)
+    return found
+
+
+def run_phase(contestants: list[Contestant], wanted: list[Measure], rounds: int) -> dict[tuple[str, str], list[float]]:
+    """(measure, contestant) -> seconds of each round, all in turns; the order turns round from one round to the next."""
+    by_name = {one.name: one for one in contestants}
+    found: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for number in range(rounds + 1):  # the first round warms up
+        for measure in wanted:
+            pairs = [(name, call) for name, call in measure.calls.items() if name in by_name]
+            for name, call in pairs if number % 2 else pairs[::-1]:
+                seconds = by_name[name].do(*call)
+                if number:
+                    found[measure.name, name].append(seconds)
+            if number and "memory" in by_name and measure.name.startswith("decode"):
+                found["read bandwidth", "memory"].append(by_name["memory"].do("read"))
+        print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
+    for name, one in by_name.items():
+        if name in ("ours", "llama.cpp"):
+            found["open", name].append(one.do("opened"))
+            found["peak memory", name].append(one.do("peak_memory"))
+        one.close()
+    return found
+
+
+def table(found: dict[tuple[str, str], list[float]], wanted: list[Measure], weights: int) -> list[dict[str, Any]]:
+    """Rows of the table: medians, and how many times as fast as each peer ours is (over 1: faster)."""
+    rows = []
+    bandwidth = median(found["read bandwidth", "memory"])
+    for measure in wanted:
+        seconds = {name: median(found[measure.name, name]) for name in measure.calls if (measure.name, name) in found}
+        row: dict[str, Any] = {"measure": measure.name, "seconds": {n: round(s, 4) for n, s in seconds.items()}}
+        if measure.per:
+            row["tokens_per_s"] = {name: round(measure.per / value, 2) for name, value in seconds.items()}
+        peers = {name: value for name, value in seconds.items() if name != "ours"}
+        if measure.name.startswith("6 s") and len(peers) == 2:
+            both = [sum(pair) for pair in zip(*(found[measure.name, name] for name in peers), strict=True)]
+            row["ratio"] = {"both": round(median(both) / seconds["ours"], 2)}
+        else:
+            row["ratio"] = {name: _ratio(found[measure.name, "ours"], found[measure.name, name]) for name in peers}
+        if measure.name == "decode, 1 row":
+            row["of_bandwidth"] = round(weights / seconds["ours"] / bandwidth, 2)
+        rows.append(row)
+    return rows
+
+
+def _ratio(ours: list[float], peer: list[float]) -> float:
+    """The median over rounds of what the peer took against ours in the same round."""
+    return round(median(theirs / mine for mine, theirs in zip(ours, peer, strict=True)), 2)
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print the table."""
+    for row in rows:
+        values = row.get("tokens_per_s") or row["seconds"]
+        unit = "tok/s" if "tokens_per_s" in row else "s"
+        cells = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        ratios = ", ".join(f"{value:g} of {name}" for name, value in row["ratio"].items())
+        limit = f"; {row['of_bandwidth']:g} of the bandwidth" if "of_bandwidth" in row else ""
+        print(f"{row['measure']:22} {unit:6} {cells}  ->  {ratios or 'no peer'}{limit}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table and the JSON line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--model", type=Path, help="a converted model (default: made in --work)")
+    parser.add_argument("--work", type=Path, required=True, help="where the random model and the peers' files are kept")
+    parser.add_argument("--python", nargs="*", default=[], metavar="PATH", help="interpreters that have the peers")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args(argv)
+    options.work.mkdir(parents=True, exist_ok=True)
+    pythons = interpreters([sys.executable, *options.python])
+    for peer in MODULES.keys() - pythons.keys():
+        print(f"{peer}: not installed, left out", file=sys.stderr)
+    model = prepare(options.work, options.model, pythons)
+    manifest = load_manifest(model)
+    weights = manifest.files[Path(manifest.decoder.file).with_suffix(".data").name].size
+    rounds = 3 if options.short else options.rounds
+    rows, report = [], {}
+    for several in (False,) if options.short else (False, True):
+        wanted = measures(rows=several)
+        most = max(ROWS) if several else 1
+        contestants = enter(options.work, model, manifest, pythons, options.threads, rows=most)
+        found = run_phase(contestants, wanted, rounds)
+        rows += table(found, wanted, weights)
+        for key in ("open", "peak memory"):
+            values = {name: values[0] for (measure, name), values in found.items() if measure == key}
+            report[f"{key}, {most} rows"] = {name: round(value, 2) for name, value in values.items()}
+        report.setdefault("read bandwidth", round(median(found["read bandwidth", "memory"]) / 1e9, 1))
+    show(rows)
+    print(", ".join(f"{name}: {value}" for name, value in report.items()))
+    row = {"benchmark": "speed", "model": manifest.precision, "rounds": rounds, "threads": options.threads}
+    print(json.dumps({**row, "rows": rows, **report}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
