@@ -1,14 +1,14 @@
 """How each kind of decoder graph is fed: "fused" (ours, for ONNX Runtime) and "plain" (as ailia publishes it).
 
-Both run what a `Row` holds, and give logits. `prefill` runs a row alone from a position on; `step` runs one id more for
-each of some neighbouring rows. What they know beyond names: fused looks embeddings up outside the graph and brings the
+Both run what a `Row` holds, and give logits. `prefill` runs a row alone from a position on; `extend` runs more ids of
+some rows at once. What they know beyond names: fused looks embeddings up outside the graph and brings the
 rotary tables of the sequence's alpha; plain has one row, and marks the prompt in the mask, from which the graph derives
 alpha.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,18 +16,16 @@ import numpy.typing as npt
 
 from models.manifest import Manifest
 from models.positions import logn_scale, ntk_alpha, rotary_tables
-from models.session import Array, Session
+from models.session import IDLE_POSITIONS, Array, Session
 
 Float32 = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 Placed = list[tuple[int, Float32]]
 
 # Attention scores take heads * chunk * context floats: a long prompt goes in pieces, which gives the same numbers.
-PREFILL_CHUNK, TILE = 1024, 32
+PREFILL_CHUNK = 1024
 # In the plain graph's mask: positions of the prompt, whose count fixes the NTK alpha, and positions generated since.
 PROMPT, GENERATED = 1, 2
-# How many zero tokens the matrix products run beside the real ones: an input of fused graphs whose kernels need it.
-PADDING = "padding_tokens"
 
 
 @dataclass
@@ -40,18 +38,30 @@ class Row:
     alpha: int = 1
 
 
-class FusedContract:
-    """Embeddings in, logits of the last position out, cache in place, any number of rows."""
+@dataclass(frozen=True)
+class Part:
+    """What one row runs: embeddings [t, d_model] behind `past` positions."""
 
-    def __init__(self, manifest: Manifest, session: Session, *, invariant: bool) -> None:
-        """`invariant`: the bits of a row's logits do not depend on how many rows run beside it."""
-        self._sizes = manifest.decoder_sizes
+    row: int
+    past: int
+    embeddings: Float32
+
+
+class FusedContract:
+    """Embeddings in, logits of some of them out, cache in place, as many rows at once as the graph has slots.
+
+    All is done in even numbers, since ONNX Runtime's kernels round what is left alone otherwise: so the bits of logits
+    depend neither on the rows beside nor on how many ids a run has. A zero token fills up, and what it leaves in the
+    cache is overwritten by the next run.
+    """
+
+    def __init__(self, manifest: Manifest, session: Session, *, slots: int) -> None:
+        self._sizes, self.slots = manifest.decoder_sizes, slots
         self._session = session
         assert manifest.embeddings
         self._table: Array = np.load(manifest.path(manifest.embeddings), mmap_mode="r", allow_pickle=False)
-        self._scale = logn_scale(self._sizes)  # [max_positions]
+        self._scale = _one_more(logn_scale(self._sizes))  # [max_positions + 1]
         self._tables: dict[int, dict[str, Array]] = {}  # of each alpha that was met
-        self._padded, self._invariant = PADDING in manifest.decoder.inputs, invariant
 
     def prefill(self, number: int, row: Row, kept: int) -> Float32:
         """Logits float32 [vocab] after all ids of a row, whose first `kept` positions are cached."""
@@ -60,47 +70,66 @@ class FusedContract:
         embeddings = self._table[ids].astype(np.float32)  # [t, d_model]
         for start, rows in behind(row.audio, kept):
             embeddings[start : start + len(rows)] = rows
-        for first, last in pieces(len(ids)):
-            logits = self._run(embeddings[None, first:last], number, [kept + first], row.alpha)
-        return logits[0]  # type: ignore[no-any-return]
+        for first in range(0, len(ids), PREFILL_CHUNK):
+            part = Part(number, kept + first, embeddings[first : first + PREFILL_CHUNK])
+            ((logits,),) = self._run([part], row.alpha, last=1)
+        return logits  # type: ignore[no-any-return]
 
-    def step(self, first: int, rows: Sequence[Row], ids: Ids) -> Float32:
-        """Logits float32 [n, vocab] after one id more, `ids` [n], in each of n neighbours of one alpha."""
-        embeddings = self._table[ids][:, None].astype(np.float32)  # [n, 1, d_model]
-        return self._run(embeddings, first, [len(row.ids) for row in rows], rows[0].alpha)
+    def extend(self, rows: Mapping[int, Row], ids: Mapping[int, Sequence[int]]) -> dict[int, Float32]:
+        """Logits float32 [t, vocab] after each of the new ids [t] of some rows of one alpha, at most `slots`."""
+        parts = [
+            Part(number, len(row.ids), self._table[np.asarray(ids[number], np.int64)].astype(np.float32))
+            for number, row in rows.items()
+        ]
+        found = self._run(parts, next(iter(rows.values())).alpha)
+        return dict(zip(rows, found, strict=True))
 
     def rewind(self, number: int, row: Row, length: int) -> None:  # noqa: ARG002
         """Keep the first `length` positions of a row."""
         self._session.rewind(length, row=number)
 
-    def move(self, source: int, target: int) -> None:
-        """Put what row `source` holds in place of what row `target` held."""
-        self._session.move(source, target)
-
-    def _run(self, embeddings: Float32, first: int, pasts: list[int], alpha: int) -> Array:
-        """Logits [n, vocab] of the last of [n, t, d_model], which follow `pasts` positions in rows from `first` on."""
-        n, t, _ = embeddings.shape
-        totals = [past + t for past in pasts]
+    def _run(self, parts: list[Part], alpha: int, last: int | None = None) -> list[Array]:
+        """Logits [t, vocab] of every token of each part, or of its `last` ones only."""
+        counts = [len(part.embeddings) for part in parts]
+        wanted: list[int] = []
+        places, first = [], 0
+        for count in counts:
+            these = list(range(first if last is None else first + count - last, first + count))
+            places.append(slice(len(wanted), len(wanted) + len(these)))
+            wanted += these
+            first += count
+        embeddings, filling = [part.embeddings for part in parts], first % 2
+        if filling:
+            embeddings.append(np.zeros((1, self._sizes.d_model), np.float32))
+            counts[-1] += 1
+        padding = [count % 2 for count in counts]
+        totals = [part.past + count + pad for part, count, pad in zip(parts, counts, padding, strict=True)]
         feeds: dict[str, Array] = {
-            "inputs_embeds": embeddings,
-            "last_position": np.array(totals, np.int32) - np.int32(1),
-            "total_length": np.array([max(totals)], np.int32),
+            "inputs_embeds": np.concatenate(embeddings)[None],
+            "last_positions": np.full(self.slots, IDLE_POSITIONS - 1, np.int32),
+            "total_lengths": np.full(self.slots, IDLE_POSITIONS, np.int32),
+            "wanted": np.array(wanted + wanted[-1:] * (len(wanted) % 2)),
             **self._rotary(alpha),
         }
-        if self._padded:  # only an even number of tokens is summed in the same order whatever their number
-            feeds[PADDING] = np.array([n * t % 2 if self._invariant else 0])
+        feeds["total_lengths"][: len(parts)] = totals
+        feeds["last_positions"][: len(parts)] = np.array(totals) - 1
+        if self.slots > 1:
+            idle = self.slots - len(parts)
+            feeds["slot_bounds"] = np.cumsum([0, *counts, *[0] * idle])
+            feeds["slot_padding"] = np.array(padding + [IDLE_POSITIONS] * idle)
         if self._sizes.logn:
-            scale = np.ones((n, t, 3, 1), np.float32)
-            scale[:, :, 0, 0] = [self._scale[past : past + t] for past in pasts]
+            scale = np.ones((1, sum(counts), 3, 1), np.float32)
+            scale[0, :, 0, 0] = np.concatenate(
+                [self._scale[part.past : part.past + count] for part, count in zip(parts, counts, strict=True)]
+            )
             feeds["query_scale"] = scale
-        (logits,) = self._session.run(feeds, first=first, lengths=totals)
-        return logits
+        (logits,) = self._session.run(feeds, rows=[part.row for part in parts], lengths=totals)
+        return [logits[place] for place in places]
 
     def _rotary(self, alpha: int) -> dict[str, Array]:
         if alpha not in self._tables:
-            self._tables[alpha] = dict(
-                zip(("rotary_cos", "rotary_sin"), rotary_tables(alpha, self._sizes), strict=True)
-            )
+            tables = [_one_more(table) for table in rotary_tables(alpha, self._sizes)]
+            self._tables[alpha] = dict(zip(("rotary_cos", "rotary_sin"), tables, strict=True))
         return self._tables[alpha]
 
 
@@ -108,20 +137,21 @@ class PlainContract:
     """Ids, mask and audios in (-inf where a position is text), logits of every position out, cache grown, one row."""
 
     def __init__(self, manifest: Manifest, session: Session) -> None:
-        self._sizes = manifest.decoder_sizes
+        self._sizes, self.slots = manifest.decoder_sizes, 1
         self._dtype = manifest.dtype
         self._session = session
 
     def prefill(self, number: int, row: Row, kept: int) -> Float32:
         """Logits float32 [vocab] after all ids of the row, whose first `kept` positions are cached."""
         self._session.rewind(kept, row=number)
-        return self._run(np.asarray(row.ids[kept:], np.int64), behind(row.audio, kept), kept, row)
+        logits = self._run(np.asarray(row.ids[kept:], np.int64), behind(row.audio, kept), kept, row)
+        return logits[-1].astype(np.float32)  # type: ignore[no-any-return]
 
-    def step(self, first: int, rows: Sequence[Row], ids: Ids) -> Float32:
-        """Logits float32 [1, vocab] after one id more, `ids` [1], in the one row."""
-        (row,) = rows
-        assert first == 0
-        return self._run(ids, [], len(row.ids), row)[None]
+    def extend(self, rows: Mapping[int, Row], ids: Mapping[int, Sequence[int]]) -> dict[int, Float32]:
+        """Logits float32 [t, vocab] after each of the new ids [t] of the one row."""
+        ((number, row),) = rows.items()
+        logits = self._run(np.asarray(ids[number], np.int64), [], len(row.ids), row)
+        return {number: logits.astype(np.float32)}
 
     def rewind(self, number: int, row: Row, length: int) -> None:
         """Keep the first `length` positions; ValueError where no mask could tell the graph the prompt's alpha."""
@@ -129,8 +159,8 @@ class PlainContract:
             raise ValueError(f"cannot rewind to {length}: a plain graph takes alpha from the length of the prompt")
         self._session.rewind(length, row=number)
 
-    def _run(self, ids: Ids, audio: Placed, past: int, row: Row) -> Float32:
-        """Logits float32 [vocab] after ids [t]."""
+    def _run(self, ids: Ids, audio: Placed, past: int, row: Row) -> Array:
+        """Logits [t, vocab] after each of ids [t]."""
         audios = np.full((1, len(ids), self._sizes.d_model), -np.inf, self._dtype)
         for start, rows in audio:
             audios[0, start : start + len(rows)] = rows
@@ -141,7 +171,7 @@ class PlainContract:
             mask[:, row.prompt_tokens :] = GENERATED
         feeds: dict[str, Array] = {"input_ids": ids[None], "attention_mask": mask, "audios": audios}
         (logits,) = self._session.run(feeds, lengths=[total])  # [1, t, vocab]
-        return logits[0, -1].astype(np.float32)  # type: ignore[no-any-return]
+        return logits[0]  # type: ignore[no-any-return]
 
 
 def behind(audio: Placed, kept: int) -> Placed:
@@ -149,18 +179,6 @@ def behind(audio: Placed, kept: int) -> Placed:
     return [(max(start - kept, 0), rows[max(kept - start, 0) :]) for start, rows in audio if start + len(rows) > kept]
 
 
-def pieces(count: int) -> Iterator[tuple[int, int]]:
-    """Cut `count` positions into pieces [first, last) of at most PREFILL_CHUNK that give the bits of any other cut.
-
-    ONNX Runtime takes tokens in pairs in some matrix products, and in tiles of some multiple of TILE in attention, and
-    rounds otherwise what is left alone [measured]: pieces begin at even positions and end in no tile of one position.
-    """
-    first = 0
-    while first < count:
-        last = min(count, first + PREFILL_CHUNK)
-        if last - first > 3 and (count - last) % TILE == 1:
-            last -= 2
-        elif last - first > 3 and (last - first) % TILE == 1:
-            last -= 3
-        yield first, last
-        first = last
+def _one_more(table: Float32) -> Float32:
+    """A table with its last row twice: a token that fills up may stand behind the last position of the context."""
+    return np.asarray(np.concatenate([table, table[-1:]]), np.float32)

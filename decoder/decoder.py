@@ -1,22 +1,21 @@
 """ids (+ embeddings of clips) -> logits, over one cached session.
 
 In: token ids and, for each <audio>…</audio> span among them, the clip's embeddings. Out: the logits of the last
-position. A `Decoder` holds a sequence in each of its rows: `prefill` starts one, `step` and `advance` add ids, `rewind`
-takes positions back. The NTK alpha is fixed by the length of the prefill, LogN follows the true position; both as the
+position. A `Decoder` holds a sequence in each of its rows: `prefill` starts one, `extend` adds ids, `rewind` takes
+positions back. The NTK alpha is fixed by the length of the prefill, LogN follows the true position; both as the
 original does. Rows know nothing of each other: what one gives, it gives alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from decoder.contract import Float32, FusedContract, Ids, Placed, PlainContract, Row
 from models.manifest import DecoderSizes, Manifest
 from models.positions import ntk_alpha
-from models.session import SessionOptions, open_session
+from models.session import BackendError, SessionOptions, open_session
 
 
 class PromptError(Exception):
@@ -26,29 +25,29 @@ class PromptError(Exception):
 class Decoder:
     """`rows` sequences on one session; what names no row means row 0."""
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        options: SessionOptions | None = None,
-        *,
-        rows: int = 1,
-        invariant: bool = True,
-    ) -> None:
+    def __init__(self, manifest: Manifest, options: SessionOptions | None = None, *, rows: int = 1) -> None:
         """Open the decoder of a model; raises BackendError when no backend can, or not with so many rows.
 
-        `invariant`: logits have the same bits however many rows run together and in decoders of one row and of many.
-        Models whose kernels multiply tokens in pairs (int4) step a tenth faster without; in others it changes nothing.
+        In a fused model, logits have the same bits however many rows and ids run together.
         """
         self.sizes: DecoderSizes = manifest.decoder_sizes
-        session = open_session(manifest, manifest.decoder, options or SessionOptions(), rows=rows)
-        self._contract: Any
-        if manifest.contract == "fused":
-            self._contract = FusedContract(manifest, session, invariant=invariant)
-        else:
-            self._contract = PlainContract(manifest, session)
+        fused = manifest.contract == "fused"
+        if fused and manifest.decoder_rows is None:
+            raise BackendError(
+                f"{manifest.directory}: converted by an older version; convert the checkpoint again with "
+                "`python3 -m models.convert`"
+            )
+        graph = manifest.decoder_rows if manifest.decoder_rows and rows > 1 else manifest.decoder
+        session = open_session(manifest, graph, options or SessionOptions(), rows=rows)
+        self._contract: FusedContract | PlainContract = (
+            FusedContract(manifest, session, slots=graph.state.slots if graph.state else 1)
+            if fused
+            else PlainContract(manifest, session)
+        )
         self._held = [Row() for _ in range(rows)]
-        # What each row's sequence is about, for the caller to note: it goes with the sequence when that moves.
+        # What each row's sequence is about, for the caller to note.
         self.groups: list[Hashable] = [None] * rows
+        self.takes_back_freely = fused  # a plain graph's cache is copied by `rewind`
 
     @property
     def rows(self) -> int:
@@ -72,8 +71,7 @@ class Decoder:
 
         Returns float32 [vocab], the logits after the last id. With `reuse`, what the row holds of the beginning already
         is not run again; clips are compared by value, and must not be changed afterwards. In the fused flavour the bits
-        are those of a fresh prefill as far as a prefill made what is kept; steps round otherwise. Raises PromptError,
-        and then keeps the old sequence.
+        are those of a fresh prefill. Raises PromptError, and then keeps the old sequence.
         """
         array = np.asarray(ids, np.int64)
         self._check(array)
@@ -83,30 +81,33 @@ class Decoder:
         self._held[row] = Row()  # until the run has succeeded there is nothing to continue
         logits = self._contract.prefill(row, fresh, kept)
         self._held[row] = fresh
-        return logits  # type: ignore[no-any-return]
+        return logits
 
     def step(self, token_id: int) -> Float32:
         """Append one id to row 0; returns float32 [vocab]. Raises PromptError when the context is full."""
         return self.advance({0: token_id})[0]
 
     def advance(self, new_ids: Mapping[int, int]) -> dict[int, Float32]:
-        """Append one id to each of some rows: {row: id} -> {row: logits float32 [vocab]}; the others cost nothing.
+        """Append one id to each of some rows: {row: id} -> {row: logits float32 [vocab]}; as `extend`."""
+        found = self.extend({row: [new_id] for row, new_id in new_ids.items()})
+        return {row: logits[0] for row, logits in found.items()}
 
-        Neighbouring rows run together, so that rows in use are best kept side by side (`move`). Raises PromptError when
-        a row holds nothing, its context is full or the id is unknown, and then no row has changed.
+    def extend(self, new_ids: Mapping[int, Sequence[int]]) -> dict[int, Float32]:
+        """Append ids to some rows: {row: ids [t]} -> {row: logits float32 [t, vocab] after each}; others cost nothing.
+
+        Raises PromptError when a row holds nothing, its context is full or an id is unknown, and then no row has
+        changed.
         """
-        for row, token_id in new_ids.items():
+        for row, ids in new_ids.items():
             if not self._held[row].ids:
                 raise PromptError("nothing to continue: prefill comes before step")
-            self._check(np.asarray([token_id], np.int64), len(self._held[row].ids))
-        logits: dict[int, Float32] = {}
-        for rows in self._neighbours(sorted(new_ids)):
-            held = [self._held[row] for row in rows]
-            found = self._contract.step(rows[0], held, np.asarray([new_ids[row] for row in rows], np.int64))
-            logits.update(zip(rows, found, strict=True))
+            self._check(np.asarray(ids, np.int64), len(self._held[row].ids))
+        found: dict[int, Float32] = {}
+        for rows in self._together(sorted(new_ids)):
+            found.update(self._contract.extend({row: self._held[row] for row in rows}, new_ids))
             for row in rows:
-                self._held[row].ids.append(new_ids[row])
-        return logits
+                self._held[row].ids += new_ids[row]
+        return found
 
     def rewind(self, position: int, row: int = 0) -> None:
         """Keep the first `position` positions (0 to the current one); the next step continues from there.
@@ -124,22 +125,14 @@ class Decoder:
         """Forget a row's sequence."""
         self.rewind(0, row)
 
-    def move(self, source: int, target: int) -> None:
-        """Continue the sequence of row `source` in row `target`, whose own is forgotten; `source` is empty then."""
-        self._contract.move(source, target)
-        self._held[target], self._held[source] = self._held[source], Row()
-        self.groups[target], self.groups[source] = self.groups[source], None
-
-    def _neighbours(self, rows: list[int]) -> list[list[int]]:
-        """Rows in ascending order, cut into neighbours of one NTK alpha: a run has one set of rotary tables."""
-        groups: list[list[int]] = []
+    def _together(self, rows: list[int]) -> Iterator[list[int]]:
+        """Rows that run at once: of one NTK alpha, since a run has one set of rotary tables, and no more than slots."""
+        groups: dict[int, list[int]] = {}
         for row in rows:
-            last = groups[-1][-1] if groups else -1
-            if groups and row == last + 1 and self._held[row].alpha == self._held[last].alpha:
-                groups[-1].append(row)
-            else:
-                groups.append([row])
-        return groups
+            groups.setdefault(self._held[row].alpha, []).append(row)
+        for group in groups.values():
+            for first in range(0, len(group), self._contract.slots):
+                yield group[first : first + self._contract.slots]
 
     def _check(self, ids: Ids, past: int = 0) -> None:
         if not ids.size:
@@ -180,7 +173,7 @@ def shared_beginning(held: Row, fresh: Row) -> int:
     """How many of the positions that `held` has can be kept for `fresh`, as if they had been run for it.
 
     None if the prompts' lengths give them another NTK alpha; otherwise all before the first id, or the first clip, that
-    differs. At least two positions are left to run, and an even number is kept: see `pieces`.
+    differs. At least two positions are left to run, and an even number is kept, as kernels round in pairs.
     """
     if held.alpha != fresh.alpha:
         return 0

@@ -16,10 +16,13 @@ import numpy as np
 
 from decoder.contract import Float32
 from decoder.decoder import Decoder, PromptError
+from decoder.drafts import FIRST, LEAST, LONGEST, MOST, Drafts
 
 # A loop is one n-gram of at most LOOP_LONGEST ids, said LOOP_TIMES times or more, in LOOP_LEAST ids or more. No chorus
 # is one: it would have to fill the 30 seconds that a model hears with over three ids a second, and nothing else.
 LOOP_LONGEST, LOOP_TIMES, LOOP_LEAST = 32, 8, 96
+# Ids that all answers together run at once, guesses among them: from about so many on, each costs as much as the first.
+RUN = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,17 @@ class _Answer:
 
     request: Request
     new_ids: list[int] = field(default_factory=list)
+    reach: int = FIRST  # how many ids are guessed
+
+    def guess(self, drafts: Drafts, room: int) -> list[int]:
+        """Ids that may come next: no more than `room`, nor than the request wants."""
+        most = min(self.reach, room, self.request.max_new_tokens - len(self.new_ids) - 1)
+        return drafts.after([*self.request.ids[-LONGEST:], *self.new_ids], most) if most > 0 else []
+
+    def learn(self, guessed: int, held: int) -> None:
+        """Guess more next time if all ids that were `guessed` held, else the least."""
+        if guessed:
+            self.reach = min(MOST, 2 * self.reach + 1) if held == guessed else LEAST
 
     def take(self, logits: Float32, *, is_full: bool) -> Event:
         """The likeliest id of `logits` [vocab], and whether it is the last; `is_full`: the context has no more room."""
@@ -100,13 +114,15 @@ def generate(
             yield event.token_id
 
 
-def generate_many(decoder: Decoder, requests: Iterator[Request]) -> Iterator[Event]:
+def generate_many(decoder: Decoder, requests: Iterator[Request], *, guessing: bool = True) -> Iterator[Event]:
     """Answer requests, as many at a time as the decoder has rows; yields the events of each in order, others between.
 
     The iterator is asked for the next request only when a row is free for it, and a free row takes it at once. A prompt
-    that the model cannot take ends no other; what the iterator or the backend (BackendError) raises ends all.
+    that the model cannot take ends no other; what the iterator or the backend (BackendError) raises ends all. With
+    `guessing`, a run takes in what earlier answers and prompts let expect, too: the same ids come, earlier.
     """
     answers: dict[int, _Answer] = {}  # by row
+    drafts = Drafts() if guessing and decoder.takes_back_freely else None
     waiting = True
     while True:
         while waiting and len(answers) < decoder.rows:
@@ -114,16 +130,47 @@ def generate_many(decoder: Decoder, requests: Iterator[Request]) -> Iterator[Eve
             if request is None:
                 waiting = False
                 break
+            if drafts:
+                drafts.remember(request.ids)
             yield _start(decoder, _choose_row(decoder, answers, request), _Answer(request), answers)
         if not answers:
             return
-        _close_gaps(decoder, answers)
-        logits = decoder.advance({row: answer.new_ids[-1] for row, answer in answers.items()})
+        guesses = _guesses(decoder, answers, drafts) if drafts else {}
+        runs = {row: [answer.new_ids[-1], *guesses.get(row, [])] for row, answer in answers.items()}
+        before = tuple(decoder.positions)
+        logits = decoder.extend(runs)
         for row, answer in sorted(answers.items()):
-            event = answer.take(logits[row], is_full=_is_full(decoder, row))
-            if event.finish_reason:
-                del answers[row]
-            yield event
+            room, held = decoder.sizes.max_positions - before[row], 0
+            for event in _held(answer, runs[row], logits[row], room):
+                held += 1
+                if event.finish_reason:
+                    del answers[row]
+                    if drafts:
+                        drafts.remember([*answer.request.ids[-LONGEST:], *answer.new_ids])
+                yield event
+            if held < len(runs[row]):
+                decoder.rewind(before[row] + held, row)
+            answer.learn(len(runs[row]) - 1, held - 1)
+
+
+def _guesses(decoder: Decoder, answers: dict[int, _Answer], drafts: Drafts) -> dict[int, list[int]]:
+    """For each row, ids that may come next, as far as there is room for them in a run and in the context."""
+    room, largest = RUN // len(answers) - 1, decoder.sizes.max_positions
+    return {
+        row: answer.guess(drafts, min(room, largest - decoder.positions[row] - 1)) for row, answer in answers.items()
+    }
+
+
+def _held(answer: _Answer, run: Sequence[int], logits: Float32, room: int) -> Iterator[Event]:
+    """The new ids of a run [t] by its logits [t, vocab], as far as its guesses, all but the first of `run`, hold.
+
+    `room` is how many more positions the context had before the run.
+    """
+    for number, row in enumerate(logits, 1):
+        event = answer.take(row, is_full=number == room)
+        yield event
+        if event.finish_reason or number == len(run) or event.token_id != run[number]:
+            return
 
 
 def is_loop(ids: Sequence[int]) -> bool:
@@ -160,15 +207,6 @@ def _choose_row(decoder: Decoder, answers: dict[int, _Answer], request: Request)
     """A free row: the first whose last request was of this one's group, else the first."""
     free = [row for row in range(decoder.rows) if row not in answers]
     return next((row for row in free if request.group is not None and decoder.groups[row] == request.group), free[0])
-
-
-def _close_gaps(decoder: Decoder, answers: dict[int, _Answer]) -> None:
-    """Bring the rows in use side by side, since they run together only then. There are gaps when no request is left."""
-    for gap in range(min(answers), max(answers)):
-        if gap not in answers and gap < max(answers):
-            last = max(answers)
-            decoder.move(last, gap)
-            answers[gap] = answers.pop(last)
 
 
 def _is_full(decoder: Decoder, row: int) -> bool:

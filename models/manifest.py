@@ -62,14 +62,15 @@ class State:
     """Tensors that a graph hands to its own next run: `names` pairs each output with the input that it becomes.
 
     `shape` is that of one row: a 1 first, and one -1, the axis of positions. `in_place`: output and input share one
-    buffer of a reserved length, and the first axis may hold any number of rows; otherwise the output is the input grown
-    by the new positions, and there is one row.
+    buffer of a reserved length, and there may be many rows, of which `slots` run at once, each pair of names standing
+    `slots` times side by side; otherwise the output is the input grown by the new positions, and there is one row.
     """
 
     names: tuple[tuple[str, str], ...]
     shape: tuple[int, ...]
     dtype: str
     in_place: bool
+    slots: int = 1
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class Manifest:
 
     `contract` says how the decoder is fed: "fused" (our graph, embeddings looked up outside, cache in place) or
     "plain" (ids, mask and audios inside, as ailia publishes). `dtype` is the floating type of the graphs' inputs.
-    `backends` is ordered, first choice first. `vocabulary` and `embeddings` are file names or None.
+    `backends` is ordered, first choice first. `vocabulary` and `embeddings` are file names or None. `decoder_rows` is
+    the decoder again, over the same weights, for several sequences side by side.
     """
 
     name: str
@@ -116,12 +118,18 @@ class Manifest:
     source: str
     converter: str
     files: dict[str, FileRecord]
+    decoder_rows: Graph | None = None
     format: int = FORMAT
     directory: Path = Path()
 
     def path(self, file: str) -> Path:
         """Where `file` of this model lies."""
         return self.directory / file
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """Every graph that there is."""
+        return tuple(graph for graph in (self.encoder, self.decoder, self.decoder_rows) if graph)
 
 
 def load_manifest(directory: Path) -> Manifest:
@@ -253,19 +261,21 @@ def _check_values(manifest: Manifest) -> None:
             raise ManifestError(f"{path}: {name} is {size}, expected a positive number up to {high}")
     if manifest.contract == "fused" and manifest.embeddings is None:
         raise ManifestError(f"{path}: embeddings is None, but a fused model looks them up outside its graph")
-    for graph in (manifest.encoder, manifest.decoder):
+    for graph in manifest.graphs:
         if len(graph.outputs) != 1:
             raise ManifestError(f"{path}: {graph.file} has the outputs {list(graph.outputs)}, expected one")
         if graph.state and (graph.state.shape[:1] != (1,) or graph.state.shape.count(-1) != 1):
             raise ManifestError(
                 f"{path}: the state shape {graph.state.shape} of {graph.file} needs one -1, behind a 1 for the row"
             )
+        if graph.state and (graph.state.slots < 1 or len(graph.state.names) % graph.state.slots):
+            raise ManifestError(f"{path}: {graph.file} has {graph.state.slots} slots, which do not fit its state")
         if graph.state and graph.state.dtype not in choices["dtype"]:
             raise ManifestError(f"{path}: the state dtype {graph.state.dtype!r} of {graph.file} is unknown")
 
 
 def _check_files(manifest: Manifest) -> None:
-    needed = {manifest.encoder.file, manifest.decoder.file, *manifest.boundary_rows}
+    needed = {*(graph.file for graph in manifest.graphs), *manifest.boundary_rows}
     needed |= {name for name in (manifest.embeddings, manifest.vocabulary) if name is not None}
     for name in needed - manifest.files.keys():
         raise ManifestError(f"{manifest.path(FILE_NAME)}: '{name}' is used but not listed under files")

@@ -22,6 +22,7 @@ Array = npt.NDArray[Any]
 
 # An in-place cache is reserved in steps: small enough to cost no memory unused, large enough to be copied rarely.
 CAPACITY_STEP = 256
+IDLE_POSITIONS = 2  # what a slot without a row writes to: the least that a run makes
 AILIA_LICENCE = (
     "ailia: no valid licence file AILIA.lic; the SDK fetches one over the network at its first start "
     "(terms: https://ailia.ai/license/en/), or put yours into ~/.shalo/; --backend onnxruntime needs none"
@@ -51,17 +52,16 @@ class SessionOptions:
 class Session(Protocol):
     """One open graph and the state that it keeps between runs, in rows."""
 
-    def run(self, feeds: Mapping[str, Array], *, first: int = 0, lengths: Sequence[int] = ()) -> list[Array]:
-        """Run once, for as many rows from `first` on as `lengths` has numbers: the positions that they hold then.
+    def run(
+        self, feeds: Mapping[str, Array], *, rows: Sequence[int] = (0,), lengths: Sequence[int] = ()
+    ) -> list[Array]:
+        """Run once for some rows, one in each slot of the state; `lengths` are the positions that they hold then.
 
         Returns the outputs that are not state.
         """
 
     def rewind(self, length: int, *, row: int = 0) -> None:
         """Keep the first `length` positions of a row."""
-
-    def move(self, source: int, target: int) -> None:
-        """Put what row `source` holds in place of what row `target` held."""
 
 
 class OnnxRuntimeSession:
@@ -89,7 +89,8 @@ class OnnxRuntimeSession:
         self._held: list[Any] = []  # one OrtValue for each tensor of the state
         self._lengths = [0] * rows  # positions held by each row
         self._capacity = 0
-        self._bound = range(0)  # the rows of the state that the next run will see
+        self._bound: tuple[int, ...] = ()  # the rows of the state that the next run will see
+        self._idle: Any = None  # what a slot without a row looks into
         self._start()
 
     @staticmethod
@@ -97,12 +98,14 @@ class OnnxRuntimeSession:
         """Raise BackendError if this backend cannot start with these options."""
         find_provider(options.device)
 
-    def run(self, feeds: Mapping[str, Array], *, first: int = 0, lengths: Sequence[int] = ()) -> list[Array]:
+    def run(
+        self, feeds: Mapping[str, Array], *, rows: Sequence[int] = (0,), lengths: Sequence[int] = ()
+    ) -> list[Array]:
         """Run once; returns the outputs that are not state. Raises BackendError when the library fails."""
         _guard(self._file, lambda: self._bind_feeds(feeds))  # a manifest of the wrong contract feeds other names
         if self._state and self._state.in_place:
             self._reserve(max(lengths))
-            self._bind_rows(range(first, first + len(lengths)))
+            self._bind_rows(tuple(rows))
         for name in self._outputs:
             self._binding.bind_output(name)
         if self._state and not self._state.in_place:
@@ -110,7 +113,8 @@ class OnnxRuntimeSession:
                 self._binding.bind_ortvalue_input(consumed, value)
                 self._binding.bind_output(produced, self._device, self._device_id)
         _guard(self._file, lambda: self._session.run_with_iobinding(self._binding))
-        self._lengths[first : first + len(lengths)] = lengths
+        for row, length in zip(rows, lengths, strict=False):  # a graph without state has neither
+            self._lengths[row] = length
         values = dict(zip(self._names(), self._binding.get_outputs(), strict=True))
         if self._state and not self._state.in_place:
             self._held = [values[produced] for produced, _ in self._state.names]
@@ -124,16 +128,6 @@ class OnnxRuntimeSession:
             axis = self._state.shape.index(-1)
             # A copy: an OrtValue made from a view would outlive the memory of the one that it looks into.
             self._held = [self._value(_head(value.numpy(), axis, length).copy()) for value in self._held]
-
-    def move(self, source: int, target: int) -> None:
-        """Copy what row `source` holds over row `target`, which then continues in its place."""
-        length, self._lengths[source] = self._lengths[source], 0
-        self._lengths[target] = length
-        for value in self._held:
-            array = value.numpy()  # [rows, …]: the buffer itself on the CPU, a copy of it elsewhere
-            self._copy_row(array[source], array[target], length)
-            if self._device != "cpu":
-                value.update_inplace(array)
 
     def _bind_feeds(self, feeds: Mapping[str, Array]) -> None:
         for name, value in feeds.items():
@@ -150,6 +144,7 @@ class OnnxRuntimeSession:
     def _start(self) -> None:
         if self._state and self._state.in_place:
             self._reserve(CAPACITY_STEP)
+            self._idle = self._value(_empty(self._state, IDLE_POSITIONS))
         elif self._state:
             self._held = [self._value(_empty(self._state, 0)) for _ in self._state.names]
 
@@ -160,9 +155,9 @@ class OnnxRuntimeSession:
             return
         wanted = max(length, self._capacity + self._capacity // 4)
         self._capacity = -(-wanted // CAPACITY_STEP) * CAPACITY_STEP
-        self._bound = range(0)
+        self._bound = ()
         held, self._held = self._held, []
-        for i in range(len(self._state.names)):
+        for i in range(len(self._state.names) // self._state.slots):
             grown = _empty(self._state, self._capacity, rows=len(self._lengths))
             if held:
                 old = held[i].numpy()
@@ -171,17 +166,23 @@ class OnnxRuntimeSession:
                 held[i] = None  # freed one by one: two whole caches never stand side by side
             self._held.append(self._value(grown))
 
-    def _bind_rows(self, rows: range) -> None:
-        """Show the run these rows: neighbours are one piece of each buffer, which past and present share."""
-        assert 0 <= rows.start < rows.stop <= len(self._lengths)  # outside lies memory of others
+    def _bind_rows(self, rows: tuple[int, ...]) -> None:
+        """Show the run a row in each slot: its piece of every buffer, which past and present share."""
+        assert self._state
+        assert len(set(rows)) == len(rows) <= self._state.slots
+        assert all(0 <= row < len(self._lengths) for row in rows)  # outside lies memory of others
         if rows == self._bound:
             return
-        assert self._state
         self._binding.clear_binding_outputs()
-        for (produced, consumed), value in zip(self._state.names, self._held, strict=True):
-            start = value.data_ptr() + rows.start * (value.tensor_size_in_bytes() // len(self._lengths))
-            shape = [len(rows), *value.shape()[1:]]
-            place = (self._device, self._device_id, np.dtype(self._state.dtype).type, shape, start)
+        dtype, slots = np.dtype(self._state.dtype).type, self._state.slots
+        for number, (produced, consumed) in enumerate(self._state.names):
+            value, slot = self._held[number // slots], number % slots
+            if slot < len(rows):
+                start = value.data_ptr() + rows[slot] * (value.tensor_size_in_bytes() // len(self._lengths))
+            else:
+                value = self._idle
+                start = value.data_ptr()
+            place = (self._device, self._device_id, dtype, [1, *value.shape()[1:]], start)
             self._binding.bind_input(consumed, *place)
             self._binding.bind_output(produced, *place)
         self._bound = rows
@@ -218,7 +219,7 @@ class AiliaSession:
         self,
         feeds: Mapping[str, Array],
         *,
-        first: int = 0,  # noqa: ARG002
+        rows: Sequence[int] = (0,),  # noqa: ARG002
         lengths: Sequence[int] = (),  # noqa: ARG002
     ) -> list[Array]:
         """Run once; returns the outputs that are not state. Raises BackendError when the library fails."""
@@ -232,10 +233,6 @@ class AiliaSession:
             axis = self._state.shape.index(-1)
             held = self._kept or [self._net.get_blob_data(produced) for produced, _ in self._state.names]
             self._kept = [np.ascontiguousarray(_head(value, axis, length)) for value in held]
-
-    def move(self, source: int, target: int) -> None:
-        """Nothing to move: there is one row."""
-        assert source == target == 0
 
     def _run(self, feeds: Mapping[str, Array]) -> list[Array]:
         net = self._net

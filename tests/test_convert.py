@@ -13,11 +13,8 @@ import pytest
 from models.convert.checkpoint import ConversionError
 from models.convert.convert import convert
 from models.manifest import FILE_NAME, load_manifest, verify_files
-from models.positions import rotary_tables
-from models.session import open_session
 from tests.tiny_models import (
     FLAVOURS,
-    ONNX_RUNTIME,
     PAIRS,
     TINY,
     edit_json,
@@ -142,31 +139,21 @@ def test_a_checkpoint_without_a_vocabulary_converts(checkpoint, tmp_path):
     assert load_manifest(tmp_path / "out").vocabulary is None
 
 
-@pytest.mark.parametrize(("precision", "flavour"), PAIRS)
-def test_a_decoder_takes_padding_where_its_kernels_take_tokens_in_pairs(tiny, precision, flavour):
-    inputs = tiny(precision, flavour).decoder.inputs
-    assert ("padding_tokens" in inputs) == (precision == "int4")
-
-
-@pytest.mark.parametrize("padding", [0, 1, 5])
-@pytest.mark.parametrize("t", [1, 2, 7])
-@pytest.mark.parametrize("rows", [1, 2, 3])
-def test_padding_leaves_no_trace(tiny, rows, t, padding):
-    manifest = tiny("int4")
-    sizes, logits = manifest.decoder_sizes, []
-    embeddings = np.random.default_rng(t).normal(0, 1, (rows, t, sizes.d_model)).astype(np.float32)
-    cos, sin = rotary_tables(1, sizes)
-    for extra in (rows * t % 2, rows * t % 2 + 2 * padding):
-        session = open_session(manifest, manifest.decoder, ONNX_RUNTIME, rows=rows)
-        feeds = {
-            "inputs_embeds": embeddings, "rotary_cos": cos, "rotary_sin": sin, "padding_tokens": np.array([extra]),
-            "last_position": np.full(rows, t - 1, np.int32), "total_length": np.array([t], np.int32),
-            "query_scale": np.ones((rows, t, 3, 1), np.float32),
-        }  # fmt: skip
-        logits.append(session.run(feeds, lengths=[t] * rows)[0])
-    assert logits[0].shape == (rows, sizes.vocab_size)
-    # The output layer sees one token of each row, and rounds an odd last one otherwise unless padding stands behind it.
-    np.testing.assert_allclose(*logits, rtol=0, atol=2e-6 if rows % 2 and t % 2 == 0 else 0)
+@pytest.mark.parametrize("precision", ["fp32", "int4"])
+def test_the_decoder_for_many_rows_has_no_weights_of_its_own(tiny, precision):
+    manifest = tiny(precision)
+    graphs = [onnx.load(manifest.path(graph.file), load_external_data=False) for graph in manifest.graphs[1:]]
+    stored = [
+        {
+            (one.name, *(entry.value for entry in one.external_data))
+            for one in graph.graph.initializer
+            if one.external_data
+        }
+        for graph in graphs
+    ]
+    assert stored[0] == stored[1]
+    assert {entry[1] for entry in stored[0]} == {"decoder.data"}
+    assert [len(graph.graph.input) for graph in graphs] == [7 + 2 * 2, 9 + 2 * 2 * 8]
 
 
 def test_a_base_model_is_told_from_a_chat_model(checkpoint, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from decoder import contract
-from decoder.contract import TILE, Row, pieces
+from decoder.contract import Row
 from decoder.decoder import Decoder, PromptError, shared_beginning
 from models.session import BackendError
 from tests.tiny_models import (
@@ -24,12 +24,15 @@ SAME = 1e-4  # rounding of float32 in logits with a standard deviation of 3
 
 
 def tokens_run(decoder):
-    """A list that gets the number of tokens of every run from now on."""
+    """A list that gets the number of tokens of every run from now on; a fused one is even, with a zero token or not."""
     counts, session = [], decoder._contract._session
     run = session.run
 
     def record(feeds, **rest):
-        counts.append(next(feeds[name].shape[1] for name in ("inputs_embeds", "input_ids") if name in feeds))
+        if "input_ids" in feeds:
+            counts.append(feeds["input_ids"].shape[1])
+        else:
+            counts.append(feeds["inputs_embeds"].shape[1] - int(not feeds["inputs_embeds"][0, -1].any()))
         return run(feeds, **rest)
 
     session.run = record
@@ -212,9 +215,7 @@ def test_a_clip_that_was_rewound_into_is_run_again(tiny, position, kept):
     assert counts == [15 - kept]
 
 
-@pytest.mark.parametrize(
-    "forget", [lambda _: None, lambda decoder: decoder.reset(), lambda decoder: decoder.move(0, 1)]
-)
+@pytest.mark.parametrize("forget", [lambda _: None, lambda decoder: decoder.reset()])
 def test_nothing_held_is_nothing_kept(tiny, forget):
     decoder, ids = Decoder(tiny(), ONNX_RUNTIME, rows=2), make_prompt(1, 10)
     if forget(decoder) is None:
@@ -222,16 +223,6 @@ def test_nothing_held_is_nothing_kept(tiny, forget):
     counts = tokens_run(decoder)
     decoder.prefill(ids, reuse=True)
     assert counts == [10]
-
-
-def test_a_sequence_that_moved_is_known_where_it_is(tiny):
-    decoder, ids = Decoder(tiny(), ONNX_RUNTIME, rows=2), make_prompt(1, 10)
-    decoder.prefill(ids, row=1)
-    decoder.move(1, 0)
-    counts = tokens_run(decoder)
-    decoder.prefill(ids, reuse=True)
-    decoder.prefill(ids, row=1, reuse=True)
-    assert counts == [2, 10]
 
 
 def test_without_reuse_all_is_run(tiny):
@@ -268,23 +259,7 @@ def test_after_a_failure_nothing_is_reused(tiny):
     assert counts == [10]
 
 
-# --- where a prompt is cut
-
-
-@pytest.mark.parametrize("chunk", [8, 64, 1024])
-def test_pieces_begin_at_even_positions_and_leave_no_token_alone(monkeypatch, chunk):
-    monkeypatch.setattr(contract, "PREFILL_CHUNK", chunk)
-    for count in range(2, 4 * chunk):
-        cut = list(pieces(count))
-        assert [first for first, _ in cut] == [0, *(last for _, last in cut[:-1])]
-        assert cut[-1][1] == count
-        assert len(cut) <= 1 + -(-count // chunk)
-        assert all(2 <= last - first <= chunk and (last - first) % TILE != 1 for first, last in cut)
-        assert all(first % 2 == 0 for first, _ in cut)
-
-
-def test_one_token_is_one_piece():
-    assert list(pieces(1)) == [(0, 1)]
+# --- what is shared
 
 
 def test_the_shared_beginning_of_prompts_made_at_random_is_the_longest():

@@ -1,16 +1,14 @@
 """Rows side by side: each gives the bits that it gives alone, whatever the others hold and do."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from decoder.contract import PADDING
 from decoder.decoder import Decoder, PromptError
-from models.convert.convert import convert
-from models.convert.linear import Storage
-from models.manifest import load_manifest
 from models.session import CAPACITY_STEP, BackendError, SessionOptions, open_session
 from tests.benchmarks.geometry import Geometry
-from tests.tiny_models import FLAVOURS, ONNX_RUNTIME, forced, greedy, make_mels, make_prompt, make_tiny, open_encoder
+from tests.tiny_models import FLAVOURS, ONNX_RUNTIME, forced, make_mels, make_prompt, open_encoder
 
 PRECISIONS = ["fp32", "fp16", "int8", "int4"]
 # Large enough for the kernels that the real model uses: several blocks in a row of weights, head_dim 128.
@@ -24,7 +22,7 @@ def open_rows(manifest, rows=8, **options):
 
 
 def alone(manifest, ids, new_ids, clips=()):
-    """Logits [1 + n, vocab] of a prompt and the ids behind it, in a decoder of one row that pads as those of many do."""
+    """Logits [1 + n, vocab] of a prompt and the ids behind it, in a decoder of one row."""
     return forced(Decoder(manifest, ONNX_RUNTIME), ids, clips, [*new_ids, 0])
 
 
@@ -40,13 +38,13 @@ def beside(decoder, prompts, new_ids, together):
 
 
 def recorded(decoder):
-    """A list that gets (first row, rows, tokens in each) of every run from now on."""
+    """A list that gets (rows, tokens) of every run from now on."""
     runs, session = [], decoder._contract._session
     run = session.run
 
-    def record(feeds, *, first=0, lengths=()):
-        runs.append((first, *feeds["inputs_embeds"].shape[:2]))
-        return run(feeds, first=first, lengths=lengths)
+    def record(feeds, *, rows, lengths=()):
+        runs.append((rows, feeds["inputs_embeds"].shape[1]))
+        return run(feeds, rows=rows, lengths=lengths)
 
     session.run = record
     return runs
@@ -77,51 +75,33 @@ def test_a_row_gives_the_same_bits_whoever_runs_with_it(tiny, precision):
         np.testing.assert_array_equal(logits, alone(manifest, prompts[row], new_ids[row]))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_a_decoder_of_one_row_needs_no_padding_for_that(tiny, precision):
-    manifest, ids, new_ids = tiny(precision, geometry=MIDDLE), make_prompt(1, 33), make_prompt(2, 6)
-    assert PADDING not in manifest.decoder.inputs
-    np.testing.assert_array_equal(
-        forced(Decoder(manifest, ONNX_RUNTIME), ids, [], [*new_ids, 0]), alone(manifest, ids, new_ids)
-    )
+@pytest.mark.parametrize("geometry", ["tiny", "middle"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_ids_give_the_same_bits_in_one_run_and_in_several(tiny, precision, geometry):
+    manifest = tiny(precision, **({"geometry": MIDDLE} if geometry == "middle" else {"seq_length": 512}))
+    new_ids = make_prompt(5, 12)
+    for length, rows in ((37, 1), (40, 1), (1, 1), (37, 3)):
+        ids, row = make_prompt(length, length), rows - 1
+        expected = alone(manifest, ids, new_ids)
+        for cuts in ([12], [1, 11], [2, 3, 7], [5, 5, 2]):
+            decoder = open_rows(manifest, rows)
+            found, first = [decoder.prefill(ids, row=row)[None]], 0
+            for count in cuts:
+                found.append(decoder.extend({row: new_ids[first : first + count]})[row])
+                first += count
+            np.testing.assert_array_equal(np.concatenate(found), expected)
+            np.testing.assert_array_equal(open_rows(manifest, rows).prefill([*ids, *new_ids], row=row), expected[-1])
 
 
-@pytest.mark.parametrize("n", [1, 2, 7, 20])
-def test_padding_changes_no_more_than_the_rounding(tiny, n):
-    """In so small a model that the rounding is not magnified by int8 activations."""
-    manifest, ids = tiny("int4"), make_prompt(n, n)
-    assert manifest.decoder.inputs[-1] == PADDING
-    rows = [forced(Decoder(manifest, ONNX_RUNTIME, invariant=one), ids, [], [1, 2, 3]) for one in (False, True)]
-    np.testing.assert_allclose(*rows, rtol=0, atol=2e-5)
-
-
-def test_tokens_are_padded_to_pairs_unless_bits_may_depend_on_rows(tiny):
-    asked = []
-    for options in ({}, {"rows": 2}, {"invariant": False}, {"rows": 2, "invariant": False}):
-        decoder = Decoder(tiny("int4"), ONNX_RUNTIME, **options)
-        run = decoder._contract._session.run
-        decoder._contract._session.run = lambda feeds, run=run, **rest: (
-            asked.append(int(feeds[PADDING][0])),
-            run(feeds, **rest),
-        )[1]
-        decoder.prefill([1, 2, 3])
-        decoder.prefill([1, 2, 3, 4])
-    assert asked == [1, 0, 1, 0, 0, 0, 0, 0]
-
-
-def test_a_model_converted_before_there_was_padding_still_opens(tmp_path, monkeypatch):
-    monkeypatch.setattr(Storage, "paired", False)
-    convert(make_tiny(tmp_path / "checkpoint"), tmp_path / "model", precision="int4", flavour="fused")
-    manifest = load_manifest(tmp_path / "model")
-    assert PADDING not in manifest.decoder.inputs
-    decoder, ids = open_rows(manifest), make_prompt(1, 9)
-    decoder.prefill(ids, row=1)
-    assert greedy(decoder, ids, n=6) == greedy(Decoder(manifest, ONNX_RUNTIME), ids, n=6)
-    for row in (0, 2, 3):
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_rows_may_run_different_numbers_of_ids(tiny, precision):
+    manifest, counts = tiny(precision, geometry=MIDDLE), [1, 4, 3, 2, 1]
+    prompts, new_ids = [make_prompt(n, 9 + n) for n in range(5)], [make_prompt(n + 50, n) for n in counts]
+    decoder = open_rows(manifest, 5)
+    for row, ids in enumerate(prompts):
         decoder.prefill(ids, row=row)
-    logits = decoder.advance(dict.fromkeys(range(4), 5))
-    for row in range(4):
-        np.testing.assert_allclose(logits[row], logits[0], rtol=0, atol=2e-5)
+    for row, logits in decoder.extend(dict(enumerate(new_ids))).items():
+        np.testing.assert_array_equal(logits, alone(manifest, prompts[row], new_ids[row])[1:])
 
 
 # --- what runs
@@ -136,7 +116,7 @@ def test_rows_that_are_idle_do_not_run(tiny):
     decoder.advance({7: 1, 0: 2, 4: 3, 3: 4})
     decoder.step(9)
     decoder.prefill([4, 5, 6, 7], row=6)
-    assert runs == [(2, 3, 1), (0, 1, 1), (3, 2, 1), (7, 1, 1), (0, 1, 1), (6, 1, 4)]
+    assert runs == [([2, 3, 4], 4), ([0, 3, 4, 7], 4), ([0], 2), ([6], 4)]
     assert decoder.positions == (5, 3, 4, 5, 5, 3, 4, 4)
     assert decoder.position == 5
 
@@ -147,17 +127,34 @@ def test_rows_of_another_alpha_run_on_their_own(tiny):
         decoder.prefill(make_prompt(row, n), row=row)
     runs = recorded(decoder)
     decoder.advance(dict.fromkeys(range(4), 5))
-    assert runs == [(0, 1, 1), (1, 2, 1), (3, 1, 1)]
+    assert runs == [([0, 3], 2), ([1, 2], 2)]
 
 
-def test_the_graph_is_told_where_each_row_ends_and_the_longest(tiny):
+def test_more_rows_than_slots_run_in_turns(tiny):
+    manifest, new_ids = tiny(seq_length=512), [4, 5]
+    prompts = [make_prompt(n, 5 + n) for n in range(11)]
+    decoder = open_rows(manifest, 11)
+    assert decoder._contract.slots == 8
+    runs = recorded(decoder)
+    found = beside(decoder, prompts, [new_ids] * 11, [range(11)] * 2)
+    assert [rows for rows, _ in runs[11:]] == [list(range(8)), [8, 9, 10]] * 2
+    for row, logits in enumerate(found):
+        np.testing.assert_array_equal(logits, alone(manifest, prompts[row], new_ids))
+
+
+def test_the_graph_is_told_where_each_row_ends(tiny):
     decoder, told = open_rows(tiny(seq_length=64), 3), []
     for row, n in enumerate([4, 20, 9]):
         decoder.prefill(make_prompt(row, n), row=row)
     run = decoder._contract._session.run
     decoder._contract._session.run = lambda feeds, **rest: (told.append(feeds), run(feeds, **rest))[1]
     decoder.advance(dict.fromkeys(range(3), 5))
-    assert [told[0][name].tolist() for name in ("last_position", "total_length")] == [[4, 20, 9], [21]]
+    # Each slot's queries are made even: one zero token fills up the last, one zero query each of the others.
+    assert told[0]["slot_bounds"].tolist() == [0, 1, 2, 4, 4, 4, 4, 4, 4]
+    assert told[0]["slot_padding"].tolist() == [1, 1, 0, 2, 2, 2, 2, 2]
+    assert told[0]["total_lengths"].tolist() == [6, 22, 11, 2, 2, 2, 2, 2]
+    assert told[0]["last_positions"].tolist() == [5, 21, 10, 1, 1, 1, 1, 1]
+    assert told[0]["wanted"].tolist() == [0, 1, 2, 2]
 
 
 def test_past_and_present_of_every_row_are_one_buffer(tiny):
@@ -181,7 +178,7 @@ def test_rows_are_bound_once_while_they_stay_the_same(tiny):
     bind, binding.bind_input = binding.bind_input, lambda name, *rest: (bound.append(name), bind(name, *rest))
     for _ in range(4):
         decoder.advance({0: 1, 1: 2, 2: 3})
-    assert sorted(bound) == sorted(consumed for _, consumed in tiny().decoder.state.names)
+    assert sorted(bound) == sorted(consumed for _, consumed in tiny().decoder_rows.state.names)
 
 
 # --- rows know nothing of each other
@@ -199,7 +196,6 @@ def test_a_cache_that_grows_keeps_what_every_row_held(tiny):
     lambda decoder: decoder.prefill(make_prompt(5, 400), row=1),
     lambda decoder: decoder.reset(1),
     lambda decoder: decoder.rewind(2, 1),
-    lambda decoder: decoder.move(1, 2),
     lambda decoder: decoder.advance({1: 5, 2: 6}),
 ])  # fmt: skip
 def test_what_happens_to_other_rows_changes_nothing(tiny, disturb):
@@ -212,22 +208,6 @@ def test_what_happens_to_other_rows_changes_nothing(tiny, disturb):
     for step, new_id in enumerate(new_ids, 1):
         disturb(decoder) if step == 2 else None
         np.testing.assert_array_equal(decoder.advance({3: new_id})[3], expected[step])
-
-
-def test_a_row_that_moves_goes_on_where_it_was(tiny):
-    manifest = tiny()
-    decoder, ids = open_rows(manifest, 3), make_prompt(1, 300)
-    expected = alone(manifest, ids, [4, 5, 6])
-    decoder.prefill(make_prompt(2, 9), row=0)
-    decoder.prefill(ids, row=2)
-    np.testing.assert_array_equal(decoder.advance({2: 4})[2], expected[1])
-    decoder.groups[2] = "sound"
-    decoder.move(2, 0)
-    assert (decoder.positions, decoder.groups) == ((301, 0, 0), ["sound", None, None])
-    decoder.prefill(make_prompt(3, 600), row=1)  # the cache grows, and keeps what moved
-    np.testing.assert_array_equal([decoder.step(5), decoder.step(6)], expected[2:])
-    with pytest.raises(PromptError, match="prefill comes before step"):
-        decoder.advance({2: 1})
 
 
 def test_rows_rewind_on_their_own(tiny):
@@ -292,9 +272,30 @@ def test_a_graph_without_state_takes_any_number_of_rows(tiny, flavour):
     assert session._held == []  # nothing is kept for any of them
 
 
-@pytest.mark.parametrize(("first", "lengths"), [(-1, [3]), (1, [3, 3]), (2, [3])])
-def test_the_session_shows_no_memory_but_its_own(tiny, first, lengths):
+@pytest.mark.parametrize("rows", [[-1], [0, 2], [1, 1], [0, 1, 2, 3, 4, 5, 6, 7, 8]])
+def test_the_session_shows_no_memory_but_its_own(tiny, rows):
     manifest = tiny()
-    session = open_session(manifest, manifest.decoder, ONNX_RUNTIME, rows=2)
+    session = open_session(manifest, manifest.decoder_rows, ONNX_RUNTIME, rows=2)
     with pytest.raises(AssertionError):
-        session.run({}, first=first, lengths=lengths)
+        session.run({}, rows=rows, lengths=[3] * len(rows))
+
+
+def test_a_model_of_an_older_version_is_refused_with_the_fix(tiny):
+    manifest = dataclasses.replace(tiny(), decoder_rows=None)
+    for rows in (1, 2):
+        with pytest.raises(BackendError) as caught:
+            open_rows(manifest, rows)
+        assert str(caught.value) == (
+            f"{manifest.directory}: converted by an older version; convert the checkpoint again with "
+            "`python3 -m models.convert`"
+        )
+
+
+def test_the_context_may_be_filled_to_its_last_position_in_every_row(tiny):
+    manifest = tiny(max_position_embeddings=23)
+    decoder, ids = open_rows(manifest, 3), make_prompt(1, 21)
+    for row in range(3):
+        decoder.prefill(ids[: 21 - row], row=row)
+    found = decoder.extend({0: [1, 2], 1: [3, 4, 5], 2: [6]})
+    assert decoder.positions == (23, 23, 20)
+    np.testing.assert_array_equal(found[0], alone(manifest, ids, [1, 2])[1:])

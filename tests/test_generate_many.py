@@ -99,35 +99,12 @@ def test_fewer_requests_than_rows_leave_rows_idle():
     assert steps(decoder) == [[0], [0]]
 
 
-def test_rows_that_are_side_by_side_stay_where_they_are():
+def test_rows_stay_where_they_are():
     decoder = ScriptedDecoder({1: [7, STOP], 2: [5] * 9, 3: [STOP], 4: [4] * 9, 5: [3, 3, STOP]}, rows=5)
     found = answers(generate_many(decoder, iter([ask(1), ask(2, n=5), ask(3), ask(4, n=4), ask(5)])))
     assert found == {1: ([7], "stop"), 2: ([5] * 5, "length"), 3: ([], "stop"), 4: ([4] * 4, "length"), 5: ([3, 3], "stop")}  # fmt: skip
     # The third was over at its first id, so that the others stand in rows 0 to 3.
     assert steps(decoder) == [[0, 1, 2, 3], [1, 2, 3], [1, 2], [1]]
-    assert [call for call in decoder.calls if call[0] == "move"] == []
-
-
-def test_the_last_row_moves_into_a_gap():
-    decoder = ScriptedDecoder({1: [1] * 9, 2: [STOP - 1, STOP], 3: [3] * 9}, rows=3)
-    found = answers(generate_many(decoder, iter([ask(1, n=5), ask(2), ask(3, n=5)])))
-    assert found == {1: ([1] * 5, "length"), 2: ([STOP - 1], "stop"), 3: ([3] * 5, "length")}
-    assert [call for call in decoder.calls if call[0] == "move"] == [("move", 2, 1)]
-    assert steps(decoder) == [[0, 1, 2]] + [[0, 1]] * 3
-
-
-def test_one_move_closes_two_gaps():
-    decoder = ScriptedDecoder({1: [1] * 9, 2: [2, STOP], 3: [3, STOP], 4: [4] * 9}, rows=4)
-    list(generate_many(decoder, iter([ask(1, n=4), ask(2), ask(3), ask(4, n=4)])))
-    assert [call for call in decoder.calls if call[0] == "move"] == [("move", 3, 1)]
-    assert steps(decoder) == [[0, 1, 2, 3]] + [[0, 1]] * 2
-
-
-def test_nothing_moves_while_a_request_may_fill_the_gap():
-    decoder = ScriptedDecoder({1: [1] * 9, 2: [STOP - 1, STOP], 3: [3] * 9, 4: [4] * 9}, rows=3)
-    list(generate_many(decoder, iter([ask(1, n=5), ask(2), ask(3, n=5), ask(4, n=2)])))
-    assert [call for call in decoder.calls if call[0] == "move"] == [("move", 2, 1)]  # when the fourth is done
-    assert steps(decoder) == [[0, 1, 2]] * 2 + [[0, 1]] * 2
 
 
 # --- how an answer ends
@@ -190,7 +167,7 @@ def test_what_the_backend_raises_is_raised():
     def fail(_):
         raise BackendError("out of memory")
 
-    decoder.advance = fail
+    decoder.extend = fail
     with pytest.raises(BackendError, match="out of memory"):
         list(generate_many(decoder, iter([ask(1)])))
 

@@ -51,7 +51,8 @@ def test_a_dead_channel_gives_a_finite_factor():
     size, weight = np.ones(K, np.float32), normal(N, K)
     size[3], weight[:, 5] = 0.0, 0.0
     c = evening(size, weight)
-    assert np.isfinite(c).all() and (c > 0).all()
+    assert np.isfinite(c).all()
+    assert (c > 0).all()
 
 
 def test_sizes_of_outputs_are_those_of_random_inputs():
@@ -76,7 +77,7 @@ def test_large_channels_and_tokens_cost_the_even_product_nothing(tmp_path, large
     x[:, 5] *= larger  # a loud token
     exact = x @ weight.T + bias
     c = evening(size, weight)
-    even = run(tmp_path, lambda graph, x: even_matmul(graph, x, "m", weight, bias, c), x)
+    even = run(tmp_path, lambda graph, x: even_matmul(graph, x, "m", weight, bias=bias, c=c), x)
     assert error(even, exact) < 0.02
     others = [token for token in range(FRAMES) if token != 5]
     assert error(even[:, others], exact[:, others]) < 0.03
@@ -88,5 +89,5 @@ def test_large_channels_and_tokens_cost_the_even_product_nothing(tmp_path, large
 def test_a_silent_token_gives_the_bias(tmp_path):
     x, weight, bias = normal(1, FRAMES, K), normal(N, K), normal(N)
     x[:, 4] = 0
-    y = run(tmp_path, lambda graph, x: even_matmul(graph, x, "m", weight, bias, np.ones(K, np.float32)), x)
+    y = run(tmp_path, lambda graph, x: even_matmul(graph, x, "m", weight, bias=bias, c=np.ones(K, np.float32)), x)
     assert np.allclose(y[0, 4], bias)

@@ -16,7 +16,7 @@ from models.convert.linear import precision_of, to_float16
 from models.convert.sizes import read_sizes
 from models.manifest import FILE_NAME, DecoderSizes, EncoderSizes, FileRecord, Manifest, file_sha256, save_manifest
 
-VERSION = "models.convert 1"
+VERSION = "models.convert 2"
 OPSET = 17
 
 
@@ -43,6 +43,8 @@ BACKENDS = {"fused": ("onnxruntime",), "plain": ("ailia", "onnxruntime")}
 BOUNDARY_ROWS = ("bos.npy", "eos.npy")
 EMBEDDINGS, VOCABULARY = "embeddings.npy", "qwen.tiktoken"
 DEFAULT_WINDOW = 6144
+# A second fused decoder over the same weights, for answers side by side: so many of them run at once.
+ROWS_FILE, SLOTS = "decoder_rows.onnx", 8
 
 
 @dataclass(frozen=True)
@@ -119,33 +121,45 @@ def write_encoder(job: Job) -> str:
 
 
 def write_decoder(job: Job) -> str:
-    """Write the decoder's graph and weights; returns the SHA-256 of the weights."""
-    config = job.checkpoint.config
+    """Write the decoder's graph, or both, and their weights; returns the SHA-256 of the weights."""
     with WeightsFile(job.out / job.names.decoder_weights) as weights:
-        graph = GraphBuilder("decoder", weights, opset=OPSET, contrib=job.flavour == "fused")
-        layers = qwen.Qwen(
-            job.checkpoint,
-            job.decoder_sizes,
-            graph,
-            precision_of(job.flavour, job.precision),
-            width=config["intermediate_size"] // 2,
-            epsilon=config["layer_norm_epsilon"],
-            dtype=job.dtype,
-        )
-        build = qwen.build_fused_decoder if job.flavour == "fused" else qwen.build_plain_decoder
-        build(layers)
-        graph.save(job.out / job.names.decoder)
+        if job.flavour == "fused":
+            write_decoder_graph(job, job.checkpoint, weights, job.names.decoder, slots=1)
+            write_decoder_graph(job, Checkpoint(job.checkpoint.directory), weights, ROWS_FILE, slots=SLOTS)
+        else:
+            write_decoder_graph(job, job.checkpoint, weights, job.names.decoder, slots=1)
     return weights.sha256()
+
+
+def write_decoder_graph(job: Job, checkpoint: Checkpoint, weights: WeightsFile, file: str, *, slots: int) -> None:
+    """One graph of the decoder over `weights`, which gets what is not there yet."""
+    config = checkpoint.config
+    graph = GraphBuilder("decoder", weights, opset=OPSET, contrib=job.flavour == "fused")
+    layers = qwen.Qwen(
+        checkpoint,
+        job.decoder_sizes,
+        graph,
+        precision_of(job.flavour, job.precision),
+        width=config["intermediate_size"] // 2,
+        epsilon=config["layer_norm_epsilon"],
+        dtype=job.dtype,
+    )
+    if job.flavour == "fused":
+        qwen.build_fused_decoder(layers, slots)
+    else:
+        qwen.build_plain_decoder(layers)
+    graph.save(job.out / file)
 
 
 def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
     """The manifest of what was written; files whose hash is not in `hashes` are read once more."""
     names, out = job.names, job.out
-    paired = precision_of(job.flavour, job.precision).paired
-    embeddings = EMBEDDINGS if job.flavour == "fused" else None
+    fused = job.flavour == "fused"
+    embeddings = EMBEDDINGS if fused else None
     vocabulary = VOCABULARY if job.checkpoint.vocabulary else None
     files = [names.encoder, names.encoder_weights, names.decoder, names.decoder_weights, *BOUNDARY_ROWS, *licences]
-    files += [name for name in (embeddings, vocabulary) if name]
+    files += [name for name in (embeddings, vocabulary, ROWS_FILE if fused else None) if name]
+    sizes, dtype = job.decoder_sizes, job.dtype
     return Manifest(
         name=job.checkpoint.directory.resolve().name,
         contract=job.flavour,
@@ -157,7 +171,8 @@ def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
         encoder_sizes=job.encoder_sizes,
         decoder_sizes=job.decoder_sizes,
         encoder=whisper.encoder_graph(names.encoder, job.flavour),
-        decoder=qwen.decoder_graph(names.decoder, job.flavour, job.decoder_sizes, job.dtype, paired=paired),
+        decoder=qwen.decoder_graph(names.decoder, job.flavour, sizes, dtype),
+        decoder_rows=qwen.decoder_graph(ROWS_FILE, job.flavour, sizes, dtype, slots=SLOTS) if fused else None,
         boundary_rows=BOUNDARY_ROWS,
         embeddings=embeddings,
         vocabulary=vocabulary,

@@ -40,6 +40,7 @@ class WeightsFile:
         self._file = path.open("wb")
         self._hash = hashlib.sha256()
         self.size = 0
+        self.placed: dict[str, TensorProto] = {}  # by name: a second graph over the same weights writes nothing again
 
     def append(self, blocks: Iterable[Array], *, large: bool) -> tuple[int, int]:
         """Write blocks one after another from an aligned offset on; returns (offset, bytes)."""
@@ -95,21 +96,28 @@ class GraphBuilder:
         return key
 
     def weight(self, name: str, dtype: str, shape: tuple[int, ...], blocks: Iterable[Array]) -> str:
-        """A weight whose blocks (in row order) are streamed to the external file; small ones stay inline."""
+        """A weight whose blocks (in row order) are streamed to the external file; small ones stay inline.
+
+        What another graph wrote under this name is taken as it is, and `blocks` are not looked at.
+        """
         assert name not in self._initializers, name
+        if name not in self._weights.placed:
+            self._weights.placed[name] = self._place(name, dtype, shape, blocks)
+        self._initializers[name] = self._weights.placed[name]
+        return name
+
+    def _place(self, name: str, dtype: str, shape: tuple[int, ...], blocks: Iterable[Array]) -> TensorProto:
         n_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         if n_bytes < INLINE_BYTES:
             array = np.concatenate([np.asarray(block, dtype).reshape(-1) for block in blocks]).reshape(shape)
-            self._initializers[name] = numpy_helper.from_array(array, name)
-            return name
+            return numpy_helper.from_array(array, name)
         offset, length = self._weights.append(blocks, large=n_bytes >= LARGE_PAGE)
         assert length == n_bytes, (name, length, n_bytes)
         tensor = TensorProto(name=name, data_type=DTYPES[dtype], dims=shape, data_location=TensorProto.EXTERNAL)
         location = {"location": self._weights.path.name, "offset": str(offset), "length": str(length)}
         for key, value in location.items():
             tensor.external_data.add(key=key, value=value)
-        self._initializers[name] = tensor
-        return name
+        return tensor
 
     def node(self, op: str, inputs: list[str], outputs: str | list[str] = "", **attributes: Any) -> str:
         """Add a node; without `outputs` its one output gets a name of its own. Returns the first output's name.

@@ -36,11 +36,6 @@ class Storage:
     bits: int = 0
     block: int = 0
 
-    @property
-    def paired(self) -> bool:
-        """Whether the kernel takes tokens two by two and rounds an odd last one otherwise (see `pairs`)."""
-        return self.kind == "blocks" and self.block > (32 if self.bits == 4 else 64)
-
 
 @dataclass(frozen=True)
 class Precision:
@@ -49,11 +44,6 @@ class Precision:
     decoder: Storage
     head: Storage
     encoder: Storage
-
-    @property
-    def paired(self) -> bool:
-        """Whether any matrix of the decoder is multiplied by tokens in pairs."""
-        return self.decoder.paired or self.head.paired
 
 
 FLOAT32, FLOAT16, INT8 = Storage("float32"), Storage("float16"), Storage("int8")

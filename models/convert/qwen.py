@@ -4,7 +4,7 @@
       -> ln_f -> lm_head
 
 Two flavours of it. "fused": ONNX Runtime's contrib operators; takes embeddings, keeps the cache in place in
-[batch, heads, positions, head_dim] and gives the logits of the last position only. "plain": standard operators of
+[1, heads, positions, head_dim] and gives the logits of wanted tokens only. "plain": standard operators of
 opset 17 under the names and shapes that ailia publishes; takes ids and `audios` (-inf where a position is text), hands
 out a grown cache [1, positions, heads, head_dim] and the logits of every position.
 """
@@ -18,7 +18,6 @@ import numpy as np
 from models.convert.checkpoint import Checkpoint
 from models.convert.graph import GraphBuilder
 from models.convert.linear import Precision, linear, to_float16, vector
-from models.convert.pairs import INPUT, ROWS, apart, declare_pairs, together
 from models.manifest import DecoderSizes, Graph, State
 from models.positions import logn_scale, ntk_thresholds, rotary_tables
 
@@ -36,59 +35,81 @@ class Qwen:
     dtype: str = "float32"  # of the plain graph's inputs and outputs
 
 
-FUSED_INPUTS = ("inputs_embeds", "rotary_cos", "rotary_sin", "last_position", "total_length")
+FUSED_INPUTS = ("inputs_embeds", "rotary_cos", "rotary_sin", "last_positions", "total_lengths", "wanted")
+SLOT_INPUTS = ("slot_bounds", "slot_padding")  # of a graph with several slots
 PLAIN_INPUTS = ("input_ids", "attention_mask", "audios")
 MASKED = -3e38
 
 
-def build_fused_decoder(q: Qwen) -> None:
-    """Embeddings [batch, t, d_model] after `past` cached positions -> `logits` [batch, vocab] of the last of them.
+@dataclass(frozen=True)
+class Slot:
+    """What the attention of one sequence is told, names of values: see `build_fused_decoder`. The only one has none."""
 
-    `rotary_cos`, `rotary_sin` [positions, head_dim / 2] carry the NTK alpha of the sequence, `query_scale` [batch, t,
-    3, 1] the LogN factors as (factor, 1, 1) for q, k, v; `last_position` [batch] is past + t - 1 in each row, and
-    `total_length` [1] the largest past + t. For `padding_tokens` [1], which not every precision has, see `pairs`.
+    number: int | None
+    last: str
+    total: str
+    start: str = ""  # of its tokens among all
+    end: str = ""
+    count: str = ""
+    pads: str = ""  # for Pad
+
+
+def build_fused_decoder(q: Qwen, slots: int) -> None:
+    """Embeddings [1, tokens, d_model] of up to `slots` sequences -> `logits` [wanted, vocab] of the tokens `wanted`.
+
+    Every sequence has its slot, with a cache of its own, and its tokens lie side by side: those of slot s from
+    `slot_bounds`[s] to `slot_bounds`[s + 1]; only attention knows of that. ONNX Runtime's kernels round a token that is
+    left alone otherwise than tokens in pairs [measured: 1.32], so that all is done in even numbers: tokens and `wanted`
+    are even, and the queries of a slot are made so by `slot_padding`[s] zero ones behind them.
+
+    `last_positions` [slots] is past + t - 1 of each slot and `total_lengths` [slots] past + t, with t its tokens and
+    its padding. `rotary_cos`, `rotary_sin` [positions, head_dim / 2] carry the NTK alpha of all sequences,
+    `query_scale` [1, tokens, 3, 1] the LogN factors as (factor, 1, 1) for q, k, v.
     """
-    h = q.graph.input("inputs_embeds", "float32", ["batch", "t", q.sizes.d_model])
+    h = q.graph.input("inputs_embeds", "float32", [1, "tokens", q.sizes.d_model])
     tables = [
         q.graph.input(name, "float32", ["positions", q.sizes.head_dim // 2]) for name in ("rotary_cos", "rotary_sin")
     ]
     if padding := fused_head_dim(q.sizes) - q.sizes.head_dim:
         tables = [q.graph.node("Pad", [table, q.graph.constant([0, 0, 0, padding // 2])]) for table in tables]
-    q.graph.input("last_position", "int32", ["batch"])
-    q.graph.input("total_length", "int32", [1])
+    last, total = (q.graph.input(name, "int32", [slots]) for name in ("last_positions", "total_lengths"))
+    wanted = q.graph.input("wanted", "int64", ["wanted"])
     if q.sizes.logn:
-        q.graph.input("query_scale", "float32", ["batch", "t", 3, 1])
-    if q.precision.paired:
-        declare_pairs(q.graph, h)
-        h = together(q.graph, h, q.sizes.d_model)
+        q.graph.input("query_scale", "float32", [1, "tokens", 3, 1])
+    places = declare_slots(q, slots, last, total) if slots > 1 else [Slot(None, last, total)]
     skip = ""
     for layer in range(q.sizes.n_layer):
         name = f"transformer.h.{layer}"
         h, y = add_and_norm(q, h, skip, f"{name}.ln_1")
-        skip = fused_attention(q, y, layer, tables)
+        skip = fused_attention(q, y, layer, tables, places)
         h, y = add_and_norm(q, h, skip, f"{name}.ln_2")
         gate, up = gate_and_up(q, y, name)
         silu = q.graph.node("com.microsoft:QuickGelu", [gate], alpha=1.0)
         skip = mlp_out(q, q.graph.node("Mul", [silu, up]), name)
-    last_logits(q, h, skip)
-
-
-def last_logits(q: Qwen, h: str, skip: str) -> None:
-    """ln_f and lm_head of the last token of each row -> `logits` [batch, vocab]."""
-    first, token, end = (q.graph.constant([value]) for value in (0, 1, 2**62))
-    if q.precision.paired:
-        h, skip = (apart(q.graph, value, q.sizes.d_model) for value in (h, skip))
-    last = [q.graph.constant([-1]), end, token]
-    h, skip = (q.graph.node("Slice", [value, *last]) for value in (h, skip))  # [batch, 1, d_model]
-    if q.precision.paired:
-        h, skip = (together(q.graph, value, q.sizes.d_model) for value in (h, skip))
+    h, skip = (q.graph.node("Gather", [value, wanted], axis=1) for value in (h, skip))  # [1, wanted, d_model]
     _, y = add_and_norm(q, h, skip, "transformer.ln_f")
-    logits = lm_head(q, y)  # [batch, 1, vocab]; together [1, batch + padding_tokens, vocab]
-    if q.precision.paired:
-        batch = q.graph.node("Slice", [ROWS, first, token])
-        logits = q.graph.node("Slice", [logits, first, batch, token])
-    q.graph.node("Squeeze", [logits, first if q.precision.paired else token], "logits")
-    q.graph.output("logits", "float32", ["batch", q.sizes.vocab_size])
+    q.graph.node("Squeeze", [lm_head(q, y), q.graph.constant([0])], "logits")
+    q.graph.output("logits", "float32", ["wanted", q.sizes.vocab_size])
+
+
+def declare_slots(q: Qwen, slots: int, last: str, total: str) -> list[Slot]:
+    """The inputs that only a graph with several slots has, cut into what each slot is told."""
+    bounds, padding = (
+        q.graph.input("slot_bounds", "int64", [slots + 1]),
+        q.graph.input("slot_padding", "int64", [slots]),
+    )
+    zero, front = q.graph.constant([0]), q.graph.constant([0, 0, 0, 0])
+
+    def entry(values: str, index: int) -> str:
+        return q.graph.node("Slice", [values, *(q.graph.constant([place]) for place in (index, index + 1, 0))])  # [1]
+
+    found = []
+    for slot in range(slots):
+        start, end = entry(bounds, slot), entry(bounds, slot + 1)
+        pads = q.graph.node("Concat", [front, entry(padding, slot), zero], axis=0)
+        count = q.graph.node("Sub", [end, start])
+        found.append(Slot(slot, entry(last, slot), entry(total, slot), start, end, count, pads))
+    return found
 
 
 def build_plain_decoder(q: Qwen) -> None:
@@ -129,25 +150,30 @@ def build_plain_decoder(q: Qwen) -> None:
             q.graph.output(f"{kind}_cache_out{layer}", q.dtype, [1, "total", q.sizes.n_head, q.sizes.head_dim])
 
 
-def decoder_graph(file: str, flavour: str, sizes: DecoderSizes, dtype: str, *, paired: bool) -> Graph:
+def decoder_graph(file: str, flavour: str, sizes: DecoderSizes, dtype: str, *, slots: int = 1) -> Graph:
     """How the manifest describes the decoder of a flavour: the cache is the state that it keeps between runs."""
     pairs = [(kind, layer) for layer in range(sizes.n_layer) for kind in ("key", "value")]
-    names = tuple((f"{kind}_cache_out{layer}", f"{kind}_cache{layer}") for kind, layer in pairs)
     if flavour == "fused":
-        inputs = FUSED_INPUTS + ("query_scale",) * sizes.logn + (INPUT,) * paired
-        return Graph(
-            file, inputs, ("logits",), State(names, (1, sizes.n_head, -1, fused_head_dim(sizes)), dtype, in_place=True)
-        )
+        inputs = FUSED_INPUTS + ("query_scale",) * sizes.logn + SLOT_INPUTS * (slots > 1)
+        every = range(slots) if slots > 1 else (None,)
+        names = tuple(cache_names(kind, layer, slot) for kind, layer in pairs for slot in every)
+        shape = (1, sizes.n_head, -1, fused_head_dim(sizes))
+        return Graph(file, inputs, ("logits",), State(names, shape, dtype, in_place=True, slots=slots))
+    names = tuple(cache_names(kind, layer) for kind, layer in pairs)
     return Graph(
         file, PLAIN_INPUTS, ("logits",), State(names, (1, -1, sizes.n_head, sizes.head_dim), dtype, in_place=False)
     )
 
 
-def fused_attention(q: Qwen, y: str, layer: int, tables: list[str]) -> str:
-    """c_attn, LogN, then rotary, cache write, causal attention in one operator, then c_proj."""
+def cache_names(kind: str, layer: int, slot: int | None = None) -> tuple[str, str]:
+    """Names of the present and of the past keys or values of a layer, in one of several slots or in the only one."""
+    place = f"{layer}" if slot is None else f"{layer}_{slot}"
+    return f"{kind}_cache_out{place}", f"{kind}_cache{place}"
+
+
+def fused_attention(q: Qwen, y: str, layer: int, tables: list[str], slots: list[Slot]) -> str:
+    """c_attn, LogN, then rotary, cache write, causal attention in one operator for each slot, then c_proj."""
     qkv = c_attn(q, y, layer)
-    if q.precision.paired:
-        qkv = apart(q.graph, qkv, 3 * q.sizes.d_model)  # [batch, t, 3 * d_model]
     if q.sizes.logn:
         # The factor commutes with the rotation, and it is an exact 1 for keys, values and the common short context.
         parts = q.graph.node("Reshape", [qkv, q.graph.constant([0, 0, 3, q.sizes.d_model])])
@@ -156,26 +182,35 @@ def fused_attention(q: Qwen, y: str, layer: int, tables: list[str]) -> str:
     padding = fused_head_dim(q.sizes) - q.sizes.head_dim
     if padding:
         qkv = pad_halves(q, qkv, padding // 2)
+    mixed = [slot_attention(q, qkv, layer, tables, slot) for slot in slots]
+    both = mixed[0] if len(mixed) == 1 else q.graph.node("Concat", mixed, axis=1)
+    if padding:
+        both = cut_halves(q, both, padding // 2)
+    return attention_out(q, both, layer)
+
+
+def slot_attention(q: Qwen, qkv: str, layer: int, tables: list[str], slot: Slot) -> str:
+    """The attention of one slot's tokens among those of `qkv` [1, tokens, 3 * heads * width] over its own cache."""
+    zero, axis = q.graph.constant([0]), q.graph.constant([1])
+    if slot.pads:
+        qkv = q.graph.node("Pad", [q.graph.node("Slice", [qkv, slot.start, slot.end, axis]), slot.pads])
     past, present = [], []
     for kind in ("key", "value"):
-        shape: list[int | str] = ["batch", q.sizes.n_head, "capacity", fused_head_dim(q.sizes)]
-        past.append(q.graph.input(f"{kind}_cache{layer}", "float32", shape))
-        present.append(f"{kind}_cache_out{layer}")
-        q.graph.output(present[-1], "float32", shape)
+        shape: list[int | str] = [1, q.sizes.n_head, f"capacity{slot.number}", fused_head_dim(q.sizes)]
+        names = cache_names(kind, layer, slot.number)
+        present.append(names[0])
+        past.append(q.graph.input(names[1], "float32", shape))
+        q.graph.output(names[0], "float32", shape)
     mixed = q.graph.node(
         "com.microsoft:GroupQueryAttention",
-        [qkv, "", "", *past, "last_position", "total_length", *tables],
-        [f"attention{layer}", *present],
+        [qkv, "", "", *past, slot.last, slot.total, *tables],
+        [f"attention{layer}_{slot.number}", *present],
         num_heads=q.sizes.n_head,
         kv_num_heads=q.sizes.n_head,
         do_rotary=1,
         scale=q.sizes.head_dim**-0.5,
     )
-    if padding:
-        mixed = cut_halves(q, mixed, padding // 2)
-    if q.precision.paired:
-        mixed = together(q.graph, mixed, q.sizes.d_model)
-    return attention_out(q, mixed, layer)
+    return q.graph.node("Slice", [mixed, zero, slot.count, axis]) if slot.pads else mixed
 
 
 def fused_head_dim(sizes: DecoderSizes) -> int:

@@ -1,12 +1,12 @@
 """Products in int8 for the encoder: one scale for each output of a matrix, one for all activations of a clip.
 
-That is the fastest product there is on a CPU (`DynamicQuantizeMatMul`), but a scale for everything wastes its levels where
-some channels or tokens are larger than the rest, as in every trained transformer. So they are made even first:
+That is the fastest product there is on a CPU (`DynamicQuantizeMatMul`), but a scale for everything wastes its levels
+where some channels or tokens are larger than the rest, as in every trained transformer. So they are made even first:
 
-- channels: x_j / c_j meets W_j c_j, with c_j = sqrt(size of x_j / size of W_j) as SmoothQuant has it (Xiao et al. 2023),
-  where the size of x_j is not calibrated on data but read off the weights that make it;
-- tokens: each is divided by its root mean square before the product, and multiplied by it behind. After a LayerNorm all
-  have the same anyway, and c goes into its gain and bias.
+- channels: x_j / c_j meets W_j c_j, with c_j = sqrt(size of x_j / size of W_j) as SmoothQuant has it (Xiao et al.
+  2023), where the size of x_j is not calibrated on data but read off the weights that make it;
+- tokens: each is divided by its root mean square before the product, and multiplied by it behind. After a LayerNorm
+  all have the same anyway, and c goes into its gain and bias.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def int8_matmul(graph: GraphBuilder, x: str, name: str, weight: Float32, bias: F
     return graph.node("com.microsoft:DynamicQuantizeMatMul", inputs)
 
 
-def even_matmul(graph: GraphBuilder, x: str, name: str, weight: Float32, bias: Float32, c: Float32) -> str:
+def even_matmul(graph: GraphBuilder, x: str, name: str, weight: Float32, *, bias: Float32, c: Float32) -> str:
     """The same for x of any size: tokens and channels made even before, tokens given their size back behind."""
     inverse = graph.weight(f"{name}.even", "float32", c.shape, [1 / c])
     outputs = [f"{name}.evened", f"{name}.inverse_size"]  # [n, frames, k], [n, frames, 1]
@@ -54,4 +54,5 @@ def even_matmul(graph: GraphBuilder, x: str, name: str, weight: Float32, bias: F
 
 
 def _floored(values: Float32) -> Float32:
-    return np.maximum(np.abs(values), SMALLEST * np.abs(values).max() + np.finfo(np.float32).tiny)
+    least = SMALLEST * np.abs(values).max() + np.finfo(np.float32).tiny
+    return np.asarray(np.maximum(np.abs(values), least), np.float32)

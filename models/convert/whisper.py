@@ -18,7 +18,7 @@ import numpy as np
 from models.convert.checkpoint import Checkpoint, Float32
 from models.convert.graph import GraphBuilder
 from models.convert.linear import BLOCKS8, Storage, linear, vector
-from models.convert.smooth import evening, even_matmul, int8_matmul, made_by
+from models.convert.smooth import even_matmul, evening, int8_matmul, made_by
 from models.manifest import EncoderSizes, Graph
 
 PREFIX = "transformer.audio"
@@ -143,12 +143,10 @@ def smooth_block(w: Whisper, x: str, layer: int) -> str:
     inner = ("query", "key", "value")
     c = evening(size, *(weights[part] for part in inner))
     normed = norm(x, "attn_ln", gain, bias, c)
-    heads = [
-        int8_matmul(w.graph, normed, f"{name}.attn.{part}", weights[part] * c, biases.get(part)) for part in inner
-    ]
+    heads = [int8_matmul(w.graph, normed, f"{name}.attn.{part}", weights[part] * c, biases.get(part)) for part in inner]
     mixed = attention(w, heads[0], heads[1], heads[2], None)
     c = evening(made_by(weights["value"], size, biases["value"]), weights["out"])
-    out = even_matmul(w.graph, mixed, f"{name}.attn.out", weights["out"], biases["out"], c)
+    out = even_matmul(w.graph, mixed, f"{name}.attn.out", weights["out"], bias=biases["out"], c=c)
     x = w.graph.node("Add", [x, out])
 
     gain, bias = (read(f"mlp_ln.{kind}", state) for kind in ("weight", "bias"))
@@ -158,7 +156,7 @@ def smooth_block(w: Whisper, x: str, layer: int) -> str:
     c = evening(size, up)
     hidden = gelu(w, int8_matmul(w.graph, norm(x, "mlp_ln", gain, bias, c), f"{name}.mlp.0", up * c, up_bias))
     c = evening(made_by(up, size, up_bias), down)
-    return w.graph.node("Add", [x, even_matmul(w.graph, hidden, f"{name}.mlp.2", down, down_bias, c)])
+    return w.graph.node("Add", [x, even_matmul(w.graph, hidden, f"{name}.mlp.2", down, bias=down_bias, c=c)])
 
 
 def attention(w: Whisper, query: str, key: str, value: str, mask: str | None) -> str:
@@ -187,7 +185,9 @@ def head(w: Whisper, x: str, n_frames: str) -> None:
     x = layer_norm(w, x, f"{PREFIX}.ln_post")
     weight = w.checkpoint.take(f"{PREFIX}.proj.weight", w.sizes.d_model, w.sizes.n_state)
     bias = w.checkpoint.take(f"{PREFIX}.proj.bias", w.sizes.d_model)
-    storage = BLOCKS8 if w.storage.kind == "smooth" else w.storage  # a hundredth of the work, and its tokens are answers
+    storage = (
+        BLOCKS8 if w.storage.kind == "smooth" else w.storage
+    )  # a hundredth of the work, and its tokens are answers
     y = linear(w.graph, storage, x, weight, bias)
     w.graph.node(
         "Cast" if w.dtype == "float16" else "Identity", [y], OUTPUT, **({"to": 10} if w.dtype == "float16" else {})

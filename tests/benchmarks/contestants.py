@@ -33,7 +33,8 @@ class Contestant:
 
     def do(self, method: str, *arguments: Any) -> float:
         """Seconds that the work took; SystemExit when the process ended."""
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         self._process.stdin.write(json.dumps([method, *arguments]) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
@@ -105,6 +106,13 @@ class Ours:
             self._decoder.advance(new)
         return timed(lambda: [self._decoder.advance(new) for _ in range(steps)]) / steps
 
+    def extend(self, ids: int, context: int, runs: int) -> float:
+        """Seconds of one run of so many ids in one row, as guesses make them, after a prompt of `context` tokens."""
+        self._decoder.prefill(self._ids(context))
+        for _ in range(WARM):
+            self._decoder.extend({0: self._ids(ids)})
+        return timed(lambda: [self._decoder.extend({0: self._ids(ids)}) for _ in range(runs)]) / runs
+
     def answer(self, seconds: float, words: int, steps: int) -> float:
         """A whole answer: a clip, a prompt of its tokens and so many words more, so many new tokens."""
         start = time.perf_counter()
@@ -124,7 +132,7 @@ class LlamaCpp:
     def __init__(self, model: str, threads: int, rows: int = 1, context: int = 1024, vocabulary: int = 150_000) -> None:
         import ctypes
 
-        import llama_cpp as library
+        import llama_cpp as library  # type: ignore[import-not-found]
 
         self._library, self._vocabulary, self._batch_size = library, vocabulary, 512
         quiet = library.llama_log_callback(lambda *_: None)
@@ -196,7 +204,7 @@ class CTranslate2:
     """CTranslate2's Whisper encoder in int8."""
 
     def __init__(self, model: str, threads: int) -> None:
-        import ctranslate2
+        import ctranslate2  # type: ignore[import-not-found]
 
         self._library = ctranslate2
         self._model = ctranslate2.models.Whisper(model, device="cpu", compute_type="int8", intra_threads=threads)

@@ -19,7 +19,7 @@ Q6_K_BLOCK, Q6_K_BYTES = 256, 210
 
 def make_gguf(path: Path, sizes: DecoderSizes, width: int) -> None:
     """Write a Qwen-7B of these sizes with random Q4_0 matrices and a Q6_K output layer, without a vocabulary."""
-    import gguf
+    import gguf  # type: ignore[import-not-found]
 
     random = np.random.default_rng(0)
 
@@ -71,7 +71,7 @@ def make_gguf(path: Path, sizes: DecoderSizes, width: int) -> None:
 
 def make_whisper(folder: Path, sizes: EncoderSizes) -> None:
     """Write a CTranslate2 Whisper of this encoder, int8, with a decoder of one layer that is never run."""
-    import ctranslate2
+    import ctranslate2  # type: ignore[import-not-found]
 
     random = np.random.default_rng(0)
     state, vocabulary = sizes.n_state, 512

@@ -24,7 +24,11 @@ from typing import Any
 from models.manifest import Manifest, load_manifest
 from tests.benchmarks.contestants import Contestant
 
-CONTEXT, STEPS, WORDS = 200, 16, 24  # tokens before the steps that are timed, how many, words of a prompt beside its clip
+CONTEXT, STEPS, WORDS = (
+    200,
+    16,
+    24,
+)  # tokens before the steps that are timed, how many, words of a prompt beside its clip
 ROWS, ROWS_CONTEXT, ROWS_STEPS = (2, 4, 8, 16), 64, 8
 MODULES = {"llama.cpp": "llama_cpp", "CTranslate2": "ctranslate2", "PyTorch": "torch"}
 
@@ -42,10 +46,13 @@ def measures(*, rows: bool, ratio: int = 25) -> list[Measure]:
     """Every figure of a phase; the batch phase needs sessions with many rows."""
     if rows:
         return [
-            Measure(f"decode, {n} rows", dict.fromkeys(("ours", "llama.cpp"), ("decode", n, ROWS_CONTEXT, ROWS_STEPS)), n)
+            Measure(
+                f"decode, {n} rows", dict.fromkeys(("ours", "llama.cpp"), ("decode", n, ROWS_CONTEXT, ROWS_STEPS)), n
+            )
             for n in ROWS
         ]
     found = [Measure("decode, 1 row", dict.fromkeys(("ours", "llama.cpp"), ("decode", 1, CONTEXT, STEPS)), 1)]
+    found += [Measure(f"run of {n} ids", {"ours": ("extend", n, CONTEXT, 8)}) for n in (2, 4, 8)]
     found += [Measure(f"prefill {n}", dict.fromkeys(("ours", "llama.cpp"), ("prefill", n)), n) for n in (200, 770)]
     encoders = ("ours", "CTranslate2", "PyTorch float32", "PyTorch bfloat16")
     found += [Measure(f"encoder, {n} s", dict.fromkeys(encoders, ("encode", n))) for n in (6, 30)]
@@ -81,7 +88,11 @@ def prepare(work: Path, model: Path | None, pythons: dict[str, str]) -> Path:
         _call(pythons["llama.cpp"], "-c", code + made)
         (work / "part.gguf").replace(work / "q4_0.gguf")
     if "CTranslate2" in pythons and not (work / "whisper-ct2" / "model.bin").exists():
-        _call(pythons["CTranslate2"], "-c", code + f"peer_models.make_whisper(Path({str(work / 'part')!r}), m.encoder_sizes)")
+        _call(
+            pythons["CTranslate2"],
+            "-c",
+            code + f"peer_models.make_whisper(Path({str(work / 'part')!r}), m.encoder_sizes)",
+        )
         (work / "part").replace(work / "whisper-ct2")
     return model
 
@@ -90,7 +101,9 @@ def _call(*command: str) -> None:
     subprocess.run(command, check=True, stdout=sys.stderr, cwd=Path(__file__).resolve().parents[2])
 
 
-def enter(work: Path, model: Path, manifest: Manifest, pythons: dict[str, str], threads: int, *, rows: int) -> list[Contestant]:
+def enter(
+    work: Path, model: Path, manifest: Manifest, pythons: dict[str, str], threads: int, *, rows: int
+) -> list[Contestant]:
     """Start the contestants of a phase."""
     found = [
         Contestant("memory", threads=threads),
@@ -104,7 +117,9 @@ def enter(work: Path, model: Path, manifest: Manifest, pythons: dict[str, str], 
     if rows > 1:
         return found
     if "CTranslate2" in pythons:
-        found.append(Contestant("CTranslate2", pythons["CTranslate2"], model=str(work / "whisper-ct2"), threads=threads))
+        found.append(
+            Contestant("CTranslate2", pythons["CTranslate2"], model=str(work / "whisper-ct2"), threads=threads)
+        )
     if "PyTorch" in pythons:
         sizes = manifest.encoder_sizes
         geometry = {"audio_state": sizes.n_state, "audio_layer": sizes.n_layer, "audio_head": sizes.n_head}
@@ -193,7 +208,8 @@ def main(argv: list[str] | None = None) -> int:
     manifest = load_manifest(model)
     weights = manifest.files[Path(manifest.decoder.file).with_suffix(".data").name].size
     rounds = 3 if options.short else options.rounds
-    rows, report = [], {}
+    rows: list[dict[str, Any]] = []
+    report: dict[str, Any] = {}
     for several in (False,) if options.short else (False, True):
         wanted = measures(rows=several)
         most = max(ROWS) if several else 1
