@@ -328,7 +328,7 @@ def test_a_failure_in_the_middle_of_an_answer_ends_its_line_and_the_run(ask_open
 
     for name in ("a.wav", "b.wav"):
         write(tmp_path / name)
-    monkeypatch.setattr(opened.decoder, "advance", fail, raising=False)
+    monkeypatch.setattr(opened.decoder, "extend", fail, raising=False)
     ended = ask_open("-q", "-i", tmp_path)
     assert (ended.code, ended.told) == (3, "the device is gone")
     assert ended.out.count("\n") == 1

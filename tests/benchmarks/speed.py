@@ -29,7 +29,7 @@ CONTEXT, STEPS, WORDS = (
     16,
     24,
 )  # tokens before the steps that are timed, how many, words of a prompt beside its clip
-ROWS, ROWS_CONTEXT, ROWS_STEPS = (2, 4, 8, 16), 64, 8
+ROWS, ROWS_CONTEXT, ROWS_STEPS = (2, 4, 8, 16), 32, 8
 MODULES = {"llama.cpp": "llama_cpp", "CTranslate2": "ctranslate2", "PyTorch": "torch"}
 
 

@@ -68,7 +68,9 @@ transcribe: what does the person say? / What does the person say? / Recognize th
  are spoken? / Speech to text, please. / Which words can you hear? / Say the words that you hear. / What do you hear
  being said? / I want to know what was said. / What sentence do you hear? / Note down the words. / Dictate what you
  hear the speaker say. / Which sentence is spoken? / What does she say? / What does he say? / Put the speech into
- words. / Say what the person said. / Read me the words.
+ words. / Say what the person said. / Read me the words. / What words can be heard? / Tell me the words that you hear. /
+ What speech do you hear? / Which words are to be heard? / What sentence can you hear? / Listen to the words and write
+ them down.
  | Can you write out the speech? / Tell me what the person says. / What words do you hear? /
  what is the person saying? /
  Give me the transcript.
