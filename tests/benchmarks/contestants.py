@@ -237,7 +237,10 @@ class PyTorch:
 
 
 class Memory:
-    """How fast this machine reads memory: dot products over arrays that no cache holds, in some threads."""
+    """How fast this machine reads memory: the largest of arrays that no cache holds, in some threads.
+
+    Of numpy's passes over an array this one is the fastest (dot products reach half of it).
+    """
 
     def __init__(self, threads: int) -> None:
         self._arrays = [np.ones(1 << 27, np.float32) for _ in range(threads)]  # 0.5 GB each
@@ -245,7 +248,7 @@ class Memory:
     def read(self) -> float:
         """Bytes a second, the best of three passes."""
         with ThreadPoolExecutor(len(self._arrays)) as pool:
-            seconds = min(timed(lambda: list(pool.map(lambda a: a @ a, self._arrays))) for _ in range(3))
+            seconds = min(timed(lambda: list(pool.map(np.max, self._arrays))) for _ in range(3))
         return sum(array.nbytes for array in self._arrays) / seconds
 
 

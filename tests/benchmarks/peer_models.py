@@ -81,9 +81,9 @@ def make_whisper(folder: Path, sizes: EncoderSizes) -> None:
         return random.standard_normal(shape, np.float32) * np.float32(0.02)
 
     def fill(layer: Any, name: str, value: Any) -> None:
-        if value is not None:
-            return
         field, owner = name.rsplit("/", 1)[-1], name.rsplit("/", 2)[-2]
+        if value is not None and field != "encodings":  # which are optional, but not for Whisper
+            return
         if owner == "layer_norm":
             values = np.ones(state) if field == "gamma" else np.zeros(state)
         elif field == "weight" and owner in ("conv1", "conv2"):
