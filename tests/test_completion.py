@@ -51,7 +51,7 @@ def run(folder, *command):
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_shell_can_read_its_script(folder, shell):
-    run(folder, needed(shell), "-n", f"script.{shell}")
+    assert run(folder, needed(shell), "-n", f"script.{shell}") == ""
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -51,7 +51,7 @@ BLOCKS4, BLOCKS8 = Storage("blocks", 4, 128), Storage("blocks", 8, 128)
 # Chosen by measurement (tests/benchmarks/README.md). int4 is for speed: blocks of 32 would err 0.9 times as much and
 # take 1.5 times as long. int8 is for accuracy: with outlier channels blocks of 32 err half as much as blocks of 128.
 FINE8 = Storage("blocks", 8, 32)
-SMOOTH8 = Storage("smooth", 8)  # 1.6 times as fast as blocks of 128, with 1.1 to 1.4 times their error
+SMOOTH8 = Storage("smooth", 8)  # 1.5 to 1.75 times as fast as blocks of 128, with 1.1 to 1.4 times their error
 
 PRECISIONS = {
     ("fused", "fp32"): Precision(FLOAT32, FLOAT32, FLOAT32),
