@@ -144,9 +144,9 @@ def memory_needed(manifest: Manifest, *, rows: int = 1) -> int:
     # The table is mapped: only the rows of a prompt are ever read.
     mapped = manifest.files[manifest.embeddings].size if manifest.embeddings else 0
     weights = sum(record.size for record in manifest.files.values()) - mapped
-    state, positions = manifest.decoder.state, min(POSITIONS, manifest.decoder_sizes.max_positions)
+    positions = min(POSITIONS, manifest.decoder_sizes.max_positions)
     cache = 0
-    if state:
+    for state in (part.state for part in manifest.decoder if part.state):
         one = prod(positions if size == -1 else max(size, 1) for size in state.shape)
-        cache = rows * len(state.names) * one * (2 if state.dtype == "float16" else 4)
+        cache += rows * len(state.names) * one * (2 if state.dtype == "float16" else 4)
     return int(SHARE * weights + cache + BASE)

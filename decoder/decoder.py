@@ -13,9 +13,10 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 import numpy as np
 
 from decoder.contract import Float32, FusedContract, Ids, Placed, PlainContract, Row
+from models.chain import open_chain
 from models.manifest import DecoderSizes, Manifest
 from models.positions import ntk_alpha
-from models.session import BackendError, SessionOptions, open_session
+from models.session import SessionOptions
 
 
 class PromptError(Exception):
@@ -32,15 +33,10 @@ class Decoder:
         """
         self.sizes: DecoderSizes = manifest.decoder_sizes
         fused = manifest.contract == "fused"
-        if fused and manifest.decoder_rows is None:
-            raise BackendError(
-                f"{manifest.directory}: converted by an older version; convert the checkpoint again with "
-                "`python3 -m models.convert`"
-            )
-        graph = manifest.decoder_rows if manifest.decoder_rows and rows > 1 else manifest.decoder
-        session = open_session(manifest, graph, options or SessionOptions(), rows=rows)
+        graphs = manifest.decoder_rows if manifest.decoder_rows and rows > 1 else manifest.decoder
+        session = open_chain(manifest, graphs, options or SessionOptions(), rows=rows)
         self._contract: FusedContract | PlainContract = (
-            FusedContract(manifest, session, slots=graph.state.slots if graph.state else 1)
+            FusedContract(manifest, session, slots=graphs[0].state.slots if graphs[0].state else 1)
             if fused
             else PlainContract(manifest, session)
         )

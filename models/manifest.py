@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "manifest.json"
 # Tables of every position are made on opening: a damaged number must not ask for all memory.
 LARGEST = {"max_positions": 2**20}
@@ -97,8 +97,9 @@ class Manifest:
 
     `contract` says how the decoder is fed: "fused" (our graph, embeddings looked up outside, cache in place) or
     "plain" (ids, mask and audios inside, as ailia publishes). `dtype` is the floating type of the graphs' inputs.
-    `backends` is ordered, first choice first. `vocabulary` and `embeddings` are file names or None. `decoder_rows` is
-    the decoder again, over the same weights, for several sequences side by side.
+    `backends` is ordered, first choice first. `vocabulary` and `embeddings` are file names or None. `decoder` is one
+    graph, or several that go on from one another, each with some of the layers. `decoder_rows` is the same again, over
+    the same weights, for several sequences side by side; a plain model has none.
     """
 
     name: str
@@ -111,14 +112,14 @@ class Manifest:
     encoder_sizes: EncoderSizes
     decoder_sizes: DecoderSizes
     encoder: Graph
-    decoder: Graph
+    decoder: tuple[Graph, ...]
     boundary_rows: tuple[str, str]
     embeddings: str | None
     vocabulary: str | None
     source: str
     converter: str
     files: dict[str, FileRecord]
-    decoder_rows: Graph | None = None
+    decoder_rows: tuple[Graph, ...] = ()
     format: int = FORMAT
     directory: Path = Path()
 
@@ -129,7 +130,7 @@ class Manifest:
     @property
     def graphs(self) -> tuple[Graph, ...]:
         """Every graph that there is."""
-        return tuple(graph for graph in (self.encoder, self.decoder, self.decoder_rows) if graph)
+        return (self.encoder, *self.decoder, *self.decoder_rows)
 
 
 def load_manifest(directory: Path) -> Manifest:
@@ -261,6 +262,8 @@ def _check_values(manifest: Manifest) -> None:
             raise ManifestError(f"{path}: {name} is {size}, expected a positive number up to {high}")
     if manifest.contract == "fused" and manifest.embeddings is None:
         raise ManifestError(f"{path}: embeddings is None, but a fused model looks them up outside its graph")
+    if not manifest.decoder or (manifest.contract == "fused") != bool(manifest.decoder_rows):
+        raise ManifestError(f"{path}: a model has a decoder, and a fused one has decoder_rows too")
     for graph in manifest.graphs:
         if len(graph.outputs) != 1:
             raise ManifestError(f"{path}: {graph.file} has the outputs {list(graph.outputs)}, expected one")

@@ -76,6 +76,8 @@ class OnnxRuntimeSession:
         settings.intra_op_num_threads = options.threads
         settings.log_severity_level = 4  # a failure is raised and told once, in our words
         settings.enable_mem_pattern = False  # every prompt has another length
+        # Threads that wait busily for the next run would take the processor from the graph whose turn it is.
+        settings.add_session_config_entry("session.force_spinning_stop", "1")
         path = manifest.path(graph.file)
         providers: list[Any] = [(provider, {"device_id": self._device_id})] if self._device != "cpu" else [provider]
         self._session = _guard(path, lambda: ort.InferenceSession(str(path), settings, providers=providers))

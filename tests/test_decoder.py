@@ -30,7 +30,7 @@ START, END = TINY.audio_start_id, TINY.audio_start_id + 1
 
 def cached(decoder, manifest):
     """What the decoder's session holds: {"k" or "v", layer: float32 [positions, heads, head_dim]}."""
-    sizes, state = manifest.decoder_sizes, manifest.decoder.state
+    sizes, state = manifest.decoder_sizes, manifest.decoder[0].state
     found = {}
     for (_, name), value in zip(state.names, decoder._contract._session._held, strict=True):
         array = value.numpy()[0].copy()  # a view would outlive the session
@@ -102,7 +102,7 @@ def run_plain(manifest, ids, mask, clips=(), *, session=None):
     for start, rows in place_audio(ids, clips, manifest.decoder_sizes) if len(clips) else ():
         audios[0, start : start + len(rows)] = rows
     feeds = {"input_ids": ids[None], "attention_mask": mask[None], "audios": audios}
-    return (session or open_session(manifest, manifest.decoder, ONNX_RUNTIME)).run(feeds, lengths=[len(mask)])[0][0]
+    return (session or open_session(manifest, manifest.decoder[0], ONNX_RUNTIME)).run(feeds, lengths=[len(mask)])[0][0]
 
 
 @pytest.mark.reference
@@ -133,7 +133,7 @@ def test_a_left_padded_row_is_the_originals_through_the_mask(reference, original
         reference_case(reference, "tiny-long", "l_batch"),
         original(reference / "ckpt" / "tiny-long", "plain"),
     )
-    session = open_session(manifest, manifest.decoder, ONNX_RUNTIME)
+    session = open_session(manifest, manifest.decoder[0], ONNX_RUNTIME)
     mask = case["attention_mask"][row]
     logits = run_plain(manifest, case["input_ids"][row], mask, session=session)
     np.testing.assert_allclose(logits[mask == 1], case["logits"][row][mask == 1], rtol=0, atol=1e-3)

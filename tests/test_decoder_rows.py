@@ -1,7 +1,5 @@
 """Rows side by side: each gives the bits that it gives alone, whatever the others hold and do."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -178,7 +176,7 @@ def test_rows_are_bound_once_while_they_stay_the_same(tiny):
     bind, binding.bind_input = binding.bind_input, lambda name, *rest: (bound.append(name), bind(name, *rest))
     for _ in range(4):
         decoder.advance({0: 1, 1: 2, 2: 3})
-    assert sorted(bound) == sorted(consumed for _, consumed in tiny().decoder_rows.state.names)
+    assert sorted(bound) == sorted(consumed for _, consumed in tiny().decoder_rows[0].state.names)
 
 
 # --- rows know nothing of each other
@@ -275,20 +273,9 @@ def test_a_graph_without_state_takes_any_number_of_rows(tiny, flavour):
 @pytest.mark.parametrize("rows", [[-1], [0, 2], [1, 1], [0, 1, 2, 3, 4, 5, 6, 7, 8]])
 def test_the_session_shows_no_memory_but_its_own(tiny, rows):
     manifest = tiny()
-    session = open_session(manifest, manifest.decoder_rows, ONNX_RUNTIME, rows=2)
+    session = open_session(manifest, manifest.decoder_rows[0], ONNX_RUNTIME, rows=2)
     with pytest.raises(AssertionError):
         session.run({}, rows=rows, lengths=[3] * len(rows))
-
-
-def test_a_model_of_an_older_version_is_refused_with_the_fix(tiny):
-    manifest = dataclasses.replace(tiny(), decoder_rows=None)
-    for rows in (1, 2):
-        with pytest.raises(BackendError) as caught:
-            open_rows(manifest, rows)
-        assert str(caught.value) == (
-            f"{manifest.directory}: converted by an older version; convert the checkpoint again with "
-            "`python3 -m models.convert`"
-        )
 
 
 def test_the_context_may_be_filled_to_its_last_position_in_every_row(tiny):

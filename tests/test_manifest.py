@@ -37,7 +37,7 @@ def test_a_converted_model_loads_with_its_sizes(model):
     assert manifest.directory == model
     assert manifest.decoder_sizes.vocab_size == 320
     assert manifest.encoder_sizes.n_mels == 16
-    assert manifest.decoder.state.names[0] == ("key_cache_out0", "key_cache0")
+    assert manifest.decoder[0].state.names[0] == ("key_cache_out0", "key_cache0")
 
 
 def test_the_path_of_the_manifest_itself_is_taken_too(model):
@@ -77,11 +77,11 @@ def test_json_that_is_no_object_is_refused(model, content):
     assert "not a JSON object" in failure(model)
 
 
-@pytest.mark.parametrize("found", [0, 2, "1", None])
+@pytest.mark.parametrize("found", [1, 3, "2", None])
 def test_another_format_is_refused_with_the_command_that_makes_this_one(model, found):
     edit(model, lambda data: data.update(format=found))
     message = failure(model)
-    assert f"format {found!r}, this program reads format 1" in message
+    assert f"format {found!r}, this program reads format 2" in message
     assert "python3 -m models.convert" in message
 
 
@@ -89,7 +89,7 @@ UNKNOWN = {
     "'colour'": lambda data: data.update(colour=1),
     "'directory'": lambda data: data.update(directory="/elsewhere"),
     "'decoder_sizes.n_experts'": lambda data: data["decoder_sizes"].update(n_experts=8),
-    "'decoder.state.device'": lambda data: data["decoder"]["state"].update(device="cpu"),
+    "'decoder[0].state.device'": lambda data: data["decoder"][0]["state"].update(device="cpu"),
     "'files['bos.npy'].md5'": lambda data: data["files"]["bos.npy"].update(md5="0"),
 }
 
@@ -104,7 +104,7 @@ MISSING = {
     "'name'": lambda data: data.pop("name"),
     "'vocabulary'": lambda data: data.pop("vocabulary"),
     "'encoder_sizes.n_head'": lambda data: data["encoder_sizes"].pop("n_head"),
-    "'decoder.state.in_place'": lambda data: data["decoder"]["state"].pop("in_place"),
+    "'decoder[0].state.in_place'": lambda data: data["decoder"][0]["state"].pop("in_place"),
 }
 
 
@@ -127,7 +127,7 @@ WRONG_TYPES = {
     "decoder_sizes.n_layer is 2.0": lambda data: data["decoder_sizes"].update(n_layer=2.0),
     "decoder_sizes.logn is 1": lambda data: data["decoder_sizes"].update(logn=1),
     "decoder_sizes.rotary_base is True": lambda data: data["decoder_sizes"].update(rotary_base=True),
-    "decoder.state.names[0] is ['a']": lambda data: data["decoder"]["state"].update(names=[["a"]]),
+    "decoder[0].state.names[0] is ['a']": lambda data: data["decoder"][0]["state"].update(names=[["a"]]),
     "files['bos.npy'] is 3": lambda data: data["files"].update({"bos.npy": 3}),
     "files is []": lambda data: data.update(files=[]),
 }
@@ -150,15 +150,17 @@ WRONG_VALUES = {
     "rotary_base is nan, expected a positive number": lambda data: data["decoder_sizes"].update(
         rotary_base=float("nan")
     ),
-    "needs one -1": lambda data: data["decoder"]["state"].update(shape=[1, 4, 16]),
-    "(2, 4, -1, 16) of decoder.onnx needs one -1, behind a 1": lambda data: data["decoder"]["state"].update(
+    "needs one -1": lambda data: data["decoder"][0]["state"].update(shape=[1, 4, 16]),
+    "(2, 4, -1, 16) of decoder.onnx needs one -1, behind a 1": lambda data: data["decoder"][0]["state"].update(
         shape=[2, 4, -1, 16]
     ),
     "embeddings is None, but a fused model": lambda data: data.update(embeddings=None),
-    "decoder.onnx has the outputs [], expected one": lambda data: data["decoder"].update(outputs=[]),
+    "a model has a decoder, and a fused one has decoder_rows too": lambda data: data.update(decoder_rows=[]),
+    "a model has a decoder, and": lambda data: data.update(decoder=[]),
+    "decoder.onnx has the outputs [], expected one": lambda data: data["decoder"][0].update(outputs=[]),
     "encoder.onnx has the outputs ['a', 'b'], expected one": lambda data: data["encoder"].update(outputs=["a", "b"]),
-    "the state dtype 'float99'": lambda data: data["decoder"]["state"].update(dtype="float99"),
-    "'other.onnx' is used but not listed under files": lambda data: data["decoder"].update(file="other.onnx"),
+    "the state dtype 'float99'": lambda data: data["decoder"][0]["state"].update(dtype="float99"),
+    "'other.onnx' is used but not listed under files": lambda data: data["decoder"][0].update(file="other.onnx"),
     "'words.tiktoken' is used but not listed": lambda data: data.update(vocabulary="words.tiktoken"),
 }
 

@@ -25,7 +25,7 @@ def library():
 def load(manifest):
     """Both graphs of a model, without their weights."""
     return [
-        onnx.load(manifest.path(one.file), load_external_data=False) for one in (manifest.encoder, manifest.decoder)
+        onnx.load(manifest.path(one.file), load_external_data=False) for one in (manifest.encoder, *manifest.decoder)
     ]
 
 
@@ -91,5 +91,5 @@ def test_plain_encoder_has_the_published_names_and_types(tiny, precision):
 @pytest.mark.parametrize("precision", PLAIN)
 def test_plain_graphs_pass_the_checker_of_onnx(tiny, precision):
     manifest = tiny(precision, "plain")
-    for graph in (manifest.encoder, manifest.decoder):
+    for graph in (manifest.encoder, *manifest.decoder):
         assert onnx.checker.check_model(str(manifest.path(graph.file))) is None

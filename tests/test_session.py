@@ -51,7 +51,7 @@ def failure(call, *arguments):
 
 def test_every_output_that_is_not_state_comes_back(tiny):
     manifest = tiny("fp32", "plain")
-    session = open_session(manifest, manifest.decoder, ONNX_RUNTIME)
+    session = open_session(manifest, manifest.decoder[0], ONNX_RUNTIME)
     ids = np.array([[1, 2, 3]])
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "audios": np.full((1, 3, 32), -np.inf, np.float32)}
     (logits,) = session.run(feeds, lengths=[3])
@@ -109,7 +109,7 @@ def test_missing_weights_are_named_with_the_fix(copy):
 )
 def test_names_that_the_graph_does_not_have_are_told(tiny, words, change):
     manifest = tiny()
-    graph = manifest.decoder
+    graph = manifest.decoder[0]
     if "state" in change:
         change = {"state": dataclasses.replace(graph.state, names=change["state"])}
     message = failure(open_session, manifest, dataclasses.replace(graph, **change), ONNX_RUNTIME)
@@ -194,8 +194,8 @@ def test_another_failure_of_ailia_is_told_as_it_is(tiny, ailia, monkeypatch):
 
     monkeypatch.setattr(ailia, "Net", fail)
     manifest = tiny("fp32", "plain")
-    path = manifest.path(manifest.decoder.file)
-    message = failure(open_session, manifest, manifest.decoder, AILIA)
+    path = manifest.path(manifest.decoder[0].file)
+    message = failure(open_session, manifest, manifest.decoder[0], AILIA)
     assert message == f"ailia cannot open {path}: code: -10 (layer) + error detail : Erf"
 
 
@@ -209,8 +209,8 @@ def test_a_named_backend_is_started_once_for_a_graph(tiny, ailia, monkeypatch):
 
     monkeypatch.setattr(ailia, "Net", count)
     manifest = tiny("fp32", "plain")
-    open_session(manifest, manifest.decoder, AILIA)
-    assert started == [str(manifest.path(manifest.decoder.file))]
+    open_session(manifest, manifest.decoder[0], AILIA)
+    assert started == [str(manifest.path(manifest.decoder[0].file))]
 
 
 # --- ailia: its calls
@@ -281,7 +281,7 @@ def test_a_run_that_fails_on_ailia_names_the_graph(tiny, fake):
 
 def test_names_are_checked_on_ailia_too(tiny, fake):
     manifest = tiny("fp32", "plain")
-    graph = dataclasses.replace(manifest.decoder, inputs=("ids",))
+    graph = dataclasses.replace(manifest.decoder[0], inputs=("ids",))
     assert "no input named ids; the manifest does not fit it" in failure(open_session, manifest, graph, AILIA)
 
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tests.benchmarks import contestants, speed
-from tests.benchmarks.speed import Measure, interpreters, measures, run_phase, table
+from tests.benchmarks.speed import OPENING, Measure, interpreters, measures, run_openings, run_phase, table
 
 
 class Player:
@@ -48,6 +48,23 @@ def test_a_ratio_is_the_median_of_the_rounds_own():
     assert row["ratio"] == {"llama.cpp": 2.0}  # of 2, 1.5 and 3
     assert row["seconds"] == {"ours": 3, "llama.cpp": 9}
     assert row["of_bandwidth"] == pytest.approx(1 / 3, abs=0.01)
+
+
+def test_openings_are_timed_one_process_at_a_time():
+    asked, times = [], {"ours": iter([9, 1, 2, 4]), "llama.cpp": iter([9, 2, 6, 6])}
+
+    class Opener(Player):
+        def do(self, *call):
+            asked.append((self.name, *call))
+            return next(times[self.name])
+
+    starts = {name: lambda name=name: Opener(name, [], asked) for name in times}
+    found = run_openings(starts, 3)
+    assert found == {("opening", "ours"): [1, 2, 4], ("opening", "llama.cpp"): [2, 6, 6]}
+    calls = [(name, "opened") for name in ("llama.cpp", "ours", "ours", "llama.cpp") * 2]
+    assert asked == [call for one in calls for call in (one, (one[0], "closed"))]
+    (row,) = table(found, [OPENING], weights=1)
+    assert row["ratio"] == {"llama.cpp": 2.0}
 
 
 def test_two_peers_that_do_one_work_together_are_added():

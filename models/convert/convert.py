@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from models.convert import qwen, whisper
+from models.convert import qwen_fused, qwen_plain, whisper
 from models.convert.checkpoint import Checkpoint, ConversionError
 from models.convert.graph import GraphBuilder, WeightsFile
 from models.convert.linear import precision_of, to_float16
+from models.convert.qwen import Qwen
 from models.convert.sizes import read_sizes
 from models.manifest import FILE_NAME, DecoderSizes, EncoderSizes, FileRecord, Manifest, file_sha256, save_manifest
 
-VERSION = "models.convert 2"
+VERSION = "models.convert 3"
 OPSET = 17
 
 
@@ -121,45 +122,51 @@ def write_encoder(job: Job) -> str:
 
 
 def write_decoder(job: Job) -> str:
-    """Write the decoder's graph, or both, and their weights; returns the SHA-256 of the weights."""
+    """Write the decoder's graphs over one file of weights; returns the SHA-256 of the weights."""
     with WeightsFile(job.out / job.names.decoder_weights) as weights:
-        if job.flavour == "fused":
-            write_decoder_graph(job, job.checkpoint, weights, job.names.decoder, slots=1)
-            write_decoder_graph(job, Checkpoint(job.checkpoint.directory), weights, ROWS_FILE, slots=SLOTS)
-        else:
-            write_decoder_graph(job, job.checkpoint, weights, job.names.decoder, slots=1)
+        if job.flavour == "plain":
+            layers = decoder_layers(job, job.checkpoint, weights)
+            qwen_plain.build_plain_decoder(layers)
+            layers.graph.save(job.out / job.names.decoder)
+            return weights.sha256()
+        # The second time round everything is in the file of weights already.
+        again = Checkpoint(job.checkpoint.directory)
+        for checkpoint, file, slots in ((job.checkpoint, job.names.decoder, 1), (again, ROWS_FILE, SLOTS)):
+            for number, part in enumerate(qwen_fused.parts(job.decoder_sizes)):
+                layers = decoder_layers(job, checkpoint, weights)
+                qwen_fused.build_fused_decoder(layers, part, slots)
+                layers.graph.save(job.out / qwen_fused.part_file(file, number))
     return weights.sha256()
 
 
-def write_decoder_graph(job: Job, checkpoint: Checkpoint, weights: WeightsFile, file: str, *, slots: int) -> None:
-    """One graph of the decoder over `weights`, which gets what is not there yet."""
+def decoder_layers(job: Job, checkpoint: Checkpoint, weights: WeightsFile) -> Qwen:
+    """What one graph of the decoder is built from, over `weights`, which gets what is not there yet."""
     config = checkpoint.config
-    graph = GraphBuilder("decoder", weights, opset=OPSET, contrib=job.flavour == "fused")
-    layers = qwen.Qwen(
+    return Qwen(
         checkpoint,
         job.decoder_sizes,
-        graph,
+        GraphBuilder("decoder", weights, opset=OPSET, contrib=job.flavour == "fused"),
         precision_of(job.flavour, job.precision),
         width=config["intermediate_size"] // 2,
         epsilon=config["layer_norm_epsilon"],
         dtype=job.dtype,
     )
-    if job.flavour == "fused":
-        qwen.build_fused_decoder(layers, slots)
-    else:
-        qwen.build_plain_decoder(layers)
-    graph.save(job.out / file)
 
 
 def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
     """The manifest of what was written; files whose hash is not in `hashes` are read once more."""
-    names, out = job.names, job.out
+    names, out, sizes = job.names, job.out, job.decoder_sizes
     fused = job.flavour == "fused"
+    if fused:
+        decoder, rows = (
+            qwen_fused.fused_graphs(file, sizes, slots=n) for file, n in ((names.decoder, 1), (ROWS_FILE, SLOTS))
+        )
+    else:
+        decoder, rows = (qwen_plain.plain_graph(names.decoder, sizes, job.dtype),), ()
     embeddings = EMBEDDINGS if fused else None
     vocabulary = VOCABULARY if job.checkpoint.vocabulary else None
-    files = [names.encoder, names.encoder_weights, names.decoder, names.decoder_weights, *BOUNDARY_ROWS, *licences]
-    files += [name for name in (embeddings, vocabulary, ROWS_FILE if fused else None) if name]
-    sizes, dtype = job.decoder_sizes, job.dtype
+    files = [names.encoder, names.encoder_weights, names.decoder_weights, *BOUNDARY_ROWS, *licences]
+    files += [graph.file for graph in (*decoder, *rows)] + [name for name in (embeddings, vocabulary) if name]
     return Manifest(
         name=job.checkpoint.directory.resolve().name,
         contract=job.flavour,
@@ -169,10 +176,10 @@ def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
         chat_format="chatml" if job.checkpoint.generation_config.get("chat_format") == "chatml" else "raw",
         max_window_size=job.max_window_size,
         encoder_sizes=job.encoder_sizes,
-        decoder_sizes=job.decoder_sizes,
+        decoder_sizes=sizes,
         encoder=whisper.encoder_graph(names.encoder, job.flavour),
-        decoder=qwen.decoder_graph(names.decoder, job.flavour, sizes, dtype),
-        decoder_rows=qwen.decoder_graph(ROWS_FILE, job.flavour, sizes, dtype, slots=SLOTS) if fused else None,
+        decoder=decoder,
+        decoder_rows=rows,
         boundary_rows=BOUNDARY_ROWS,
         embeddings=embeddings,
         vocabulary=vocabulary,

@@ -16,12 +16,14 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from models.manifest import Manifest, load_manifest
+from tests.benchmarks import weights as weight_errors
 from tests.benchmarks.contestants import Contestant
 
 CONTEXT, STEPS = 64, 16  # tokens before the steps that are timed, and how many
@@ -37,6 +39,9 @@ class Measure:
     name: str
     calls: dict[str, tuple[Any, ...]]
     per: int = 0
+
+
+OPENING = Measure("opening", {"ours": ("opened",), "llama.cpp": ("opened",)})
 
 
 def measures(*, rows: bool, ratio: int = 25) -> list[Measure]:
@@ -98,21 +103,22 @@ def _call(*command: str) -> None:
     subprocess.run(command, check=True, stdout=sys.stderr, cwd=Path(__file__).resolve().parents[2])
 
 
-def enter(
+def speakers(
     work: Path, model: Path, manifest: Manifest, pythons: dict[str, str], threads: int, *, rows: int
-) -> list[Contestant]:
-    """Start the contestants of a phase."""
-    found = [
-        Contestant("memory", threads=threads),
-        Contestant("ours", model=str(model), threads=threads, rows=rows, encoder=rows == 1),
-    ]
+) -> dict[str, Callable[[], Contestant]]:
+    """How to start those who decode."""
+    found = {"ours": lambda: Contestant("ours", model=str(model), threads=threads, rows=rows, encoder=rows == 1)}
     if "llama.cpp" in pythons:
         context = 1024 if rows == 1 else 256
-        vocabulary = manifest.decoder_sizes.vocab_size
-        config = {"model": str(work / "q4_0.gguf"), "rows": rows, "context": context, "vocabulary": vocabulary}
-        found.append(Contestant("llama.cpp", pythons["llama.cpp"], threads=threads, **config))
-    if rows > 1:
-        return found
+        config = {"model": str(work / "q4_0.gguf"), "rows": rows, "context": context}
+        config["vocabulary"] = manifest.decoder_sizes.vocab_size
+        found["llama.cpp"] = lambda: Contestant("llama.cpp", pythons["llama.cpp"], threads=threads, **config)
+    return found
+
+
+def encoders(work: Path, manifest: Manifest, pythons: dict[str, str], threads: int) -> list[Contestant]:
+    """Start the peers that only encode."""
+    found = []
     if "CTranslate2" in pythons:
         found.append(
             Contestant("CTranslate2", pythons["CTranslate2"], model=str(work / "whisper-ct2"), threads=threads)
@@ -146,16 +152,28 @@ def run_phase(contestants: list[Contestant], wanted: list[Measure], rounds: int)
         print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
     for name, one in by_name.items():
         if name in ("ours", "llama.cpp"):
-            found["open", name].append(one.do("opened"))
             found["peak memory", name].append(one.do("peak_memory"))
         one.close()
+    return found
+
+
+def run_openings(starts: dict[str, Callable[[], Contestant]], rounds: int) -> dict[tuple[str, str], list[float]]:
+    """As `run_phase`: seconds from nothing to an open model, each in a process of its own and alone, with a warm disk."""
+    found: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for number in range(rounds + 1):
+        for name in [*starts] if number % 2 else [*starts][::-1]:
+            one = starts[name]()
+            seconds = one.do("opened")
+            one.close()
+            if number:
+                found[OPENING.name, name].append(seconds)
+        print(f"opening {number} of {rounds}", file=sys.stderr, flush=True)
     return found
 
 
 def table(found: dict[tuple[str, str], list[float]], wanted: list[Measure], weights: int) -> list[dict[str, Any]]:
     """Rows of the table: medians, and how many times as fast as each peer ours is (over 1: faster)."""
     rows = []
-    bandwidth = median(found["read bandwidth", "memory"])
     for measure in wanted:
         seconds = {name: median(found[measure.name, name]) for name in measure.calls if (measure.name, name) in found}
         row: dict[str, Any] = {"measure": measure.name, "seconds": {n: round(s, 4) for n, s in seconds.items()}}
@@ -168,6 +186,7 @@ def table(found: dict[tuple[str, str], list[float]], wanted: list[Measure], weig
         else:
             row["ratio"] = {name: _ratio(found[measure.name, "ours"], found[measure.name, name]) for name in peers}
         if measure.name == "decode, 1 row":
+            bandwidth = median(found["read bandwidth", "memory"])
             row["of_bandwidth"] = round(weights / seconds["ours"] / bandwidth, 2)
         rows.append(row)
     return rows
@@ -206,24 +225,30 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{peer}: not installed, left out", file=sys.stderr)
     model = prepare(options.work, options.model, pythons)
     manifest = load_manifest(model)
-    weights = manifest.files[Path(manifest.decoder.file).with_suffix(".data").name].size
+    weights = manifest.files[Path(manifest.decoder[0].file).with_suffix(".data").name].size
     rounds = 1 if options.short else options.rounds
     if options.short:
-        options.only = ["decode, 1", "prefill 200", "encoder, 6"]
+        options.only = ["decode, 1", "prefill 200", "encoder, 6", "opening"]
     rows: list[dict[str, Any]] = []
     report: dict[str, Any] = {}
+    kinds = {"work": options.work, "model": model, "manifest": manifest, "pythons": pythons, "threads": options.threads}
     for several in (False,) if options.short else (False, True):
         wanted = [one for one in measures(rows=several) if one.name.startswith(tuple(options.only))]
         if not wanted:
             continue
         most = max(one.per for one in wanted) if several else 1
-        contestants = enter(options.work, model, manifest, pythons, options.threads, rows=most)
+        contestants = [Contestant("memory", threads=options.threads)]
+        contestants += [start() for start in speakers(**kinds, rows=most).values()]
+        if not several:
+            contestants += encoders(options.work, manifest, pythons, options.threads)
         found = run_phase(contestants, wanted, rounds)
         rows += table(found, wanted, weights)
-        for key in ("open", "peak memory"):
-            values = {name: values[0] for (measure, name), values in found.items() if measure == key}
-            report[f"{key}, {most} rows"] = {name: round(value, 2) for name, value in values.items()}
+        values = {name: values[0] for (measure, name), values in found.items() if measure == "peak memory"}
+        report[f"peak memory, {most} rows"] = {name: round(value / 1e9, 2) for name, value in values.items()}
         report.setdefault("read bandwidth", round(median(found["read bandwidth", "memory"]) / 1e9, 1))
+    if OPENING.name.startswith(tuple(options.only)):
+        rows += table(run_openings(speakers(**kinds, rows=1), rounds), [OPENING], weights)
+    report["weight errors"] = {row["checkpoint"]: row["errors"] for row in weight_errors.measure([])}
     show(rows)
     print(", ".join(f"{name}: {value}" for name, value in report.items()))
     row = {"benchmark": "speed", "model": manifest.precision, "rounds": rounds, "threads": options.threads}

@@ -1,0 +1,112 @@
+"""`python3 -m tests.benchmarks.weights [CHECKPOINT…]`: how far our 4-bit weights are from the checkpoint's, beside Q4_0.
+
+Without a checkpoint: nano's trained one, and a small random one with planted outlier channels. The relative error of the
+decoder's matrices (its output layer, which has more bits in both, left out) is rms(w' - w) / rms(w) over all of them, and
+the largest of one matrix. Q4_0 is llama.cpp's format: blocks of 32 weights, a float16 scale, levels -8 to 7, the weight
+of largest magnitude on -8. Prints a table, then one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from models.convert.checkpoint import Checkpoint
+from models.convert.linear import PRECISIONS
+from models.convert.quantize import Float32, dequantize_blocks, quantize_blocks
+from models.convert.sizes import read_sizes
+from models.embedded import CHECKPOINT
+from tests.benchmarks.geometry import Geometry
+from tests.benchmarks.random_checkpoint import make_checkpoint
+
+OUTLIERS = Geometry(
+    hidden_size=1024, intermediate_size=5632, num_attention_heads=8, num_hidden_layers=4, vocab_size=320,
+    audio_start_id=300, n_state=64, n_head=4, n_layer=1,
+)  # fmt: skip
+BLOCKS = (32, 64, 128)
+
+
+def q4_0(rows: Float32) -> Float32:
+    """What float32 [n, k] becomes in Q4_0; k is a multiple of 32."""
+    assert rows.shape[1] % 32 == 0
+    values = rows.reshape(-1, 32)
+    extreme = np.take_along_axis(values, np.abs(values).argmax(axis=1)[:, None], axis=1)  # with its sign
+    scale = extreme / np.float32(-8)
+    inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale != 0)
+    levels = np.clip(np.floor(values * inverse + np.float32(8.5)), 0, 15) - np.float32(8)
+    return np.asarray(levels * scale.astype(np.float16), np.float32).reshape(rows.shape)
+
+
+def ours(rows: Float32, block: int) -> Float32:
+    """What float32 [n, k] becomes in our blocks of 4 bits."""
+    return dequantize_blocks(*quantize_blocks(rows, bits=4, block=block), bits=4, k=rows.shape[1])
+
+
+FORMATS: dict[str, Callable[[Float32], Float32]] = {
+    "Q4_0": q4_0,
+    **{f"blocks of {block}": partial(ours, block=block) for block in BLOCKS},
+}
+
+
+def matrices(checkpoint: Checkpoint) -> Iterator[Float32]:
+    """The matrices of the decoder's layers."""
+    _, sizes = read_sizes(checkpoint.config, checkpoint.directory / "config.json")
+    d, width = sizes.d_model, checkpoint.config["intermediate_size"] // 2
+    shapes = {"attn.c_attn": (3 * d, d), "attn.c_proj": (d, d), "mlp.w1": (width, d), "mlp.w2": (width, d),
+              "mlp.c_proj": (d, width)}  # fmt: skip
+    for layer in range(sizes.n_layer):
+        for name, shape in shapes.items():
+            yield checkpoint.take(f"transformer.h.{layer}.{name}.weight", *shape).read()
+
+
+def errors(directory: Path) -> dict[str, dict[str, float]]:
+    """{format: {"all": over all matrices, "worst": of the worst one}}."""
+    sums = {name: [0.0, 0.0] for name in FORMATS}
+    worst = dict.fromkeys(FORMATS, 0.0)
+    for matrix in matrices(Checkpoint(directory)):
+        power = float(np.square(matrix, dtype=np.float64).sum())
+        for name, rounded in FORMATS.items():
+            error = float(np.square(rounded(matrix) - matrix, dtype=np.float64).sum())
+            sums[name][0] += error
+            sums[name][1] += power
+            worst[name] = max(worst[name], (error / power) ** 0.5)
+    return {
+        name: {"all": round((error / power) ** 0.5, 4), "worst": round(worst[name], 4)}
+        for name, (error, power) in sums.items()
+    }
+
+
+def measure(checkpoints: list[Path]) -> list[dict[str, object]]:
+    """A row for each checkpoint, or for nano and a small one with outliers."""
+    if checkpoints:
+        return [{"checkpoint": str(one), "errors": errors(one)} for one in checkpoints]
+    with tempfile.TemporaryDirectory() as folder:
+        make_checkpoint(Path(folder) / "outliers", OUTLIERS, seed=1, outliers=True)
+        made = {"nano": CHECKPOINT, "random with outliers": Path(folder) / "outliers"}
+        return [{"checkpoint": name, "errors": errors(path)} for name, path in made.items()]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table and the JSON line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("checkpoints", type=Path, nargs="*", metavar="CHECKPOINT")
+    options = parser.parse_args(argv)
+    rows = measure(options.checkpoints)
+    used = PRECISIONS["fused", "int4"].decoder.block
+    for row in rows:
+        print(row["checkpoint"])
+        for name, found in row["errors"].items():  # type: ignore[attr-defined]
+            mark = "  <- int4" if name == f"blocks of {used}" else ""
+            print(f"  {name:14} {found['all']:.2%}, worst matrix {found['worst']:.2%}{mark}")
+    print(json.dumps({"benchmark": "weights", "int4_block": used, "rows": rows}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

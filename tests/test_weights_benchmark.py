@@ -1,0 +1,42 @@
+"""The rounding that our weights are compared with, on blocks that can be worked out by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.benchmarks.random_checkpoint import make_checkpoint
+from tests.benchmarks.weights import BLOCKS, OUTLIERS, errors, measure, ours, q4_0
+
+
+def test_q4_0_puts_the_largest_weight_on_its_last_level():
+    row = np.zeros((1, 64), np.float32)
+    row[0, :4] = [4.0, 1.0, -0.6, 0.2]  # steps of -0.5: levels -8, -2, 1 and 0
+    np.testing.assert_array_equal(q4_0(row)[0, :4], [4.0, 1.0, -0.5, 0.0])
+    np.testing.assert_array_equal(q4_0(row)[0, 4:], 0)
+
+
+def test_q4_0_has_a_scale_for_every_32_weights_of_a_row():
+    rows = np.ones((2, 64), np.float32)
+    rows[1, :32] = 1000.0
+    np.testing.assert_array_equal(q4_0(rows), rows)
+    with pytest.raises(AssertionError):
+        q4_0(np.ones((2, 48), np.float32))
+
+
+def test_errors_grow_with_the_block_and_are_those_of_the_rounding(tmp_path):
+    geometry = dataclasses.replace(
+        OUTLIERS, hidden_size=128, intermediate_size=512, num_attention_heads=2, num_hidden_layers=1
+    )
+    make_checkpoint(tmp_path / "made", geometry, seed=1)
+    found = errors(tmp_path / "made")
+    assert [found[f"blocks of {block}"]["all"] for block in BLOCKS] == sorted(
+        found[f"blocks of {block}"]["all"] for block in BLOCKS
+    )
+    assert all(one["all"] <= one["worst"] < 0.12 for one in found.values())
+    weights = np.random.default_rng(0).standard_normal((64, 1024)).astype(np.float32)
+    for name, rounded in (("Q4_0", q4_0(weights)), ("blocks of 64", ours(weights, 64))):
+        own = float(np.sqrt(np.mean((rounded - weights) ** 2) / np.mean(weights**2)))
+        assert abs(found[name]["all"] - own) < 0.003  # random weights, both of them
+    (row,) = measure([tmp_path / "made"])
+    assert row["errors"] == found
