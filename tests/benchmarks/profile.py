@@ -1,0 +1,120 @@
+"""`python3 -m tests.benchmarks.profile --model DIR`: where the time of a prompt, of a step and of a step of 8 rows goes.
+
+ONNX Runtime's own profile, summed by operator over all parts of the decoder. Beside the products stands how fast they
+read their weights, to be held against the machine's bandwidth, and how many operations a second they do, which is what a
+prompt is bound by. Prints a table, then one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime as ort
+
+from decoder.decoder import Decoder
+from models.manifest import Manifest, load_manifest
+from models.session import SessionOptions
+from tests.benchmarks.contestants import Memory
+
+# Rows, tokens of each row's prompt, and steps behind it; with none, the prompt itself is looked at.
+PHASES = {"prompt of 200": (1, 200, 0), "step": (1, 16, 12), "step of 8 rows": (8, 16, 6)}
+SHOWN = 4
+
+
+class Profiled(ort.SessionOptions):  # type: ignore[misc]
+    """Session options that have a profile written."""
+
+    prefix = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enable_profiling, self.profile_file_prefix = True, self.prefix
+
+
+def profile(manifest: Manifest, phase: tuple[int, int, int], threads: int) -> Counter[str]:
+    """{operator: seconds of one run} in one phase; the first run warms up."""
+    rows, tokens, steps = phase
+    with tempfile.TemporaryDirectory() as folder:
+        original, Profiled.prefix = ort.SessionOptions, str(Path(folder) / "profile")
+        ort.SessionOptions = Profiled
+        try:
+            decoder = Decoder(manifest, SessionOptions("onnxruntime", threads=threads), rows=rows)
+        finally:
+            ort.SessionOptions = original
+        for row in range(rows if steps else 2):
+            decoder.prefill([1] * tokens, row=row if steps else 0)
+        for _ in range(steps):
+            decoder.advance(dict.fromkeys(range(rows), 1))
+        del decoder  # a session writes its profile when it ends
+        found: Counter[str] = Counter()
+        for file in Path(folder).glob("profile*.json"):
+            found.update(seconds(json.loads(file.read_text()), runs=max(1, steps - 1)))
+    return found
+
+
+def seconds(events: list[dict[str, Any]], *, runs: int) -> Counter[str]:
+    """{operator: seconds of one run}, the mean of the last `runs` of one session."""
+    begun = sorted(event["ts"] for event in events if event["name"] == "model_run")[-runs]
+    found: Counter[str] = Counter()
+    for event in events:
+        if event["cat"] == "Node" and event["ts"] >= begun and event["name"].endswith("_kernel_time"):
+            found[event["args"]["op_name"]] += event["dur"] / 1e6 / runs
+    return found
+
+
+def products(manifest: Manifest) -> int:
+    """Multiplications of a token in the layers' matrices: their number of weights, read from the graphs."""
+    total = 0
+    for part in manifest.decoder:
+        for node in onnx.load(manifest.path(part.file), load_external_data=False).graph.node:
+            sizes = {one.name: one.i for one in node.attribute}
+            if node.op_type == "MatMulNBits" and sizes["N"] != manifest.decoder_sizes.vocab_size:
+                total += sizes["K"] * sizes["N"]
+    return total
+
+
+def describe(name: str, found: Counter[str], manifest: Manifest) -> dict[str, Any]:
+    """A row of the table: the shares of the operators, and what the products reach."""
+    rows, tokens, steps = PHASES[name]
+    weights = manifest.files[Path(manifest.decoder[0].file).with_suffix(".data").name].size
+    shares = {operator: round(value / found.total(), 3) for operator, value in found.most_common(SHOWN)}
+    operations = 2 * products(manifest) * rows * (1 if steps else tokens)
+    busy = found["MatMulNBits"]
+    return {
+        "phase": name,
+        "seconds": round(found.total(), 4),
+        "shares": shares,
+        "gigabytes_per_s": round(weights / busy / 1e9, 2),
+        "gigaoperations_per_s": round(operations / busy / 1e9, 1),
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table and the JSON line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--model", type=Path, required=True, help="a converted fused model in int8 or int4")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args(argv)
+    manifest = load_manifest(options.model)
+    bandwidth = Memory(options.threads).read()
+    rows = [describe(name, profile(manifest, phase, options.threads), manifest) for name, phase in PHASES.items()]
+    print(f"{manifest.name} {manifest.precision}; memory is read at {bandwidth / 1e9:.1f} GB/s")
+    for row in rows:
+        shares = ", ".join(f"{operator} {share:.1%}" for operator, share in row["shares"].items())
+        print(
+            f"{row['phase']:15} {row['seconds']:8.3f} s: {shares}; the products read {row['gigabytes_per_s']} GB/s and do "
+            f"{row['gigaoperations_per_s']} billion operations a second"
+        )
+    print(json.dumps({"benchmark": "profile", "bandwidth": round(bandwidth / 1e9, 1), "rows": rows}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
