@@ -128,15 +128,19 @@ def write_decoder(job: Job) -> str:
             layers = decoder_layers(job, job.checkpoint, weights)
             qwen_plain.build_plain_decoder(layers)
             layers.graph.save(job.out / job.names.decoder)
-            return weights.sha256()
-        # The second time round everything is in the file of weights already.
-        again = Checkpoint(job.checkpoint.directory)
-        for checkpoint, file, slots in ((job.checkpoint, job.names.decoder, 1), (again, ROWS_FILE, SLOTS)):
-            for number, part in enumerate(qwen_fused.parts(job.decoder_sizes)):
-                layers = decoder_layers(job, checkpoint, weights)
-                qwen_fused.build_fused_decoder(layers, part, slots)
-                layers.graph.save(job.out / qwen_fused.part_file(file, number))
+        else:
+            write_fused_decoder(job, job.checkpoint, weights, job.names.decoder, slots=1)
+            # The second time round everything is in the file of weights already.
+            write_fused_decoder(job, Checkpoint(job.checkpoint.directory), weights, ROWS_FILE, slots=SLOTS)
     return weights.sha256()
+
+
+def write_fused_decoder(job: Job, checkpoint: Checkpoint, weights: WeightsFile, file: str, *, slots: int) -> None:
+    """Write the parts of one decoder."""
+    for number, part in enumerate(qwen_fused.parts(job.decoder_sizes)):
+        layers = decoder_layers(job, checkpoint, weights)
+        qwen_fused.build_fused_decoder(layers, part, slots)
+        layers.graph.save(job.out / qwen_fused.part_file(file, number))
 
 
 def decoder_layers(job: Job, checkpoint: Checkpoint, weights: WeightsFile) -> Qwen:

@@ -20,7 +20,7 @@ from models.nano.train.clips import (
     speech,
 )
 
-ANYONE = 0.6  # of the sentences whose speaker does not matter
+ANYONE = 0.8  # of the sentences whose speaker does not matter
 RAISED_MEN = 0.5  # of the English women
 
 
