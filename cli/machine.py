@@ -13,6 +13,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from models.cores import group_folders, read_text, usable_cores
+
 # What the kernels of ONNX Runtime choose between, the most wanted last; both spellings of x86 and of ARM.
 FEATURES = ("sse4_1", "avx", "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8",
             "asimd", "asimddp", "i8mm", "bf16", "sve")  # fmt: skip
@@ -23,7 +25,7 @@ def memory(root: Path = Path("/")) -> tuple[int | None, int | None]:
     """Bytes of memory: (in all, available now without swapping)."""
     if sys.platform == "win32":
         return _windows_memory()
-    found = re.findall(r"^(MemTotal|MemAvailable): +(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
+    found = re.findall(r"^(MemTotal|MemAvailable): +(\d+) kB", read_text(root / "proc/meminfo"), re.MULTILINE)
     sizes = {name: int(size) * 1024 for name, size in found}
     total = sizes.get("MemTotal") or _mac_memory()
     limit, used = _group_limit(root)
@@ -34,35 +36,27 @@ def memory(root: Path = Path("/")) -> tuple[int | None, int | None]:
 
 
 def processor(root: Path = Path("/")) -> tuple[str, int, list[str]]:
-    """(name, cores that this process may use, those of FEATURES that it has)."""
-    text = _text(root / "proc/cpuinfo")
+    """(name, physical cores that this process may use, those of FEATURES that it has)."""
+    text = read_text(root / "proc/cpuinfo")
     named = re.search(r"^(?:model name|Model|Hardware)\s*: (.*)", text, re.MULTILINE)
     listed = re.search(r"^(?:flags|Features)\s*: (.*)", text, re.MULTILINE)
     words = set(listed[1].split()) if listed else set()
     name = named[1] if named else _told("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
-    return name or platform.machine(), _cores(), [feature for feature in FEATURES if feature in words]
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    cores = usable_cores(root) or os.cpu_count() or 1
+    return name or platform.machine(), cores, [feature for feature in FEATURES if feature in words]
 
 
 def _group_limit(root: Path) -> tuple[int | None, int]:
     """The narrowest limit of this process's control groups, in version 2 or 1, and how much of it is in use."""
-    own = dict(re.findall(r"^\d+:(memory|):(.*)", _text(root / "proc/self/cgroup"), re.MULTILINE))
     limits = []
-    for controller, mount, limit, usage, files in (
-        ("", "", "memory.max", "memory.current", "file"),
-        ("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache"),
+    for controller, limit, usage, files in (
+        ("", "memory.max", "memory.current", "file"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache"),
     ):
-        group = Path("/") / own.get(controller, "/")
-        for path in (group, *group.parents):  # in a container the own one may not be there, but the topmost is
-            folder = root / "sys/fs/cgroup" / mount / path.relative_to("/")
+        for folder in group_folders(root, controller):
             with suppress(ValueError):  # "max" is no limit, "" no such file
-                size, used = int(_text(folder / limit)), int(_text(folder / usage))
-                cached = re.search(rf"^{files} (\d+)", _text(folder / "memory.stat"), re.MULTILINE)
+                size, used = int(read_text(folder / limit)), int(read_text(folder / usage))
+                cached = re.search(rf"^{files} (\d+)", read_text(folder / "memory.stat"), re.MULTILINE)
                 if size < _UNLIMITED:
                     limits.append((size, used - (int(cached[1]) if cached else 0)))  # files in memory make room
     return min(limits, default=(None, 0))
@@ -91,11 +85,4 @@ def _told(*command: str) -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
         return ""

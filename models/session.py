@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from models.cores import usable_cores
 from models.manifest import Graph, Manifest, State
 
 Array = npt.NDArray[Any]
@@ -37,7 +38,7 @@ class BackendError(Exception):
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """Which backend and how it runs; `threads` 0 leaves the number to the library.
+    """Which backend and how it runs; `threads` 0 is one for each core that may be used.
 
     `device` is "cpu" or an ONNX Runtime provider such as "cuda:0"; `env_id` (-1: automatic), `memory_mode` are ailia's.
     """
@@ -271,6 +272,7 @@ def open_session(manifest: Manifest, graph: Graph, options: SessionOptions, *, r
     if options.backend == "auto":
         options = replace(options, backend=choose_backend(manifest, options)[0])
     _check_allowed(manifest, options.backend)
+    options = replace(options, threads=options.threads or usable_cores() or 0)
     # Not probed again: opening the graph tells as much, and each start of ailia is one more look at its licence.
     return BACKENDS[options.backend](manifest, graph, options, rows)
 

@@ -1,0 +1,54 @@
+"""How many cores this process may use: a container, a batch system or `taskset` may allow fewer than there are.
+
+A library that counts the machine's cores makes more threads than may run at once, and they wait for one another.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+
+def usable_cores(root: Path = Path("/")) -> int | None:
+    """Physical cores of those that the process is bound to, at most what its control groups grant it of time.
+
+    Two threads of one core share its arithmetic, so a core counts once. None where the system does not tell.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    bound = os.sched_getaffinity(0)
+    siblings = {read_text(root / f"sys/devices/system/cpu/cpu{one}/topology/thread_siblings_list") for one in bound}
+    return max(1, min(len(siblings - {""}) or len(bound), math.ceil(min(_granted(root), len(bound)))))
+
+
+def group_folders(root: Path, controller: str) -> Iterator[Path]:
+    """Where the files of this process's control group lie, then those of the groups around it; "" is version 2."""
+    lines = [line.split(":", 2) for line in read_text(root / "proc/self/cgroup").splitlines()]
+    group = Path(next((own for _, names, own in lines if controller in names.split(",")), "/"))
+    for path in (group, *group.parents):  # in a container the own one may not be there, but the topmost is
+        yield root / "sys/fs/cgroup" / controller / path.relative_to("/")
+
+
+def read_text(path: Path) -> str:
+    """What a file of the system says; "" where there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _granted(root: Path) -> float:
+    """Cores' worth of time that the narrowest control group grants; infinite without a limit."""
+    limits = [math.inf]
+    for folder in group_folders(root, ""):
+        with suppress(ValueError):  # "max 100000" is no limit, "" no such file
+            quota, period = read_text(folder / "cpu.max").split()
+            limits.append(int(quota) / int(period))
+    for folder in group_folders(root, "cpu"):
+        with suppress(ValueError):
+            quota, period = (read_text(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+            limits.append(int(quota) / int(period) if int(quota) > 0 else math.inf)  # -1 is no limit
+    return min(limits)
