@@ -65,9 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--backend", choices=("auto", "onnxruntime", "ailia"), default="auto", help="default: auto")
     model.add_argument("--onnx", action="store_true", help="the same as --backend onnxruntime")
     model.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, … (ONNX Runtime)")
-    model.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="threads (default: one for each core)"
-    )
+    model.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: one for each core)")
     model.add_argument(
         "-e", "--env_id", type=int, default=-1, metavar="N", help="ailia environment (default: automatic)"
     )
