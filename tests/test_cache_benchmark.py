@@ -1,0 +1,37 @@
+"""A cache in int8 as the benchmark makes it: the same graphs over the same weights, near the answers of float32."""
+
+import json
+import shutil
+
+import numpy as np
+
+from decoder.decoder import Decoder
+from models.convert.convert import convert
+from models.embedded import CHECKPOINT
+from models.manifest import load_manifest
+from tests.benchmarks import cache
+from tests.tiny_models import forced, make_prompt
+
+
+def test_int8_keys_and_values_give_nearly_the_same_logits(tmp_path):
+    for name in ("model", "eight"):
+        (tmp_path / name).mkdir()
+    convert(CHECKPOINT, tmp_path / "model", precision="fp32", flavour="fused")
+    manifest = load_manifest(tmp_path / "model")
+    scales = cache.calibrate(manifest, cache.CALIBRATION, 2.0)
+    assert scales.keys() == {consumed for _, consumed in manifest.decoder[0].state.names}
+    eight = cache.with_int8_cache(manifest, scales, tmp_path / "eight")
+    assert (manifest.decoder[0].state.dtype, eight.decoder[0].state.dtype) == ("float32", "int8")
+    ids, new_ids = make_prompt(3, 20), make_prompt(4, 6)
+    exact, found = (forced(Decoder(one), ids, (), new_ids) for one in (manifest, eight))
+    error = np.sqrt(np.mean((found - exact) ** 2) / np.var(exact))
+    assert 0 < error < 0.1
+
+
+def test_the_benchmark_runs_from_end_to_end(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cache, "CONTEXTS", (16,))
+    shutil.copytree(CHECKPOINT, tmp_path / "checkpoint")
+    assert cache.main([str(tmp_path / "checkpoint"), "--rounds", "1", "--steps", "2", "--precision", "int4"]) == 0
+    row = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"][0]
+    assert row["logits"] > 0
+    assert set(row["times_as_fast"]) == {"prefill 16", "step after 16"}
