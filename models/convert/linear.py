@@ -15,7 +15,7 @@ import numpy as np
 
 from models.convert.checkpoint import ConversionError, Float32, Tensor
 from models.convert.graph import Array, GraphBuilder
-from models.convert.quantize import quantize_blocks, quantize_rows
+from models.convert.quantize import Blocks, quantize_blocks, quantize_rows
 
 # Rows quantised by one thread at a time, and columns of one transposed slab: both keep memory far below the limit.
 ROW_BYTES = 8 << 20
@@ -47,9 +47,9 @@ class Precision:
 
 
 FLOAT32, FLOAT16, INT8 = Storage("float32"), Storage("float16"), Storage("int8")
-BLOCKS4, BLOCKS8 = Storage("blocks", 4, 128), Storage("blocks", 8, 128)
-# Chosen by measurement (tests/benchmarks/README.md). int4 is for speed: blocks of 32 would err 0.9 times as much and
-# take 1.5 times as long. int8 is for accuracy: with outlier channels blocks of 32 err half as much as blocks of 128.
+BLOCKS4, BLOCKS8 = Storage("blocks", 4, 256), Storage("blocks", 8, 128)
+# Chosen by measurement (tests/benchmarks/README.md). int4 is for speed: blocks of 32 would err 0.8 times as much and
+# take nearly twice as long. int8 is for accuracy: with outlier channels blocks of 32 err half as much as blocks of 128.
 FINE8 = Storage("blocks", 8, 32)
 SMOOTH8 = Storage("smooth", 8)  # 1.5 to 1.75 times as fast as blocks of 128, with 1.1 to 1.4 times their error
 
@@ -105,26 +105,32 @@ def to_float16(rows: Float32, name: str) -> Array:
 
 
 def _block_matmul(graph: GraphBuilder, storage: Storage, x: str, weight: Tensor, bias: str) -> str:
-    """MatMulNBits with int8 activations: codes packed by rows of the checkpoint, scales beside them."""
+    """MatMulNBits with int8 activations: codes packed by rows of the checkpoint, scales and zero points beside them."""
     (n, k), name = weight.shape, weight.name.removesuffix(".weight")
-    blocks = -(-k // storage.block)
-    scales: list[Float32] = []
+    bits, count = storage.bits, -(-k // storage.block)
+    scales: list[Array] = []
+    zeros: list[Array] = []
 
-    def quantize(part: Float32) -> tuple[Array, Float32]:
-        return quantize_blocks(part, bits=storage.bits, block=storage.block)
+    def quantize(part: Float32) -> Blocks:
+        return quantize_blocks(part, bits=bits, block=storage.block)
 
     def packed() -> Iterator[Array]:
         step = max(1, ROW_BYTES // (4 * k))
         with ThreadPoolExecutor() as pool:
             for rows in weight.rows():
-                for codes, scale in pool.map(quantize, (rows[i : i + step] for i in range(0, len(rows), step))):
-                    scales.append(scale)
-                    yield codes
+                for found in pool.map(quantize, (rows[i : i + step] for i in range(0, len(rows), step))):
+                    scales.append(found.scales)
+                    zeros.append(found.zeros)
+                    yield found.codes
 
-    codes = graph.weight(f"{name}.blocks", "uint8", (n, blocks, storage.block * storage.bits // 8), packed())
-    scale = graph.weight(f"{name}.scales", "float32", (n, blocks), scales)
-    inputs = [x, codes, scale] + (["", "", bias] if bias else [])
-    layout: dict[str, Any] = {"K": k, "N": n, "bits": storage.bits, "block_size": storage.block}
+    inputs = [
+        x,
+        graph.weight(f"{name}.blocks", "uint8", (n, count, storage.block * bits // 8), packed()),
+        graph.weight(f"{name}.scales", "float32", (n, count), scales),
+        graph.weight(f"{name}.zeros", "uint8", (n, -(-count * bits // 8)), zeros),
+    ]
+    inputs += ["", bias] if bias else []
+    layout: dict[str, Any] = {"K": k, "N": n, "bits": bits, "block_size": storage.block}
     return graph.node("com.microsoft:MatMulNBits", inputs, **layout, accuracy_level=ACCURACY_LEVEL)
 
 

@@ -1,10 +1,12 @@
 """Block quantisation as plain maths on rows, quantise and dequantise side by side.
 
-Two layouts: "blocks" for ONNX Runtime's MatMulNBits (4 or 8 bits, one float32 scale for each block of inputs, zero
-point in the middle), and "columns" for DequantizeLinear (int8, one scale for each output). Knows no architecture.
+Two layouts: "blocks" for ONNX Runtime's MatMulNBits (4 or 8 bits, a float32 scale and a zero point for each block of
+inputs), and "columns" for DequantizeLinear (int8, one scale for each output). Knows no architecture.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,43 +14,54 @@ import numpy.typing as npt
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 
-# Shrinking a block's range clips its largest weight and refines all others; the best of these wins, block by block.
-RANGE_FACTORS = (1.0, 0.93, 0.86, 0.79)
+# Shrinking a block's range clips its largest weights and refines all others; the best of these wins, block by block.
+RANGE_FACTORS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
 
 
-def quantize_blocks(rows: Float32, *, bits: int, block: int) -> tuple[UInt8, Float32]:
-    """Quantise float32 [n, k] to `bits` (4 or 8) with a scale for every `block` inputs of a row.
+@dataclass(frozen=True)
+class Blocks:
+    """Quantised float32 [n, k]: a value is (code - zero) * scale. With 4 bits two codes share a byte, low nibble first.
 
-    Returns (packed uint8 [n, blocks, block * bits / 8], scales float32 [n, blocks]); a value is (q - 2^(bits-1)) *
-    scale, low nibble first. The largest weight of a block sits on the level -2^(bits-1); the scale is then refitted by
-    least squares, for each of RANGE_FACTORS, and the one with the smallest squared error is kept. 8 bits need none.
+    codes uint8 [n, blocks, block * bits / 8], scales float32 [n, blocks], zeros uint8 [n, ceil(blocks * bits / 8)].
+    """
+
+    codes: UInt8
+    scales: Float32
+    zeros: UInt8
+
+
+def quantize_blocks(rows: Float32, *, bits: int, block: int) -> Blocks:
+    """Quantise float32 [n, k] to `bits` (4 or 8) with a scale and a zero point for every `block` inputs of a row.
+
+    A block's levels span its smallest and its largest weight and 0, which is one of them; the scale is then refitted
+    by least squares, for each of RANGE_FACTORS, and the one with the smallest squared error is kept. 8 bits need none.
     """
     n, k = rows.shape
     blocks = -(-k // block)
     padded = np.pad(rows, ((0, 0), (0, blocks * block - k))) if blocks * block != k else rows
     values = padded.reshape(n * blocks, block)  # [n * blocks, block]
-    half = 1 << (bits - 1)
-    low, high = values.min(axis=1), values.max(axis=1)
-    extreme = np.where(-low > high, low, high)  # the weight of largest magnitude, with its sign
-    base = extreme / np.float32(-half)
+    low, high = np.minimum(values.min(axis=1), 0), np.maximum(values.max(axis=1), 0)
     factors = RANGE_FACTORS if bits == 4 else (1.0,)
-    best_levels, best_scale, best_error = _fit(values, base, half)
+    codes, zeros, scales, least = _fit(values, low, high, bits)
     for factor in factors[1:]:
-        levels, scale, error = _fit(values, base * np.float32(factor), half)
-        better = error < best_error
-        best_levels[better], best_scale[better], best_error[better] = levels[better], scale[better], error[better]
-    codes: UInt8 = (best_levels + np.float32(half)).astype(np.uint8)  # [n * blocks, block]
+        found = _fit(values, low * np.float32(factor), high * np.float32(factor), bits)
+        better = found[-1] < least
+        for kept, new in zip((codes, zeros, scales, least), found, strict=True):
+            kept[better] = new[better]  # type: ignore[index]
+    codes, zeros = codes.reshape(n, blocks, block), zeros.reshape(n, blocks)
     if bits == 4:
-        codes = codes[:, 0::2] | (codes[:, 1::2] << np.uint8(4))
-    return codes.reshape(n, blocks, -1), best_scale.reshape(n, blocks)
+        codes, zeros = (_two_in_a_byte(one) for one in (codes, zeros))
+    return Blocks(codes, scales.reshape(n, blocks), zeros)
 
 
-def dequantize_blocks(packed: UInt8, scales: Float32, *, bits: int, k: int) -> Float32:
+def dequantize_blocks(found: Blocks, *, bits: int, k: int) -> Float32:
     """The float32 [n, k] that `quantize_blocks` stands for."""
-    n, blocks, _ = packed.shape
-    codes = np.stack([packed & 15, packed >> 4], axis=-1) if bits == 4 else packed
-    values = (codes.reshape(n, blocks, -1).astype(np.float32) - np.float32(1 << (bits - 1))) * scales[..., None]
-    return values.reshape(n, -1)[:, :k]
+    n, blocks = found.scales.shape
+    codes, zeros = found.codes.reshape(n, -1), found.zeros
+    if bits == 4:
+        codes, zeros = (np.stack([one & 15, one >> 4], axis=-1).reshape(n, -1) for one in (codes, zeros))
+    levels = codes.reshape(n, blocks, -1).astype(np.float32) - zeros[:, :blocks, None]
+    return (levels * found.scales[..., None]).reshape(n, -1)[:, :k]
 
 
 def quantize_rows(rows: Float32) -> tuple[npt.NDArray[np.int8], Float32]:
@@ -58,15 +71,26 @@ def quantize_rows(rows: Float32) -> tuple[npt.NDArray[np.int8], Float32]:
     return np.rint(rows / safe[:, None]).astype(np.int8), safe
 
 
-def _fit(values: Float32, base: Float32, half: int) -> tuple[Float32, Float32, Float32]:
-    """Levels in [-half, half) for step `base`, the least-squares scale for them and the squared error left."""
-    normal = np.abs(base) >= np.finfo(np.float32).tiny  # a denormal step has no finite inverse, and is as good as zero
-    inverse = np.divide(np.float32(1), base, out=np.zeros_like(base), where=normal)
+def _fit(values: Float32, low: Float32, high: Float32, bits: int) -> tuple[UInt8, UInt8, Float32, Float32]:
+    """Codes of levels from `low` to `high` of each block, zero point, least-squares scale, squared error left."""
+    top = np.float32((1 << bits) - 1)
+    step = (high - low) / top
+    normal = step >= np.finfo(np.float32).tiny  # a denormal step has no finite inverse, and is as good as zero
+    inverse = np.divide(np.float32(1), step, out=np.zeros_like(step), where=normal)
+    zero = np.rint(-low * inverse)
     levels = values * inverse[:, None]
     np.rint(levels, out=levels)
-    np.clip(levels, -half, half - 1, out=levels)
+    np.clip(levels, -zero[:, None], (top - zero)[:, None], out=levels)
     cross = np.einsum("ij,ij->i", values, levels)
     power = np.einsum("ij,ij->i", levels, levels)
     scale = np.divide(cross, power, out=np.zeros_like(cross), where=power != 0)
     error = np.einsum("ij,ij->i", values, values) - cross * scale
-    return levels, scale, error
+    levels += zero[:, None]
+    return levels.astype(np.uint8), zero.astype(np.uint8), scale, error
+
+
+def _two_in_a_byte(codes: UInt8) -> UInt8:
+    """Codes below 16 by pairs of the last axis, the first in the low nibble; an odd last one has a zero beside it."""
+    if codes.shape[-1] % 2:
+        codes = np.pad(codes, ((0, 0),) * (codes.ndim - 1) + ((0, 1),))
+    return codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4))

@@ -29,7 +29,7 @@ OUTLIERS = Geometry(
     hidden_size=1024, intermediate_size=5632, num_attention_heads=8, num_hidden_layers=4, vocab_size=320,
     audio_start_id=300, n_state=64, n_head=4, n_layer=1,
 )  # fmt: skip
-BLOCKS = (32, 64, 128)
+BLOCKS = (32, 64, 128, 256)
 
 
 def q4_0(rows: Float32) -> Float32:
@@ -45,7 +45,7 @@ def q4_0(rows: Float32) -> Float32:
 
 def ours(rows: Float32, block: int) -> Float32:
     """What float32 [n, k] becomes in our blocks of 4 bits."""
-    return dequantize_blocks(*quantize_blocks(rows, bits=4, block=block), bits=4, k=rows.shape[1])
+    return dequantize_blocks(quantize_blocks(rows, bits=4, block=block), bits=4, k=rows.shape[1])
 
 
 FORMATS: dict[str, Callable[[Float32], Float32]] = {
