@@ -1,5 +1,6 @@
 """Training's own parts that need neither torch nor a synthesizer: the vocabulary and the measures of the score."""
 
+import numpy as np
 import pytest
 
 from models.nano.train.bpe import train_ranks, write_ranks
@@ -71,3 +72,18 @@ def test_a_note_counts_within_a_semitone(pitch, near):
 def test_other_tasks_count_exact_answers():
     assert judge("gender", "The speaker is a man.", "The speaker is a man.") == {"right": (1.0, 1)}
     assert judge("gender", "The speaker is a woman.", "The speaker is a man.") == {"right": (0.0, 1)}
+
+
+def test_the_mean_of_checkpoints_keeps_their_type_and_the_other_files_of_the_first(tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy")
+    from models.nano.train import average
+
+    for name, value in (("first", 1), ("second", 2), ("third", 6)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(name)
+        numpy.save_file({"w": np.full((2, 3), value, np.float16)}, tmp_path / name / average.WEIGHTS)
+    assert average.main([str(tmp_path / name) for name in ("out", "first", "second", "third")]) == 0
+    found = numpy.load_file(tmp_path / "out" / average.WEIGHTS)["w"]
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, np.full((2, 3), 3, np.float16))
+    assert (tmp_path / "out" / "config.json").read_text() == "first"
