@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.cores import usable_cores
+from models.cores import thread_limit
 from models.manifest import Graph, Manifest, State
 
 Array = npt.NDArray[Any]
@@ -272,7 +272,7 @@ def open_session(manifest: Manifest, graph: Graph, options: SessionOptions, *, r
     if options.backend == "auto":
         options = replace(options, backend=choose_backend(manifest, options)[0])
     _check_allowed(manifest, options.backend)
-    options = replace(options, threads=options.threads or usable_cores() or 0)
+    options = replace(options, threads=options.threads or thread_limit())
     # Not probed again: opening the graph tells as much, and each start of ailia is one more look at its licence.
     return BACKENDS[options.backend](manifest, graph, options, rows)
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from models.cores import usable_cores
+from models.cores import thread_limit, usable_cores
 from models.session import OnnxRuntimeSession, SessionOptions, open_session
 
 TOPOLOGY = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
@@ -66,12 +66,22 @@ def test_a_limit_of_the_control_group_counts(system, groups, cores, controllers)
 def test_where_the_system_does_not_tell_the_library_chooses(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert usable_cores(tmp_path) is None
+    assert thread_limit(tmp_path) == 0
 
 
-@pytest.mark.parametrize(("asked", "told", "given"), [(0, 3, 3), (5, 3, 5), (0, None, 0)])
+def test_the_library_chooses_unless_fewer_cores_may_be_used_than_there_are(system, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    pairs = siblings((0, 4), (1, 5), (2, 6), (3, 7))
+    assert thread_limit(system(pairs)) == 0
+    assert thread_limit(system(pairs, bound={0, 1, 2, 3})) == 0  # one thread of each core is all of them
+    assert thread_limit(system(pairs, bound={0, 4, 1})) == 2
+    assert thread_limit(system({"sys/fs/cgroup/cpu.max": "300000 100000"})) == 3
+
+
+@pytest.mark.parametrize(("asked", "told", "given"), [(0, 3, 3), (5, 3, 5), (0, 0, 0)])
 def test_a_session_gets_as_many_threads(tiny, monkeypatch, asked, told, given):
     seen = []
-    monkeypatch.setattr("models.session.usable_cores", lambda: told)
+    monkeypatch.setattr("models.session.thread_limit", lambda: told)
     monkeypatch.setattr(
         OnnxRuntimeSession, "__init__", lambda _self, _m, _g, options, _rows: seen.append(options.threads)
     )
