@@ -8,6 +8,7 @@ prompt is bound by. Prints a table, then one JSON line.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import tempfile
@@ -23,8 +24,8 @@ from models.manifest import Manifest, load_manifest
 from models.session import SessionOptions
 from tests.benchmarks.contestants import Memory
 
-# Rows, tokens of each row's prompt, and steps behind it; with none, the prompt itself is looked at.
-PHASES = {"prompt of 200": (1, 200, 0), "step": (1, 16, 12), "step of 8 rows": (8, 16, 6)}
+# Rows, tokens of each row's prompt, and steps behind it; with none, the prompt itself is looked at: one run.
+PHASES = {"prompt of 128": (1, 128, 0), "step": (1, 16, 12), "step of 8 rows": (8, 16, 6)}
 SHOWN = 4
 
 
@@ -32,10 +33,12 @@ class Profiled(ort.SessionOptions):  # type: ignore[misc]
     """Session options that have a profile written."""
 
     prefix = ""
+    numbers = itertools.count()
 
     def __init__(self) -> None:
         super().__init__()
-        self.enable_profiling, self.profile_file_prefix = True, self.prefix
+        # Parts that are opened within the same second would write into one file.
+        self.enable_profiling, self.profile_file_prefix = True, f"{self.prefix}{next(self.numbers)}"
 
 
 def profile(manifest: Manifest, phase: tuple[int, int, int], threads: int) -> Counter[str]:
