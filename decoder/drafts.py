@@ -7,39 +7,76 @@ share their wording, and so do a transcript and the next turn; no second model i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-# How many ids at the end of an answer are looked up, the longest that is known first; one id alone says little.
-LONGEST = 4
-# A guess, with the id before it, fills a run of an even number. It grows while guesses hold, and shrinks to what costs
-# nothing, the id that would be filled up with zeros otherwise.
-FIRST, LEAST, MOST = 3, 1, 7
+import numpy as np
+
+# How many ids at the end of an answer are looked up at most: the longest end that was met decides.
+LONGEST = 16
 REMEMBERED = 1 << 16  # ids; beyond that all is forgotten, so that memory is flat
 END = -1
+# What was met n times, and m times of these went on with an id, goes on so again with a chance of (m - DOUBT) / n, with
+# half the doubt where LONGEST ids are the same; one id alone says less, by ALONE. [fitted to nano's answers]
+DOUBT, ALONE = 0.4, 0.25
+UNLIKELY = 0.1  # nobody looks further than such a guess
+
+
+@dataclass(frozen=True)
+class Guess:
+    """An id that may come next, and the chance that it and all guesses before it are right."""
+
+    token_id: int
+    chance: float
 
 
 class Drafts:
-    """The ids of prompts and answers so far, by what stands before each."""
+    """The ids of prompts and answers so far."""
 
     def __init__(self) -> None:
-        self._said: list[int] = []
-        self._places: dict[tuple[int, ...], int] = {}  # some ids -> where the last that followed them stands
+        self._said = np.full(REMEMBERED, END, np.int32)
+        self._count = 0
+        self._prompts: set[tuple[int, ...]] = set()
+
+    def read(self, prompt: Sequence[int]) -> None:
+        """Take in a prompt, once: a folder has the same one for every file."""
+        if tuple(prompt) not in self._prompts:
+            self.remember(prompt)
+            self._prompts.add(tuple(prompt))
 
     def remember(self, ids: Sequence[int]) -> None:
-        """Take in a prompt, or an answer with the end of its prompt."""
-        if len(self._said) + len(ids) > REMEMBERED:
-            self._said, self._places = [], {}
-        first = len(self._said)
-        self._said += [*ids, END]
-        for place in range(first + 1, len(self._said) - 1):
-            for length in range(1, min(LONGEST, place - first) + 1):
-                self._places[tuple(self._said[place - length : place])] = place
+        """Take in an answer with the end of its prompt."""
+        said = [END, *ids][-REMEMBERED + 1 :]
+        if self._count + len(said) >= REMEMBERED:
+            self._count = 0
+            self._prompts.clear()
+        self._said[self._count : self._count + len(said)] = said
+        self._count += len(said)
+        self._said[self._count] = END
 
-    def after(self, ids: Sequence[int], most: int) -> list[int]:
-        """At most `most` ids that followed the end of `ids` when it was last met; none if it never was."""
-        for length in range(min(LONGEST, len(ids)), 0, -1):
-            place = self._places.get(tuple(ids[-length:]))
-            if place is not None:
-                found = self._said[place : place + (most if length > 1 else min(most, LEAST))]
-                return found[: found.index(END)] if END in found else found
-        return []
+    def after(self, ids: Sequence[int], most: int) -> Iterator[Guess]:
+        """At most `most` ids that may follow the end of `ids`, as far as they were met and are not unlikely."""
+        before, chance = list(ids[-LONGEST:]), 1.0
+        while most > 0 and chance >= UNLIKELY:
+            guess = self._next(before)
+            if guess.token_id == END:
+                return
+            most, chance = most - 1, chance * guess.chance
+            yield Guess(guess.token_id, chance)
+            before.append(guess.token_id)
+
+    def _next(self, before: Sequence[int]) -> Guess:
+        """What most often followed the longest end of `before` that was met, the last of equals; END if none was."""
+        said = self._said[: self._count + 1]
+        places, length = np.flatnonzero(said[:-1] == before[-1]), 1  # where the last id of `before` was met
+        if not len(places):
+            return Guess(END, 0)
+        while length < min(len(before), LONGEST):
+            longer = places[said[places - length] == before[-1 - length]]  # every text begins behind an END
+            if not len(longer):
+                break
+            places, length = longer, length + 1
+        ids, behind, times = np.unique(said[places + 1][::-1], return_index=True, return_counts=True)
+        best = np.lexsort((behind, -times))[0]
+        chance = (times[best] - (DOUBT if length < LONGEST else DOUBT / 2)) / len(places)
+        return Guess(int(ids[best]), float(chance if length > 1 else ALONE * chance))

@@ -16,13 +16,18 @@ import numpy as np
 
 from decoder.contract import Float32
 from decoder.decoder import Decoder, PromptError
-from decoder.drafts import FIRST, LEAST, LONGEST, MOST, Drafts
+from decoder.drafts import LONGEST, Drafts, Guess
+from models.manifest import DecoderSizes
 
 # A loop is one n-gram of at most LOOP_LONGEST ids, said LOOP_TIMES times or more, in LOOP_LEAST ids or more. No chorus
 # is one: it would have to fill the 30 seconds that a model hears with over three ids a second, and nothing else.
 LOOP_LONGEST, LOOP_TIMES, LOOP_LEAST = 32, 8, 96
-# Ids that all answers together run at once, guesses among them: from about so many on, each costs as much as the first.
-RUN = 8
+# The time of a run of 2, 4, 6 and 8 ids, guesses among them, against that of one [measured, full model in int4]: from
+# about there on each more costs as much. They go in pairs.
+RUN_COSTS = (1.0, 1.4, 1.7, 2.0)
+RUN = 2 * len(RUN_COSTS)
+# Ids that would come in the time of one run anyway: a longer run must bring more than its time does elsewhere.
+WORTH = 1.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,17 +70,18 @@ class _Answer:
 
     request: Request
     new_ids: list[int] = field(default_factory=list)
-    reach: int = FIRST  # how many ids are guessed
 
-    def guess(self, drafts: Drafts, room: int) -> list[int]:
-        """Ids that may come next: no more than `room`, nor than the request wants."""
-        most = min(self.reach, room, self.request.max_new_tokens - len(self.new_ids) - 1)
-        return drafts.after([*self.request.ids[-LONGEST:], *self.new_ids], most) if most > 0 else []
-
-    def learn(self, guessed: int, held: int) -> None:
-        """Guess more next time if all ids that were `guessed` held, else the least."""
-        if guessed:
-            self.reach = min(MOST, 2 * self.reach + 1) if held == guessed else LEAST
+    def guess(self, drafts: Drafts, room: int, others: int) -> list[Guess]:
+        """Ids that may come next, as many as pay in a run of `others` ids: at most `room`, nor than are wanted."""
+        most = min(room, self.request.max_new_tokens - len(self.new_ids) - 1)
+        guesses = list(drafts.after([*self.request.ids[-LONGEST:], *self.new_ids], most))
+        best, kept, gain = 0.0, 0, 0.0
+        for number, guess in enumerate(guesses, 1):
+            gain += guess.chance
+            paid = gain - WORTH * (_run_cost(others + number) - _run_cost(others))
+            if paid >= best:
+                best, kept = paid, number
+        return guesses[:kept]
 
     def take(self, logits: Float32, *, is_full: bool) -> Event:
         """The likeliest id of `logits` [vocab], and whether it is the last; `is_full`: the context has no more room."""
@@ -131,12 +137,15 @@ def generate_many(decoder: Decoder, requests: Iterator[Request], *, guessing: bo
                 waiting = False
                 break
             if drafts:
-                drafts.remember(request.ids)
+                drafts.read(_words(request.ids, decoder.sizes))
             yield _start(decoder, _choose_row(decoder, answers, request), _Answer(request), answers)
         if not answers:
             return
         guesses = _guesses(decoder, answers, drafts) if drafts else {}
-        runs = {row: [answer.new_ids[-1], *guesses.get(row, [])] for row, answer in answers.items()}
+        runs = {
+            row: [answer.new_ids[-1], *(guess.token_id for guess in guesses.get(row, ()))]
+            for row, answer in answers.items()
+        }
         before = tuple(decoder.positions)
         logits = decoder.extend(runs)
         for row, answer in sorted(answers.items()):
@@ -150,15 +159,31 @@ def generate_many(decoder: Decoder, requests: Iterator[Request], *, guessing: bo
                 yield event
             if held < len(runs[row]):
                 decoder.rewind(before[row] + held, row)
-            answer.learn(len(runs[row]) - 1, held - 1)
 
 
-def _guesses(decoder: Decoder, answers: dict[int, _Answer], drafts: Drafts) -> dict[int, list[int]]:
+def _guesses(decoder: Decoder, answers: dict[int, _Answer], drafts: Drafts) -> dict[int, list[Guess]]:
     """For each row, ids that may come next, as far as there is room for them in a run and in the context."""
-    room, largest = RUN // len(answers) - 1, decoder.sizes.max_positions
-    return {
-        row: answer.guess(drafts, min(room, largest - decoder.positions[row] - 1)) for row, answer in answers.items()
-    }
+    share, largest = RUN // len(answers) - 1, decoder.sizes.max_positions
+    found: dict[int, list[Guess]] = {}
+    together = len(answers)
+    for row, answer in answers.items():
+        found[row] = answer.guess(drafts, min(share, largest - decoder.positions[row] - 1), together)
+        together += len(found[row])
+    return found
+
+
+def _run_cost(ids: int) -> float:
+    return RUN_COSTS[min((ids + 1) // 2, len(RUN_COSTS)) - 1]
+
+
+def _words(ids: Sequence[int], sizes: DecoderSizes) -> list[int]:
+    """A prompt without what stands for its clips: their lengths differ from file to file."""
+    found, inside = [], False
+    for token_id in ids:
+        inside = (inside or token_id == sizes.audio_start) and token_id != sizes.audio_end
+        if not inside:
+            found.append(token_id)
+    return found
 
 
 def _held(answer: _Answer, run: Sequence[int], logits: Float32, room: int) -> Iterator[Event]:

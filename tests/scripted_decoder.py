@@ -7,6 +7,7 @@ import numpy as np
 from decoder.decoder import PromptError
 
 UNKNOWN = 666  # an id that it refuses
+AUDIO_START, AUDIO_END = 700, 701
 
 
 class ScriptedDecoder:
@@ -16,7 +17,8 @@ class ScriptedDecoder:
     """
 
     def __init__(self, scripts, *, rows=1, max_positions=1000, takes_back_freely=False):
-        self.rows, self.calls, self.sizes = rows, [], SimpleNamespace(max_positions=max_positions)
+        self.rows, self.calls = rows, []
+        self.sizes = SimpleNamespace(max_positions=max_positions, audio_start=AUDIO_START, audio_end=AUDIO_END)
         self.positions, self.groups, self._said = [0] * rows, [None] * rows, [0] * rows
         self.takes_back_freely = takes_back_freely
         self._scripts, self._script = scripts, [[]] * rows

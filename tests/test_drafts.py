@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from decoder.decoder import Decoder
-from decoder.drafts import LEAST, LONGEST, MOST, REMEMBERED, Drafts
-from decoder.generate import Request, generate_many
-from tests.scripted_decoder import ScriptedDecoder
+from decoder.drafts import LONGEST, REMEMBERED, Drafts
+from decoder.generate import RUN, Request, generate_many
+from tests.scripted_decoder import AUDIO_END, AUDIO_START, ScriptedDecoder
 from tests.tiny_models import ONNX_RUNTIME, make_mels, make_prompt, open_encoder
 
 STOP = 99
@@ -30,73 +30,135 @@ def runs(decoder):
 # --- what is remembered
 
 
+def next_ids(drafts, ids, most=7):
+    return [guess.token_id for guess in drafts.after(ids, most)]
+
+
 def test_nothing_is_known_at_first():
-    assert Drafts().after([1, 2, 3], MOST) == []
+    assert next_ids(Drafts(), [1, 2, 3]) == []
 
 
 def test_what_followed_is_what_is_guessed():
     drafts = Drafts()
     drafts.remember([1, 2, 3, 4, 5, 6])
-    assert drafts.after([9, 2, 3], 2) == [4, 5]
-    assert drafts.after([2, 3], MOST) == [4, 5, 6]
-    assert drafts.after([5, 6], MOST) == []  # nothing followed
+    assert next_ids(drafts, [9, 2, 3], 2) == [4, 5]
+    assert next_ids(drafts, [2, 3]) == [4, 5, 6]
+    assert next_ids(drafts, [5, 6]) == []  # nothing followed
+    assert next_ids(drafts, [9]) == []
+    assert next_ids(drafts, [2, 3], 0) == next_ids(drafts, [2, 3], -1) == []
 
 
-def test_the_last_time_counts():
+def test_what_followed_most_often_counts_and_then_the_last_time():
     drafts = Drafts()
+    for said in ([1, 2, 3], [1, 2, 4], [1, 2, 3], [1, 2, 4]):
+        drafts.remember(said)
+    assert next_ids(drafts, [1, 2], 1) == [4]
     drafts.remember([1, 2, 3])
-    drafts.remember([1, 2, 4])
-    assert drafts.after([1, 2], 1) == [4]
+    assert next_ids(drafts, [1, 2], 1) == [3]
 
 
 def test_the_longest_that_is_known_decides():
     drafts = Drafts()
     drafts.remember([1, 2, 3, 4])
     drafts.remember([7, 3, 5])
-    assert drafts.after([1, 2, 3], 1) == [4]
-    assert drafts.after([8, 3], 1) == [5]
+    drafts.remember([6, 3, 5])
+    assert next_ids(drafts, [1, 2, 3], 1) == [4]
+    assert next_ids(drafts, [8, 3], 1) == [5]
 
 
-def test_one_id_alone_lets_guess_no_more_than_costs_nothing():
+def test_no_more_than_so_many_ids_are_looked_up():
     drafts = Drafts()
-    drafts.remember([1, 2, 3, 4])
-    assert drafts.after([9, 2], MOST) == [3][:LEAST]
+    same = list(range(100, 100 + LONGEST))
+    drafts.remember([1, *same, 3])
+    for _ in range(2):
+        drafts.remember([2, *same, 4])
+    assert next_ids(drafts, [1, *same], 1) == [4]
+    assert next_ids(drafts, [1, *same[1:]], 1) == [4]
+    assert next_ids(drafts, [1, *same[:-1]], 1) == [same[-1]]
 
 
 def test_a_guess_does_not_run_into_the_next_text():
     drafts = Drafts()
     drafts.remember([1, 2, 3])
     drafts.remember([4, 5, 6])
-    assert drafts.after([1, 2], MOST) == [3]
-    assert drafts.after([3, 4], MOST) == [5][:LEAST]
+    assert next_ids(drafts, [1, 2]) == [3]
+    assert next_ids(drafts, [3, 4]) == [5, 6]
+    assert next_ids(drafts, [6]) == []
+
+
+def test_the_end_of_an_answer_is_expected_where_most_ended():
+    drafts = Drafts()
+    for said in ([1, 2, 3], [1, 2], [1, 2]):
+        drafts.remember(said)
+    assert next_ids(drafts, [1, 2]) == []
+
+
+def test_a_prompt_is_read_once():
+    drafts = Drafts()
+    for prompt in ([1, 2, 3], [1, 2, 4], [1, 2, 3]):
+        drafts.read(prompt)
+    assert next_ids(drafts, [1, 2], 1) == [4]
+
+
+def test_what_always_followed_is_likelier():
+    drafts = Drafts()
+    chances = []
+    for _ in range(4):
+        drafts.remember([1, 2, 3])
+        chances.append(next(drafts.after([1, 2], 1)).chance)
+    assert chances == pytest.approx([0.6, 0.8, 2.6 / 3, 0.9])
+    drafts.remember([1, 2, 4])
+    assert next(drafts.after([1, 2], 1)).chance == pytest.approx(3.6 / 5)
+
+
+def test_one_id_alone_says_less():
+    drafts = Drafts()
+    drafts.remember([1, 2, 3])
+    assert next(drafts.after([9, 2], 1)).chance == pytest.approx(0.15)
+
+
+def test_a_guess_needs_those_before_it():
+    drafts = Drafts()
+    drafts.remember([1, 2, 3, 4])
+    assert [guess.chance for guess in drafts.after([1, 2], 2)] == pytest.approx([0.6, 0.36])
+
+
+def test_what_is_unlikely_is_not_followed():
+    drafts = Drafts()
+    drafts.remember(range(1, 20))
+    assert len(next_ids(drafts, [1, 2], 17)) == 5  # 0.6 to the power of 5 is below a tenth
 
 
 def test_memory_is_flat():
     drafts = Drafts()
     for first in range(0, 3 * REMEMBERED, 1000):
-        drafts.remember(range(first, first + 1000))
-    assert len(drafts._said) <= REMEMBERED
-    assert len(drafts._places) <= LONGEST * REMEMBERED
-    assert drafts.after([500, 501], 1) == []  # forgotten
+        drafts.read(range(first, first + 1000))
+    assert len(drafts._said) == REMEMBERED
+    assert len(drafts._prompts) <= REMEMBERED // 1000
+    assert next_ids(drafts, [500, 501], 1) == []  # forgotten
     drafts.remember([1, 2, 3])
-    assert drafts.after([1, 2], 1) == [3]
+    assert next_ids(drafts, [1, 2], 1) == [3]
+    drafts.read(range(REMEMBERED))  # of a text that is longer than the memory, the end is kept
+    assert next_ids(drafts, [REMEMBERED - 2], 1) == [REMEMBERED - 1]
+    assert next_ids(drafts, [0], 1) == []
 
 
 # --- what they change
 
 
-def test_an_answer_like_the_one_before_takes_fewer_runs():
-    script = [*range(10, 30), STOP]
-    decoder = ScriptedDecoder({1: script, 2: script}, takes_back_freely=True)
-    found = answers(generate_many(decoder, iter([ask(1), ask(2, ids=[2])])))
-    assert found[1] == found[2] == [*script[:-1], "stop"]
-    assert [len(run[0]) for run in runs(decoder)[20:]] == [
-        1 + 1,
-        1 + 7,
-        1 + 7,
-        1 + 1,
-    ]  # of the second: at first one id is known
-    assert decoder.positions == [1 + 20]
+def test_answers_like_those_before_take_fewer_and_fewer_runs():
+    script = [*range(10, 40), STOP]
+    decoder = ScriptedDecoder(dict.fromkeys(range(1, 6), script), takes_back_freely=True)
+    found = answers(generate_many(decoder, (ask(key) for key in range(1, 6))))
+    assert set(map(tuple, found.values())) == {(*script[:-1], "stop")}
+    assert decoder.positions == [1 + 30]
+    starts = [number for number, call in enumerate(decoder.calls) if call[0] == "prefill"]
+    counts = np.diff([*starts, len(decoder.calls)]) - 1
+    assert counts[0] == 30
+    assert 4 <= counts[4] <= counts[3] <= counts[2] < counts[1] < 15
+    lengths = [len(run[0]) for run in runs(decoder) if isinstance(run[0], list)]
+    assert lengths[0] == 2  # a guess beside the first id costs nothing
+    assert max(lengths) == RUN  # more and more is believed
 
 
 @pytest.mark.parametrize("changed", range(20))
@@ -132,6 +194,28 @@ def test_rows_share_a_run_of_limited_length():
     assert set(map(tuple, found.values())) == {(*script[:-1], "stop")}
     sizes = [sum(len(ids) if isinstance(ids, list) else 1 for ids in run.values()) for run in runs(decoder)]
     assert max(sizes) == 8  # three rows with a guess of one each, and at the end two with three
+
+
+@pytest.mark.parametrize(
+    ("rows", "first", "second"),
+    [(1, [2], [2]), (2, [1, 1], [4, 4]), (3, [2, 1, 1], [2, 2, 2]), (4, [1, 1, 1, 1], [2, 2, 2, 2])],
+)
+def test_several_rows_guess_only_what_pays(rows, first, second):
+    """What fills up an odd number of ids costs nothing; beyond that a guess must be likely, as after two known ids."""
+    script = [*range(10, 18), STOP]
+    decoder = ScriptedDecoder(dict.fromkeys(range(1, 1 + rows), script), rows=rows, takes_back_freely=True)
+    list(generate_many(decoder, (ask(key, ids=[key, *script[:-1]]) for key in range(1, 1 + rows))))
+    lengths = [[len(ids) if isinstance(ids, list) else 1 for ids in run.values()] for run in runs(decoder)]
+    assert lengths[0] == first
+    assert second in lengths
+
+
+def test_what_stands_for_a_clip_is_not_learnt():
+    """A folder's prompts are one prompt, whatever the lengths of their clips."""
+    words = [[1, AUDIO_START, *([5] * length), AUDIO_END, 2, 3] for length in (4, 7)]
+    decoder = ScriptedDecoder({1: [5, 5, 2, 30, STOP]}, takes_back_freely=True)
+    list(generate_many(decoder, iter([ask(key, ids=ids) for key, ids in enumerate(words)])))
+    assert [run[0] if isinstance(run[0], list) else [run[0]] for run in runs(decoder)][:3] == [[5], [5], [2, 3]]
 
 
 def test_guessing_can_be_left():
