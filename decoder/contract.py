@@ -53,12 +53,12 @@ class FusedContract:
 
     All is done in even numbers, since ONNX Runtime's kernels round what is left alone otherwise: so the bits of logits
     depend neither on the rows beside nor on how many ids a run has. A zero token fills up, and what it leaves in the
-    cache is overwritten by the next run.
+    cache is overwritten by the next run. In a model without `pairs` only the queries of attention are filled up.
     """
 
     def __init__(self, manifest: Manifest, session: Session, *, slots: int) -> None:
         self._sizes, self.slots = manifest.decoder_sizes, slots
-        self._session = session
+        self._session, self._pairs = session, manifest.pairs
         assert manifest.embeddings
         self._table: Array = np.load(manifest.path(manifest.embeddings), mmap_mode="r", allow_pickle=False)
         self._scale = _one_more(logn_scale(self._sizes))  # [max_positions + 1]
@@ -99,8 +99,8 @@ class FusedContract:
             places.append(slice(len(wanted), len(wanted) + len(these)))
             wanted += these
             first += count
-        embeddings, filling = [part.embeddings for part in parts], first % 2
-        if filling:
+        embeddings = [part.embeddings for part in parts]
+        if self._pairs and first % 2:
             embeddings.append(np.zeros((1, self._sizes.d_model), np.float32))
             counts[-1] += 1
         padding = [count % 2 for count in counts]
@@ -109,12 +109,12 @@ class FusedContract:
             "inputs_embeds": np.concatenate(embeddings)[None],
             "last_positions": np.full(self.slots, IDLE_POSITIONS - 1, np.int32),
             "total_lengths": np.full(self.slots, IDLE_POSITIONS, np.int32),
-            "wanted": np.array(wanted + wanted[-1:] * (len(wanted) % 2)),
+            "wanted": np.array(wanted + wanted[-1:] * (self._pairs and len(wanted) % 2)),
             **self._rotary(alpha),
         }
         feeds["total_lengths"][: len(parts)] = totals
         feeds["last_positions"][: len(parts)] = np.array(totals) - 1
-        if self.slots > 1:
+        if self.slots > 1 or not self._pairs:
             idle = self.slots - len(parts)
             feeds["slot_bounds"] = np.cumsum([0, *counts, *[0] * idle])
             feeds["slot_padding"] = np.array(padding + [IDLE_POSITIONS] * idle)

@@ -1,15 +1,20 @@
-"""How many cores this process may use: a container, a batch system or `taskset` may allow fewer than there are.
+"""What a library of products does not see of its processor: how many cores it may use, and whether it adds exactly.
 
-A library that counts the machine's cores makes more threads than may run at once, and they wait for one another.
+A container, a batch system or `taskset` may allow fewer cores than there are. A library that counts the machine's
+makes more threads than may run at once, and they wait for one another.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+
+# Instructions that add four products of 8 bits in 32, as the kernel lists them.
+VNNI = {"avx512_vnni", "avx_vnni"}
 
 
 def thread_limit(root: Path = Path("/")) -> int:
@@ -30,6 +35,16 @@ def usable_cores(root: Path = Path("/")) -> int | None:
         return None
     bound = os.sched_getaffinity(0)
     return max(1, min(_cores(root, bound), math.ceil(min(_granted(root), len(bound)))))
+
+
+def may_saturate(root: Path = Path("/")) -> bool:
+    """Whether sums of 8-bit products may be cut at 16 bits: on an x86 without VNNI, and where the system does not tell.
+
+    There ONNX Runtime's fast kernels add two products in 16 bits, which large weights overflow without a word.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    return not VNNI & set(read_text(root / "proc/cpuinfo").split())
 
 
 def group_folders(root: Path, controller: str) -> Iterator[Path]:

@@ -18,14 +18,14 @@ from pathlib import Path
 from models.manifest import FILE_NAME, ManifestError, file_sha256, load_manifest
 
 CHECKPOINT = Path(__file__).resolve().parent / "nano" / "checkpoint"
-PRECISION = "int8"
+PRECISIONS = {"fused": "int8-fine", "plain": "int8"}
 
 
 def embedded_model(*, flavour: str = "fused") -> Path:
     """The model directory of nano in `flavour`; raises ManifestError where the checkpoint is missing or damaged."""
     if not (CHECKPOINT / "config.json").is_file():
         raise ManifestError(f"{CHECKPOINT}: not there, so this copy of the program is incomplete; clone it again")
-    name = f"nano-{PRECISION}-{flavour}-{_digest()}"
+    name = f"nano-{PRECISIONS[flavour]}-{flavour}-{_digest()}"
     try:
         cache = cache_directory()
         cache.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def _converted(directory: Path, flavour: str) -> Path:
         shutil.rmtree(directory, ignore_errors=True)  # damaged, if it is there at all
         unfinished = Path(tempfile.mkdtemp(prefix=f"{directory.name}-", dir=directory.parent))
         try:
-            convert(CHECKPOINT, unfinished, precision=PRECISION, flavour=flavour)
+            convert(CHECKPOINT, unfinished, precision=PRECISIONS[flavour], flavour=flavour)
             unfinished.replace(directory)
         except ConversionError as error:
             raise ManifestError(f"{error}; clone the program again") from None

@@ -99,7 +99,8 @@ class Manifest:
     "plain" (ids, mask and audios inside, as ailia publishes). `dtype` is the floating type of the graphs' inputs.
     `backends` is ordered, first choice first. `vocabulary` and `embeddings` are file names or None. `decoder` is one
     graph, or several that go on from one another, each with some of the layers. `decoder_rows` is the same again, over
-    the same weights, for several sequences side by side; a plain model has none.
+    the same weights, for several sequences side by side; a plain model has none. `pairs`: the tokens of a fused decoder
+    run in even numbers, since its products round one that is left alone otherwise.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Manifest:
     converter: str
     files: dict[str, FileRecord]
     decoder_rows: tuple[Graph, ...] = ()
+    pairs: bool = True
     format: int = FORMAT
     directory: Path = Path()
 

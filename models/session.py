@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.cores import thread_limit
+from models.cores import may_saturate, thread_limit
 from models.manifest import Graph, Manifest, State
 
 Array = npt.NDArray[Any]
@@ -79,6 +79,8 @@ class OnnxRuntimeSession:
         settings.enable_mem_pattern = False  # every prompt has another length
         # Threads that wait busily for the next run would take the processor from the graph whose turn it is.
         settings.add_session_config_entry("session.force_spinning_stop", "1")
+        if may_saturate():
+            settings.add_session_config_entry("session.x64quantprecision", "1")  # half as fast, and right
         path = manifest.path(graph.file)
         providers: list[Any] = [(provider, {"device_id": self._device_id})] if self._device != "cpu" else [provider]
         self._session = _guard(path, lambda: ort.InferenceSession(str(path), settings, providers=providers))

@@ -71,7 +71,7 @@ def test_rows_come_in_blocks_and_in_order(single, monkeypatch, rows):
 def test_a_tensor_is_handed_out_once(single):
     checkpoint = Checkpoint(single)
     checkpoint.take(WTE, *SHAPE)
-    with pytest.raises(ConversionError, match=f"tensor {WTE} is missing"):
+    with pytest.raises(ConversionError, match=f"tensor {WTE} is used twice"):
         checkpoint.take(WTE, *SHAPE)
 
 

@@ -1,10 +1,11 @@
 """How many cores may be used: bound processors, threads of one core, and what a control group grants."""
 
 import os
+import platform
 
 import pytest
 
-from models.cores import thread_limit, usable_cores
+from models.cores import may_saturate, thread_limit, usable_cores
 from models.session import OnnxRuntimeSession, SessionOptions, open_session
 
 TOPOLOGY = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
@@ -88,3 +89,18 @@ def test_a_session_gets_as_many_threads(tiny, monkeypatch, asked, told, given):
     manifest = tiny("fp32")
     open_session(manifest, manifest.encoder, SessionOptions(threads=asked))
     assert seen == [given]
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "may"),
+    [
+        ("x86_64", "flags\t\t: fpu avx2 avx512f avx512_vnni amx_int8", False),
+        ("x86_64", "flags\t\t: fpu avx2 avx_vnni", False),
+        ("x86_64", "flags\t\t: fpu avx2 avx512f", True),
+        ("AMD64", None, True),  # Windows does not tell
+        ("aarch64", "Features\t: fp asimd", False),
+    ],
+)
+def test_sums_may_saturate_on_an_x86_without_vnni(system, monkeypatch, machine, flags, may):
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert may_saturate(system({"proc/cpuinfo": flags} if flags else {})) == may

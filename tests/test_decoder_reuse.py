@@ -64,7 +64,7 @@ def about(span, *text):
 # --- the same numbers
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-fine", "int8", "int4"])
 @pytest.mark.parametrize(
     ("first", "second", "shared"), [(14, 15, 9), (15, 14, 9), (40, 33, 30), (33, 60, 24), (17, 31, 1), (35, 33, 30)]
 )
@@ -77,7 +77,7 @@ def test_a_shared_beginning_gives_the_bits_of_a_fresh_prefill(tiny, precision, f
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("precision", ["fp32", "int8-fine", "int8", "int4"])
 def test_prompts_about_one_sound_run_the_sound_once(tiny, precision, rows):
     manifest = tiny(precision, seq_length=512)
     clips = open_encoder(manifest).encode(make_mels(1, [80, 30]))

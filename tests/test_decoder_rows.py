@@ -8,7 +8,7 @@ from models.session import CAPACITY_STEP, BackendError, SessionOptions, open_ses
 from tests.benchmarks.geometry import Geometry
 from tests.tiny_models import FLAVOURS, ONNX_RUNTIME, forced, make_mels, make_prompt, open_encoder
 
-PRECISIONS = ["fp32", "fp16", "int8", "int4"]
+PRECISIONS = ["fp32", "fp16", "int8-fine", "int8", "int4"]
 # Large enough for the kernels that the real model uses: several blocks in a row of weights, head_dim 128.
 MIDDLE = Geometry(hidden_size=512, intermediate_size=1408, num_attention_heads=4, num_hidden_layers=2, vocab_size=640,
                   seq_length=256, audio_start_id=600, n_state=32, n_head=2, n_layer=2, n_mels=16, n_ctx=40)  # fmt: skip

@@ -226,7 +226,7 @@ def test_guessing_can_be_left():
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4])
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-fine", "int8", "int4"])
 def test_a_real_decoder_says_the_same_with_guesses_and_without(tiny, precision, rows):
     manifest = tiny(precision, seq_length=512)
     clip = open_encoder(manifest).encode(make_mels(0, [40]))

@@ -35,7 +35,7 @@ def test_the_checkpoint_is_converted_once(cache, monkeypatch):
     made = embedded.embedded_model()
     assert made.parent == cache
     manifest = load_manifest(made)
-    assert (manifest.precision, manifest.contract) == ("int8", "fused")
+    assert (manifest.precision, manifest.contract) == ("int8-fine", "fused")
     assert [path.name for path in cache.iterdir()] == [made.name]
     monkeypatch.setattr(converter, "convert", refuse)
     assert embedded.embedded_model() == made

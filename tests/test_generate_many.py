@@ -271,7 +271,7 @@ def make_requests(manifest, count=12):
     return requests
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-fine", "int8", "int4"])
 def test_answers_are_those_of_the_requests_alone(tiny, precision):
     manifest = tiny(precision)
     requests = make_requests(manifest)

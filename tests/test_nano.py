@@ -22,7 +22,7 @@ def models(tmp_path_factory):
     """nano in both precisions."""
     exact = tmp_path_factory.mktemp("fp32")
     convert(CHECKPOINT, exact, precision="fp32", flavour="fused")
-    return {"int8": embedded_model(), "fp32": exact}
+    return {"int8-fine": embedded_model(), "fp32": exact}
 
 
 def ask(*arguments):
@@ -36,7 +36,7 @@ def clips_of(row):
 
 
 @pytest.mark.parametrize("row", ANSWERS, ids=lambda row: row["audio"][0])
-@pytest.mark.parametrize("precision", ["int8", "fp32"])
+@pytest.mark.parametrize("precision", ["int8-fine", "fp32"])
 def test_the_committed_clips_are_answered_rightly(models, precision, row):
     form = ["--raw"] if row["raw"] else []
     done = ask("--model", models[precision], "-q", *form, "-p", row["prompt"], "-i", *clips_of(row))
@@ -55,7 +55,7 @@ def test_nano_is_opened_when_no_model_is_named():
     assert "nano" in done.stderr
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp32"])
+@pytest.mark.parametrize("precision", ["int8-fine", "fp32"])
 def test_an_answer_is_the_same_every_time_and_after_others(models, precision):
     row, other = ANSWERS[0], ANSWERS[1]
     arguments = ("--model", models[precision], "-q", "-p", row["prompt"])
@@ -76,6 +76,6 @@ def test_the_repository_holds_at_most_16_megabytes_of_it():
 def test_it_is_described_as_what_it_is():
     manifest = load_manifest(embedded_model())
     assert manifest.chat_format == "chatml"
-    assert manifest.precision == "int8"
+    assert manifest.precision == "int8-fine"
     assert manifest.encoder_sizes.n_mels == 80
     assert manifest.decoder_sizes.seq_length == 2048

@@ -10,6 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from models import session as module
+from models.cores import may_saturate
 from models.session import AILIA_LICENCE, BackendError, SessionOptions, choose_backend, open_session
 from tests.fake_ailia import FakeNet
 from tests.tiny_models import ONNX_RUNTIME, forced, greedy, make_mels, make_prompt, open_decoder, open_encoder
@@ -313,3 +314,21 @@ def test_the_memory_mode_is_the_one_that_ailia_means(ailia):
     assert SessionOptions().memory_mode == wanted
     assert SessionOptions().env_id == ailia.ENVIRONMENT_AUTO
     assert SessionOptions().threads == ailia.MULTITHREAD_AUTO
+
+
+@pytest.mark.parametrize("saturates", [False, True])
+def test_a_processor_whose_sums_may_saturate_gets_the_exact_kernels(tiny, monkeypatch, saturates):
+    manifest, told = tiny("int4"), []
+    expected = forced(open_decoder(manifest), make_prompt(1, 9), [], [5, 6, 0])
+
+    class Options(ort.SessionOptions):
+        def add_session_config_entry(self, key, value):
+            told.append((key, value))
+            super().add_session_config_entry(key, value)
+
+    monkeypatch.setattr(ort, "SessionOptions", Options)
+    monkeypatch.setattr(module, "may_saturate", lambda: saturates)
+    found = forced(open_decoder(manifest), make_prompt(1, 9), [], [5, 6, 0])
+    assert (("session.x64quantprecision", "1") in told) == saturates
+    if not may_saturate():  # on this processor both are exact
+        np.testing.assert_array_equal(found, expected)

@@ -25,7 +25,7 @@ CASES = [
     ("tiny-long", "l_two_audio"),
 ]
 FLAVOURS = ("fused", "plain")
-PAIRS = [("fp32", "fused"), ("fp16", "fused"), ("int8", "fused"), ("int4", "fused"),
+PAIRS = [("fp32", "fused"), ("fp16", "fused"), ("int8-fine", "fused"), ("int8", "fused"), ("int4", "fused"),
          ("fp32", "plain"), ("fp16", "plain"), ("int8", "plain")]  # fmt: skip
 # head_dim 8, which the fused graph pads to 16; NTK and LogN start beyond 16 positions.
 TINY = Geometry(hidden_size=32, intermediate_size=96, num_attention_heads=4, num_hidden_layers=2, vocab_size=320,

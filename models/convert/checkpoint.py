@@ -79,11 +79,20 @@ class Checkpoint:
                 if tensor.name in self._tensors:
                     raise ConversionError(f"{file}: {tensor.name} is also in {self._tensors[tensor.name].file.name}")
                 self._tensors[tensor.name] = tensor
+        self._left = set(self._tensors)
         self._check_index()
 
     def take(self, name: str, *shape: int) -> Tensor:
         """Hand out a tensor once; raises ConversionError when it is not there or has another shape."""
-        tensor = self._tensors.pop(name, None)
+        tensor = self.look_up(name, *shape)
+        if name not in self._left:
+            raise ConversionError(f"{self.directory}: tensor {name} is used twice")
+        self._left.remove(name)
+        return tensor
+
+    def look_up(self, name: str, *shape: int) -> Tensor:
+        """The same tensor, which stays to be taken, or was; raises as `take` does."""
+        tensor = self._tensors.get(name)
         if tensor is None:
             raise ConversionError(f"{self.directory}: tensor {name} is missing")
         if tensor.shape != shape:
@@ -92,8 +101,8 @@ class Checkpoint:
 
     def finish(self) -> None:
         """Raise ConversionError naming the tensors that no part of the graphs asked for."""
-        if self._tensors:
-            names = sorted(self._tensors)
+        if self._left:
+            names = sorted(self._left)
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             raise ConversionError(f"{self.directory}: tensors that no graph uses: {', '.join(names[:5])}{more}")
 

@@ -11,13 +11,14 @@ import numpy as np
 
 from models.convert import qwen_fused, qwen_plain, whisper
 from models.convert.checkpoint import Checkpoint, ConversionError
+from models.convert.even import EvenCheckpoint
 from models.convert.graph import GraphBuilder, WeightsFile
 from models.convert.linear import precision_of, to_float16
 from models.convert.qwen import Qwen
 from models.convert.sizes import read_sizes
 from models.manifest import FILE_NAME, DecoderSizes, EncoderSizes, FileRecord, Manifest, file_sha256, save_manifest
 
-VERSION = "models.convert 4"
+VERSION = "models.convert 5"
 OPSET = 17
 
 
@@ -145,13 +146,15 @@ def write_fused_decoder(job: Job, checkpoint: Checkpoint, weights: WeightsFile, 
 
 def decoder_layers(job: Job, checkpoint: Checkpoint, weights: WeightsFile) -> Qwen:
     """What one graph of the decoder is built from, over `weights`, which gets what is not there yet."""
-    config = checkpoint.config
+    config, precision = checkpoint.config, precision_of(job.flavour, job.precision)
+    width = config["intermediate_size"] // 2
+    sizes = (job.decoder_sizes.d_model, width, job.decoder_sizes.n_layer)
     return Qwen(
-        checkpoint,
+        EvenCheckpoint(checkpoint, sizes, precision.even) if precision.even else checkpoint,
         job.decoder_sizes,
         GraphBuilder("decoder", weights, opset=OPSET, contrib=job.flavour == "fused"),
-        precision_of(job.flavour, job.precision),
-        width=config["intermediate_size"] // 2,
+        precision,
+        width=width,
         epsilon=config["layer_norm_epsilon"],
         dtype=job.dtype,
     )
@@ -161,9 +164,10 @@ def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
     """The manifest of what was written; files whose hash is not in `hashes` are read once more."""
     names, out, sizes = job.names, job.out, job.decoder_sizes
     fused = job.flavour == "fused"
+    pairs = precision_of(job.flavour, job.precision).pairs
     if fused:
         decoder, rows = (
-            qwen_fused.fused_graphs(file, sizes, slots=n) for file, n in ((names.decoder, 1), (ROWS_FILE, SLOTS))
+            qwen_fused.fused_graphs(file, sizes, slots=n, pairs=pairs) for file, n in ((names.decoder, 1), (ROWS_FILE, SLOTS))
         )
     else:
         decoder, rows = (qwen_plain.plain_graph(names.decoder, sizes, job.dtype),), ()
@@ -184,6 +188,7 @@ def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
         encoder=whisper.encoder_graph(names.encoder, job.flavour),
         decoder=decoder,
         decoder_rows=rows,
+        pairs=pairs,
         boundary_rows=BOUNDARY_ROWS,
         embeddings=embeddings,
         vocabulary=vocabulary,

@@ -23,13 +23,15 @@ SLAB_BYTES = 256 << 20
 FLOAT16_MAX = 65504.0
 # MatMulNBits with int8 activations: 1.5 to 4 times faster on a CPU than with float32 ones.
 ACCURACY_LEVEL = 4
+SILENT = 1e-30  # a token of zeros has no size to divide by
 
 
 @dataclass(frozen=True)
 class Storage:
-    """How a matrix is kept: "float32", "float16", "int8" (a scale for each output) or "blocks" (MatMulNBits).
+    """How a matrix is kept: "float32", "float16", "int8" (a scale for each output), "tokens" or "blocks" (MatMulNBits).
 
-    "smooth" is the encoder's own (see `smooth`), for a whole block at a time.
+    "tokens" is int8 with a scale for each output, whose inputs are rounded to int8 with a scale for each token; they
+    should be even (see `even`). "smooth" is the encoder's own (see `smooth`), for a whole block at a time.
     """
 
     kind: str
@@ -39,11 +41,22 @@ class Storage:
 
 @dataclass(frozen=True)
 class Precision:
-    """Storage of the decoder's matrices, of its output layer, and of the encoder's matrices."""
+    """Storage of the matrices of the decoder's attention, of its MLP, of its output layer, and of the encoder."""
 
-    decoder: Storage
+    attention: Storage
+    mlp: Storage
     head: Storage
     encoder: Storage
+
+    @property
+    def even(self) -> frozenset[str]:
+        """The parts of the decoder whose channels must be even."""
+        return frozenset(part for part in ("attention", "mlp", "head") if getattr(self, part).kind == "tokens")
+
+    @property
+    def pairs(self) -> bool:
+        """Whether some product of the decoder rounds a token that runs alone otherwise than one in company."""
+        return len(self.even) < 3
 
 
 FLOAT32, FLOAT16, INT8 = Storage("float32"), Storage("float16"), Storage("int8")
@@ -51,16 +64,18 @@ BLOCKS4, BLOCKS8 = Storage("blocks", 4, 256), Storage("blocks", 8, 128)
 # Chosen by measurement (tests/benchmarks/README.md). int4 is for speed: blocks of 32 would err 0.8 times as much and
 # take nearly twice as long. int8 is for accuracy: with outlier channels blocks of 32 err half as much as blocks of 128.
 FINE8 = Storage("blocks", 8, 32)
+TOKENS8 = Storage("tokens", 8)
 SMOOTH8 = Storage("smooth", 8)  # 1.5 to 1.75 times as fast as blocks of 128, with 1.1 to 1.4 times their error
 
 PRECISIONS = {
-    ("fused", "fp32"): Precision(FLOAT32, FLOAT32, FLOAT32),
-    ("fused", "fp16"): Precision(FLOAT16, FLOAT16, FLOAT16),
-    ("fused", "int8"): Precision(FINE8, FINE8, FINE8),
-    ("fused", "int4"): Precision(BLOCKS4, BLOCKS8, SMOOTH8),
-    ("plain", "fp32"): Precision(FLOAT32, FLOAT32, FLOAT32),
-    ("plain", "fp16"): Precision(FLOAT16, FLOAT16, FLOAT16),
-    ("plain", "int8"): Precision(INT8, INT8, INT8),
+    ("fused", "fp32"): Precision(FLOAT32, FLOAT32, FLOAT32, FLOAT32),
+    ("fused", "fp16"): Precision(FLOAT16, FLOAT16, FLOAT16, FLOAT16),
+    ("fused", "int8"): Precision(TOKENS8, TOKENS8, TOKENS8, SMOOTH8),
+    ("fused", "int8-fine"): Precision(FINE8, FINE8, FINE8, FINE8),
+    ("fused", "int4"): Precision(TOKENS8, BLOCKS4, TOKENS8, SMOOTH8),
+    ("plain", "fp32"): Precision(FLOAT32, FLOAT32, FLOAT32, FLOAT32),
+    ("plain", "fp16"): Precision(FLOAT16, FLOAT16, FLOAT16, FLOAT16),
+    ("plain", "int8"): Precision(INT8, INT8, INT8, INT8),
 }
 
 
@@ -78,10 +93,10 @@ def linear(graph: GraphBuilder, storage: Storage, x: str, weight: Tensor, bias: 
     b = vector(graph, bias) if bias else ""
     if storage.kind == "blocks":
         return _block_matmul(graph, storage, x, weight, b)
+    if storage.kind == "tokens":
+        return _token_matmul(graph, x, weight, b)
     if storage.kind == "int8":
-        scales = np.concatenate([quantize_rows(rows)[1] for rows in weight.rows()])
-        scale = graph.weight(f"{name}.scale", "float32", (n,), [scales])
-        levels = graph.weight(weight.name, "int8", (k, n), _transposed(weight, "int8"))
+        scale, levels = _int8(graph, weight)
         zero = graph.weight(f"{name}.zero", "int8", (n,), [np.zeros(n, np.int8)])
         matrix = graph.node("DequantizeLinear", [levels, scale, zero], axis=1)
     else:
@@ -102,6 +117,37 @@ def to_float16(rows: Float32, name: str) -> Array:
     if rows.size and np.abs(rows).max() > FLOAT16_MAX:
         raise ConversionError(f"{name} holds values beyond {FLOAT16_MAX:g}; use --precision fp32")
     return rows.astype(np.float16)
+
+
+def _int8(graph: GraphBuilder, weight: Tensor) -> tuple[str, str]:
+    """Scales [n] and levels [k, n] of a matrix."""
+    (n, k), name = weight.shape, weight.name.removesuffix(".weight")
+    scales: list[Array] = []
+
+    def levels() -> Iterator[Array]:
+        found, start = np.empty((n, k), np.int8), 0
+        for rows in weight.rows():
+            found[start : start + len(rows)], scale = quantize_rows(rows)
+            scales.append(scale)
+            start += len(rows)
+        step = max(1, SLAB_BYTES // n)
+        for column in range(0, k, step):
+            yield found[:, column : column + step].T
+
+    matrix = graph.weight(weight.name, "int8", (k, n), levels())
+    return graph.weight(f"{name}.scale", "float32", (n,), scales), matrix
+
+
+def _token_matmul(graph: GraphBuilder, x: str, weight: Tensor, bias: str) -> str:
+    """Inputs in 8 bits, the largest of a token 127 levels from 0. Sums of integers are exact: no token sees another."""
+    size = graph.node("ReduceMax", [graph.node("Abs", [x])], axes=[-1], keepdims=1)  # [1, t, 1]
+    size = graph.node("Max", [size, graph.constant(SILENT)])
+    step, zero = graph.constant(1 / 127), graph.constant(np.uint8(128))
+    levels = graph.node("QuantizeLinear", [graph.node("Div", [x, size]), step, zero])
+    scale, matrix = _int8(graph, weight)
+    y = graph.node("com.microsoft:MatMulIntegerToFloat", [levels, matrix, step, scale, zero])
+    y = graph.node("Mul", [y, size])
+    return graph.node("Add", [y, bias]) if bias else y
 
 
 def _block_matmul(graph: GraphBuilder, storage: Storage, x: str, weight: Tensor, bias: str) -> str:
@@ -139,10 +185,5 @@ def _transposed(weight: Tensor, kind: str) -> Iterator[Array]:
     n, k = weight.shape
     step = max(1, SLAB_BYTES // (4 * n))
     for start in range(0, k, step):
-        yield np.concatenate([_stored(rows, kind, weight.name)[:, start : start + step] for rows in weight.rows()]).T
-
-
-def _stored(rows: Float32, kind: str, name: str) -> Array:
-    if kind == "int8":
-        return quantize_rows(rows)[0]
-    return to_float16(rows, name) if kind == "float16" else rows
+        parts = [rows[:, start : start + step] for rows in weight.rows()]
+        yield np.concatenate([to_float16(part, weight.name) if kind == "float16" else part for part in parts]).T

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.convert.checkpoint import Checkpoint
+from models.convert.even import EvenCheckpoint
 from models.convert.graph import GraphBuilder
 from models.convert.linear import Precision, linear
 from models.manifest import DecoderSizes
@@ -20,7 +21,7 @@ from models.manifest import DecoderSizes
 class Qwen:
     """What every part of the decoder is built from: weights, sizes, the graph, and the settings of config.json."""
 
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | EvenCheckpoint
     sizes: DecoderSizes
     graph: GraphBuilder
     precision: Precision
@@ -34,27 +35,27 @@ def c_attn(q: Qwen, y: str, layer: int) -> str:
     name = f"transformer.h.{layer}.attn.c_attn"
     weight = q.checkpoint.take(f"{name}.weight", 3 * q.sizes.d_model, q.sizes.d_model)
     bias = q.checkpoint.take(f"{name}.bias", 3 * q.sizes.d_model)
-    return linear(q.graph, q.precision.decoder, y, weight, bias)
+    return linear(q.graph, q.precision.attention, y, weight, bias)
 
 
 def attention_out(q: Qwen, y: str, layer: int) -> str:
     """attn.c_proj, no bias."""
     name = f"transformer.h.{layer}.attn.c_proj"
     weight = q.checkpoint.take(f"{name}.weight", q.sizes.d_model, q.sizes.d_model)
-    return linear(q.graph, q.precision.decoder, y, weight)
+    return linear(q.graph, q.precision.attention, y, weight)
 
 
 def gate_and_up(q: Qwen, y: str, name: str) -> tuple[str, str]:
     """w2 is the gate, w1 the up projection; neither has a bias."""
     weights = [q.checkpoint.take(f"{name}.mlp.{part}.weight", q.width, q.sizes.d_model) for part in ("w2", "w1")]
-    gate, up = (linear(q.graph, q.precision.decoder, y, weight) for weight in weights)
+    gate, up = (linear(q.graph, q.precision.mlp, y, weight) for weight in weights)
     return gate, up
 
 
 def mlp_out(q: Qwen, y: str, name: str) -> str:
     """mlp.c_proj, no bias."""
     weight = q.checkpoint.take(f"{name}.mlp.c_proj.weight", q.sizes.d_model, q.width)
-    return linear(q.graph, q.precision.decoder, y, weight)
+    return linear(q.graph, q.precision.mlp, y, weight)
 
 
 def lm_head(q: Qwen, y: str) -> str:

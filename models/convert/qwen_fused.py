@@ -19,9 +19,9 @@ SLOT_INPUTS = ("slot_bounds", "slot_padding")  # of a graph with several slots
 
 @dataclass(frozen=True)
 class Slot:
-    """What the attention of one sequence is told, names of values: see `build_fused_decoder`. The only one has none."""
+    """What the attention of one sequence is told, names of values: see `build_fused_decoder`."""
 
-    number: int | None
+    number: int | None  # the only one has none
     last: str
     total: str
     start: str = ""  # of its tokens among all
@@ -38,7 +38,7 @@ def build_fused_decoder(q: Qwen, layers: range, slots: int) -> None:
     side by side: those of slot s from `slot_bounds`[s] to `slot_bounds`[s + 1]; only attention knows of that. ONNX
     Runtime's kernels round a token that is left alone otherwise than tokens in pairs [measured: 1.32], so that all is
     done in even numbers: tokens and `wanted` are even, and the queries of a slot are made so by `slot_padding`[s] zero
-    ones behind them.
+    ones behind them. Where products add integers only attention needs that, and one slot has these inputs, too.
 
     `last_positions` [slots] is past + t - 1 of each slot and `total_lengths` [slots] past + t, with t its tokens and
     its padding. `rotary_cos`, `rotary_sin` [positions, head_dim / 2] carry the NTK alpha of all sequences,
@@ -54,7 +54,8 @@ def build_fused_decoder(q: Qwen, layers: range, slots: int) -> None:
     last, total = (q.graph.input(name, "int32", [slots]) for name in ("last_positions", "total_lengths"))
     if q.sizes.logn:
         q.graph.input("query_scale", "float32", [1, "tokens", 3, 1])
-    places = declare_slots(q, slots, last, total) if slots > 1 else [Slot(None, last, total)]
+    pairs = q.precision.pairs
+    places = declare_slots(q, slots, last, total) if slots > 1 or not pairs else [Slot(None, last, total)]
     skip = ""
     for layer in layers:
         name = f"transformer.h.{layer}"
@@ -75,16 +76,16 @@ def build_fused_decoder(q: Qwen, layers: range, slots: int) -> None:
     q.graph.output("logits", "float32", ["wanted", q.sizes.vocab_size])
 
 
-def fused_graphs(file: str, sizes: DecoderSizes, *, slots: int) -> tuple[Graph, ...]:
+def fused_graphs(file: str, sizes: DecoderSizes, *, slots: int, pairs: bool) -> tuple[Graph, ...]:
     """How the manifest describes the parts of a decoder: each keeps the cache of its layers between runs."""
     found = []
     for number, layers in enumerate(parts(sizes)):
         last_part = layers.stop == sizes.n_layer
         inputs = ("hidden_states" if number else "inputs_embeds", *POSITION_INPUTS) + ("query_scale",) * sizes.logn
-        inputs += ("wanted",) * last_part + SLOT_INPUTS * (slots > 1)
+        inputs += ("wanted",) * last_part + SLOT_INPUTS * (slots > 1 or not pairs)
         every = range(slots) if slots > 1 else (None,)
-        pairs = [(kind, layer) for layer in layers for kind in ("key", "value")]
-        names = tuple(cache_names(kind, layer, slot) for kind, layer in pairs for slot in every)
+        caches = [(kind, layer) for layer in layers for kind in ("key", "value")]
+        names = tuple(cache_names(kind, layer, slot) for kind, layer in caches for slot in every)
         shape = (1, sizes.n_head, -1, fused_head_dim(sizes))
         state = State(names, shape, "float32", in_place=True, slots=slots)
         outputs = ("logits" if last_part else "hidden_states_out",)
@@ -117,9 +118,10 @@ def declare_slots(q: Qwen, slots: int, last: str, total: str) -> list[Slot]:
     found = []
     for slot in range(slots):
         start, end = entry(bounds, slot), entry(bounds, slot + 1)
+        number = slot if slots > 1 else None
         pads = q.graph.node("Concat", [front, entry(padding, slot), zero], axis=0)
         count = q.graph.node("Sub", [end, start])
-        found.append(Slot(slot, entry(last, slot), entry(total, slot), start, end, count, pads))
+        found.append(Slot(number, entry(last, slot), entry(total, slot), start, end, count, pads))
     return found
 
 
@@ -150,8 +152,10 @@ def fused_attention(q: Qwen, y: str, layer: int, tables: list[str], slots: list[
 def slot_attention(q: Qwen, qkv: str, layer: int, tables: list[str], slot: Slot) -> str:
     """The attention of one slot's tokens among those of `qkv` [1, tokens, 3 * heads * width] over its own cache."""
     zero, axis = q.graph.constant([0]), q.graph.constant([1])
+    if slot.number is not None:
+        qkv = q.graph.node("Slice", [qkv, slot.start, slot.end, axis])
     if slot.pads:
-        qkv = q.graph.node("Pad", [q.graph.node("Slice", [qkv, slot.start, slot.end, axis]), slot.pads])
+        qkv = q.graph.node("Pad", [qkv, slot.pads])
     past, present = [], []
     for kind in ("key", "value"):
         shape: list[int | str] = [1, q.sizes.n_head, f"capacity{slot.number}", fused_head_dim(q.sizes)]

@@ -24,7 +24,11 @@ EPSILON = 1e-12
 
 def evening(size: Float32, *weights: Float32) -> Float32:
     """c [k] for a channel of activations of `size` [k] that all `weights` [n, k] take in; its median is 1."""
-    columns = np.sqrt(np.sum([np.square(weight).mean(axis=0) for weight in weights], axis=0))
+    return balance(size, np.sqrt(np.sum([np.square(weight).mean(axis=0) for weight in weights], axis=0)))
+
+
+def balance(size: Float32, columns: Float32) -> Float32:
+    """c [k] for channels of `size` [k] that are read by weights whose `columns` have these sizes [k]."""
     ratio = np.sqrt(_floored(size) / _floored(columns))
     return np.asarray(ratio / np.median(ratio), np.float32)
 

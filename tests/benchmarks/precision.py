@@ -30,7 +30,7 @@ from decoder.decoder import Decoder
 from models.convert.convert import convert
 from models.manifest import Manifest, load_manifest
 
-PRECISIONS = ("fp32", "fp16", "int8", "int4")
+PRECISIONS = ("fp32", "fp16", "int8-fine", "int8", "int4")
 
 
 @dataclass(frozen=True)

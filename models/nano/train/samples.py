@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="for nano in each precision")
     options = parser.parse_args(argv)
     listeners, rows = [], []
-    for precision in ("int8", "fp32"):
+    for precision in ("int8-fine", "fp32"):
         convert(options.checkpoint, options.work / precision, precision=precision, flavour="fused")
         listeners.append(Listener(options.work / precision))
     options.out.mkdir(parents=True, exist_ok=True)
