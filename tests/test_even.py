@@ -1,15 +1,16 @@
 """The even checkpoint is the same function, and its channels are even; products that need it are near and exact."""
 
-import dataclasses
-
 import numpy as np
 import onnxruntime as ort
 import pytest
 
+from decoder.decoder import Decoder
 from models.convert.checkpoint import Checkpoint, ConversionError, Tensor
+from models.convert.convert import convert
 from models.convert.even import EvenCheckpoint
 from models.convert.graph import GraphBuilder, WeightsFile
-from models.convert.linear import FLOAT32, PRECISIONS, TOKENS8, Precision, linear
+from models.convert.linear import TOKENS8, Precision, linear
+from models.manifest import load_manifest
 from tests.benchmarks.geometry import Geometry
 from tests.benchmarks.random_checkpoint import make_checkpoint
 from tests.tiny_models import ONNX_RUNTIME, forced, make_prompt
@@ -87,21 +88,26 @@ def test_parts_that_are_not_asked_for_are_not_touched(outliers, part):
     }.items():  # fmt: skip
         if not np.array_equal(found.take(name, *shape).read(), given.take(name, *shape).read()):
             touched.add(name.removeprefix("transformer.h.0.").removesuffix(".weight"))
-    assert touched == {
-        "attention": {"ln_1", "attn.c_attn", "attn.c_proj"},
-        "mlp": {"ln_2", "mlp.w1", "mlp.w2", "mlp.c_proj"},
-        "head": {"transformer.ln_f", "lm_head"},
-    }[part]
+    assert (
+        touched
+        == {
+            "attention": {"ln_1", "attn.c_attn", "attn.c_proj"},
+            "mlp": {"ln_2", "mlp.w1", "mlp.w2", "mlp.c_proj"},
+            "head": {"transformer.ln_f", "lm_head"},
+        }[part]
+    )
 
 
 def test_planted_channels_come_nearer_to_the_others(outliers):
     found, given = even(outliers), Checkpoint(outliers)
     for name in ("ln_1.weight", "ln_2.weight"):
-        spread = [np.abs(gain).max() / np.median(np.abs(gain)) for gain in (read(one, name, D) for one in (found, given))]
+        spread = [
+            np.abs(gain).max() / np.median(np.abs(gain)) for gain in (read(one, name, D) for one in (found, given))
+        ]
         assert spread[0] < spread[1] / 3
 
 
-def test_a_tensor_of_another_shape_is_named_before_anything_is_worked_out(outliers, tmp_path):
+def test_a_tensor_of_another_shape_is_named_before_anything_is_worked_out(outliers):
     checkpoint = even(outliers)
     with pytest.raises(ConversionError, match=r"ln_f.weight has shape \[64\], expected \[65\]"):
         checkpoint.take("transformer.ln_f.weight", 65)
@@ -152,19 +158,12 @@ def test_a_token_of_zeros_gives_the_bias(tmp_path):
 
 
 def test_evening_changes_no_answer_of_a_float_model(outliers, tmp_path, monkeypatch):
-    from models.convert.convert import convert
-    from models.manifest import load_manifest
-    from decoder.decoder import Decoder
-
     found = []
     for name, parts in (("given", frozenset()), ("even", ALL)):
-        precision = dataclasses.replace(PRECISIONS["fused", "fp32"])
-        monkeypatch.setitem(PRECISIONS, ("fused", "fp32"), precision)
         monkeypatch.setattr(Precision, "even", property(lambda _, parts=parts: parts))
         convert(outliers, tmp_path / name, precision="fp32", flavour="fused")
         decoder = Decoder(load_manifest(tmp_path / name), ONNX_RUNTIME)
         found.append(forced(decoder, make_prompt(1, 20), [], [5, 6, 7, 0]))
-    assert precision.attention == FLOAT32
     scale = np.abs(found[0]).max()
     np.testing.assert_allclose(found[1] / scale, found[0] / scale, atol=1e-3)
     assert not np.array_equal(found[0], found[1])

@@ -24,7 +24,9 @@ def test_runs_that_warm_up_are_left_out():
 
 def test_the_products_of_a_token_are_the_layers_weights(tiny):
     d, width = TINY.hidden_size, TINY.intermediate_size // 2
-    assert profile.products(tiny("int4")) == TINY.num_hidden_layers * (4 * d * d + 3 * d * width)
+    for precision in ("int4", "int8"):
+        manifest = tiny(precision)
+        assert profile.products(manifest, manifest.decoder) == TINY.num_hidden_layers * (4 * d * d + 3 * d * width)
 
 
 def test_a_small_model_is_profiled_from_end_to_end(tiny, capsys):
@@ -32,9 +34,9 @@ def test_a_small_model_is_profiled_from_end_to_end(tiny, capsys):
     assert profile.main(["--model", str(tiny("int4").directory), "--threads", "1"]) == 0
     assert ort.SessionOptions is options  # as it was
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert [row["phase"] for row in found["rows"]] == list(profile.PHASES)
+    assert [row["phase"] for row in found["rows"]] == [profile.CLIP, *profile.PHASES]
     for row in found["rows"]:
-        assert 0 < row["shares"]["MatMulNBits"] < 1
+        assert 0 < sum(share for operator, share in row["shares"].items() if operator in profile.PRODUCTS) < 1
         assert sum(row["shares"].values()) <= 1.001
         assert row["seconds"] > 0
         assert row["gigaoperations_per_s"] > 0

@@ -34,6 +34,8 @@ def test_errors_grow_with_the_block_and_are_those_of_the_rounding(tmp_path):
         found[f"blocks of {block}"]["all"] for block in BLOCKS
     )
     assert all(one["all"] <= one["worst"] < 0.12 for one in found.values())
+    assert found["int8"]["all"] < found["int4"]["all"] / 4
+    assert found["int4"]["all"] < found["Q4_0"]["all"]  # attention, a third of the weights, has 8 bits
     weights = np.random.default_rng(0).standard_normal((64, 1024)).astype(np.float32)
     for name, rounded in (("Q4_0", q4_0(weights)), ("blocks of 64", ours(weights, 64))):
         own = float(np.sqrt(np.mean((rounded - weights) ** 2) / np.mean(weights**2)))

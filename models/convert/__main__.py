@@ -23,7 +23,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="model directory to write")
     parser.add_argument(
-        "--precision", choices=("fp32", "fp16", "int8-fine", "int8", "int4"), help="default: int4 for fused, fp16 for plain"
+        "--precision",
+        choices=("fp32", "fp16", "int8-fine", "int8", "int4"),
+        help="default: int4 for fused, fp16 for plain",
     )
     parser.add_argument(
         "--flavour",

@@ -167,7 +167,8 @@ def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
     pairs = precision_of(job.flavour, job.precision).pairs
     if fused:
         decoder, rows = (
-            qwen_fused.fused_graphs(file, sizes, slots=n, pairs=pairs) for file, n in ((names.decoder, 1), (ROWS_FILE, SLOTS))
+            qwen_fused.fused_graphs(file, sizes, slots=n, pairs=pairs)
+            for file, n in ((names.decoder, 1), (ROWS_FILE, SLOTS))
         )
     else:
         decoder, rows = (qwen_plain.plain_graph(names.decoder, sizes, job.dtype),), ()

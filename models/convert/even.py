@@ -25,6 +25,7 @@ import numpy as np
 from models.convert.checkpoint import Checkpoint, Float32, Tensor
 from models.convert.smooth import balance
 
+SMALLEST = 1e-30  # a stream of zeros has no size to divide by
 Factors = tuple[Float32 | None, Float32 | None]  # of rows [n] and of columns [k]
 
 
@@ -40,9 +41,10 @@ class EvenTensor(Tensor):
         start = 0
         for block in super().rows():
             if of_rows is not None:
-                block *= of_rows[start : start + len(block)].reshape(-1, *[1] * (block.ndim - 1))
-            if of_columns is not None and block.ndim > 1:
-                block *= of_columns
+                factors = of_rows[start : start + len(block)]
+                np.multiply(block, factors if block.ndim == 1 else factors[:, None], out=block)
+            if of_columns is not None and block.ndim > 1:  # a bias has none
+                np.multiply(block, of_columns, out=block)
             start += len(block)
             yield block
 
@@ -59,7 +61,7 @@ class _Layer:
 
 
 class EvenCheckpoint:
-    """Hands out tensors of `checkpoint` with their factors: of attention, of the MLP, of the output layer, or of all."""
+    """Hands out the tensors of `checkpoint` with their factors, those of attention, the MLP or the output layer."""
 
     def __init__(self, checkpoint: Checkpoint, sizes: tuple[int, int, int], parts: frozenset[str]) -> None:
         """`sizes`: d_model, width of the MLP, layers; `parts`: those of "attention", "mlp" and "head" to be even."""
@@ -68,7 +70,7 @@ class EvenCheckpoint:
         self._layers: list[_Layer] = []
         self._head: Float32 | None = None
 
-    def take(self, name: str, *shape: int) -> Tensor:
+    def take(self, name: str, *shape: int) -> EvenTensor:
         """As `Checkpoint.take`."""
         tensor = self._checkpoint.take(name, *shape)
         values = {one.name: getattr(tensor, one.name) for one in fields(Tensor)}
@@ -79,7 +81,7 @@ class EvenCheckpoint:
             case ["h", layer, *part]:
                 return self._layer_factors(self._layer(int(layer)), part)
             case ["ln_f"] if "head" in self._parts:
-                return 1 / self._of_head(), None
+                return _inverse(self._of_head()), None
             case ["lm_head"] if "head" in self._parts:
                 return None, self._of_head()
         return None, None
@@ -88,15 +90,15 @@ class EvenCheckpoint:
         if part in (["ln_1"], ["attn", "c_attn"], ["attn", "c_proj"]) and "attention" in self._parts:
             queries_and_keys = np.ones(2 * self._d_model, np.float32)
             table: dict[str, Factors] = {
-                "ln_1": (1 / c.ln_1, None),
-                "c_attn": (np.concatenate([queries_and_keys, 1 / c.values]), c.ln_1),
+                "ln_1": (_inverse(c.ln_1), None),
+                "c_attn": (np.concatenate([queries_and_keys, _inverse(c.values)]), c.ln_1),
                 "c_proj": (None, c.values),
             }
             return table[part[-1]]
         if part[0] in ("ln_2", "mlp") and "mlp" in self._parts:
             table = {
-                "ln_2": (1 / c.ln_2, None),
-                "w1": (1 / c.inner, c.ln_2),
+                "ln_2": (_inverse(c.ln_2), None),
+                "w1": (_inverse(c.inner), c.ln_2),
                 "w2": (None, c.ln_2),
                 "c_proj": (None, c.inner),
             }
@@ -115,13 +117,13 @@ class EvenCheckpoint:
         y = self._normed(stream, f"{name}.ln_1")
         columns, made = self._sizes(f"{name}.attn.c_attn.weight", 3 * d, d, y)
         bias = self._read(f"{name}.attn.c_attn.bias", 3 * d)
-        ln_1, value_sizes = balance(y, columns), np.hypot(made, bias)[2 * d :]
+        ln_1, value_sizes = balance(y, columns), np.asarray(np.hypot(made, bias)[2 * d :], np.float32)
         columns, made = self._sizes(f"{name}.attn.c_proj.weight", d, d, value_sizes)
         values, stream = balance(value_sizes, columns), stream + np.square(made)
         y = self._normed(stream, f"{name}.ln_2")
         up_columns, up = self._sizes(f"{name}.mlp.w1.weight", self._width, d, y)
         gate_columns, gate = self._sizes(f"{name}.mlp.w2.weight", self._width, d, y)
-        inner_sizes = up * gate / 2  # silu(x) is about x / 2
+        inner_sizes = np.asarray(up * gate, np.float32)  # silu(x) grows as x does; only ratios count
         columns, made = self._sizes(f"{name}.mlp.c_proj.weight", d, self._width, inner_sizes)
         ln_2 = balance(y, np.hypot(up_columns, gate_columns))
         return _Layer(ln_1, values, ln_2, balance(inner_sizes, columns), stream + np.square(made))
@@ -135,20 +137,27 @@ class EvenCheckpoint:
 
     def _of_embeddings(self) -> Float32:
         vocab = self._checkpoint.config["vocab_size"]
-        return np.square(self._sizes("transformer.wte.weight", vocab, self._d_model, np.ones(self._d_model))[0])
+        return np.square(
+            self._sizes("transformer.wte.weight", vocab, self._d_model, np.ones(self._d_model, np.float32))[0]
+        )
 
     def _normed(self, stream: Float32, norm: str) -> Float32:
         """Sizes of what a norm makes of the stream."""
-        return np.abs(self._read(f"{norm}.weight", self._d_model)) * np.sqrt(stream / stream.mean())
+        gain, mean = self._read(f"{norm}.weight", self._d_model), max(float(stream.mean()), SMALLEST)
+        return np.asarray(np.abs(gain) * np.sqrt(stream / mean), np.float32)
 
     def _read(self, name: str, *shape: int) -> Float32:
         return self._checkpoint.look_up(name, *shape).read()
 
     def _sizes(self, name: str, n: int, k: int, size: Float32) -> tuple[Float32, Float32]:
         """Root mean squares of a matrix's columns [k], and of its outputs [n] for independent inputs of `size` [k]."""
-        columns, outputs = np.zeros(k), []
+        columns, outputs = np.zeros(k, np.float32), []
         for rows in self._checkpoint.look_up(name, n, k).rows():
             np.square(rows, out=rows)
-            columns += rows.sum(axis=0, dtype=np.float64)
-            outputs.append(rows @ np.square(size, dtype=np.float32))
-        return np.sqrt(columns / n).astype(np.float32), np.sqrt(np.concatenate(outputs))
+            columns += rows.sum(axis=0) / np.float32(n)
+            outputs.append(rows @ np.square(size))
+        return np.sqrt(columns), np.sqrt(np.concatenate(outputs))
+
+
+def _inverse(c: Float32) -> Float32:
+    return np.asarray(1 / c, np.float32)

@@ -6,16 +6,18 @@ for each part of the model by `precision_of`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from models.convert.checkpoint import ConversionError, Float32, Tensor
 from models.convert.graph import Array, GraphBuilder
 from models.convert.quantize import Blocks, quantize_blocks, quantize_rows
+
+Found = TypeVar("Found")
 
 # Rows quantised by one thread at a time, and columns of one transposed slab: both keep memory far below the limit.
 ROW_BYTES = 8 << 20
@@ -61,8 +63,9 @@ class Precision:
 
 FLOAT32, FLOAT16, INT8 = Storage("float32"), Storage("float16"), Storage("int8")
 BLOCKS4, BLOCKS8 = Storage("blocks", 4, 256), Storage("blocks", 8, 128)
-# Chosen by measurement (tests/benchmarks/README.md). int4 is for speed: blocks of 32 would err 0.8 times as much and
-# take nearly twice as long. int8 is for accuracy: with outlier channels blocks of 32 err half as much as blocks of 128.
+# Chosen by measurement (tests/benchmarks/README.md). int4 takes the least memory: what is read most often for its size,
+# the MLP, has 4 bits. int8 takes prompts and rows fastest. int8-fine is nearest to float32, and slow: with outlier
+# channels blocks of 32 err half as much as blocks of 128.
 FINE8 = Storage("blocks", 8, 32)
 TOKENS8 = Storage("tokens", 8)
 SMOOTH8 = Storage("smooth", 8)  # 1.5 to 1.75 times as fast as blocks of 128, with 1.1 to 1.4 times their error
@@ -126,10 +129,10 @@ def _int8(graph: GraphBuilder, weight: Tensor) -> tuple[str, str]:
 
     def levels() -> Iterator[Array]:
         found, start = np.empty((n, k), np.int8), 0
-        for rows in weight.rows():
-            found[start : start + len(rows)], scale = quantize_rows(rows)
+        for part, scale in _quantized(weight, quantize_rows):
+            found[start : start + len(part)] = part
             scales.append(scale)
-            start += len(rows)
+            start += len(part)
         step = max(1, SLAB_BYTES // n)
         for column in range(0, k, step):
             yield found[:, column : column + step].T
@@ -161,13 +164,10 @@ def _block_matmul(graph: GraphBuilder, storage: Storage, x: str, weight: Tensor,
         return quantize_blocks(part, bits=bits, block=storage.block)
 
     def packed() -> Iterator[Array]:
-        step = max(1, ROW_BYTES // (4 * k))
-        with ThreadPoolExecutor() as pool:
-            for rows in weight.rows():
-                for found in pool.map(quantize, (rows[i : i + step] for i in range(0, len(rows), step))):
-                    scales.append(found.scales)
-                    zeros.append(found.zeros)
-                    yield found.codes
+        for found in _quantized(weight, quantize):
+            scales.append(found.scales)
+            zeros.append(found.zeros)
+            yield found.codes
 
     inputs = [
         x,
@@ -178,6 +178,14 @@ def _block_matmul(graph: GraphBuilder, storage: Storage, x: str, weight: Tensor,
     inputs += ["", bias] if bias else []
     layout: dict[str, Any] = {"K": k, "N": n, "bits": bits, "block_size": storage.block}
     return graph.node("com.microsoft:MatMulNBits", inputs, **layout, accuracy_level=ACCURACY_LEVEL)
+
+
+def _quantized(weight: Tensor, quantize: Callable[[Float32], Found]) -> Iterator[Found]:
+    """What `quantize` makes of the rows [n, k] of a tensor, a few at a time and in order, by all cores."""
+    step = max(1, ROW_BYTES // (4 * weight.shape[1]))
+    with ThreadPoolExecutor() as pool:
+        for rows in weight.rows():
+            yield from pool.map(quantize, (rows[i : i + step] for i in range(0, len(rows), step)))
 
 
 def _transposed(weight: Tensor, kind: str) -> Iterator[Array]:

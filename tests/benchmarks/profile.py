@@ -1,32 +1,39 @@
-"""`python3 -m tests.benchmarks.profile --model DIR`: where the time of a prompt, of a step and of a step of 8 rows goes.
+"""`python3 -m tests.benchmarks.profile --model DIR`: where the time of a clip, a prompt, a step and a step of 8 rows goes.
 
 ONNX Runtime's own profile, summed by operator over all parts of the decoder. Beside the products stands how fast they
 read their weights, to be held against the machine's bandwidth, and how many operations a second they do, which is what a
-prompt is bound by. Prints a table, then one JSON line.
+clip and a prompt are bound by. Prints a table, then one JSON line.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 
+from audio_encoder.encoder import AudioEncoder
 from decoder.decoder import Decoder
-from models.manifest import Manifest, load_manifest
+from models.manifest import Graph, Manifest, load_manifest
 from models.session import SessionOptions
 from tests.benchmarks.contestants import Memory
 
+CLIP = "clip of 6 s"
+FRAMES = 300  # of its 600 the encoder's blocks see half
 # Rows, tokens of each row's prompt, and steps behind it; with none, the prompt itself is looked at: one run.
 PHASES = {"prompt of 128": (1, 128, 0), "step": (1, 16, 12), "step of 8 rows": (8, 16, 6)}
-SHOWN = 4
+PRODUCTS = ("MatMulNBits", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
+SHOWN = 5
 
 
 class Profiled(ort.SessionOptions):  # type: ignore[misc]
@@ -41,25 +48,40 @@ class Profiled(ort.SessionOptions):  # type: ignore[misc]
         self.enable_profiling, self.profile_file_prefix = True, f"{self.prefix}{next(self.numbers)}"
 
 
-def profile(manifest: Manifest, phase: tuple[int, int, int], threads: int) -> Counter[str]:
+def profile(manifest: Manifest, phase: str, threads: int) -> Counter[str]:
     """{operator: seconds of one run} in one phase; the first run warms up."""
-    rows, tokens, steps = phase
+    found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         original, Profiled.prefix = ort.SessionOptions, str(Path(folder) / "profile")
         ort.SessionOptions = Profiled
         try:
-            decoder = Decoder(manifest, SessionOptions("onnxruntime", threads=threads), rows=rows)
+            options = SessionOptions("onnxruntime", threads=threads)
+            runs = listen(manifest, options) if phase == CLIP else decode(manifest, options, *PHASES[phase])
         finally:
             ort.SessionOptions = original
-        for row in range(rows if steps else 2):
-            decoder.prefill([1] * tokens, row=row if steps else 0)
-        for _ in range(steps):
-            decoder.advance(dict.fromkeys(range(rows), 1))
-        del decoder  # a session writes its profile when it ends
-        found: Counter[str] = Counter()
-        for file in Path(folder).glob("profile*.json"):
-            found.update(seconds(json.loads(file.read_text()), runs=max(1, steps - 1)))
+        gc.collect()
+        for file in Path(folder).glob("profile*.json"):  # written as the sessions ended
+            found.update(seconds(json.loads(file.read_text()), runs=runs))
     return found
+
+
+def listen(manifest: Manifest, options: SessionOptions) -> int:
+    """Encode a clip twice; returns how many of the runs are to be looked at."""
+    encoder = AudioEncoder(manifest, options)
+    mel = np.random.default_rng(0).normal(0, 0.5, (manifest.encoder_sizes.n_mels, 3000)).astype(np.float32)
+    for _ in range(2):
+        encoder.encode([(mel, min(2 * FRAMES, 2 * manifest.encoder_sizes.n_ctx))])
+    return 1
+
+
+def decode(manifest: Manifest, options: SessionOptions, rows: int, tokens: int, steps: int) -> int:
+    """Run a prompt twice, or steps behind prompts; returns how many of the runs are to be looked at."""
+    decoder = Decoder(manifest, options, rows=rows)
+    for row in range(rows if steps else 2):
+        decoder.prefill([1] * tokens, row=row if steps else 0)
+    for _ in range(steps):
+        decoder.advance(dict.fromkeys(range(rows), 1))
+    return max(1, steps - 1)
 
 
 def seconds(events: list[dict[str, Any]], *, runs: int) -> Counter[str]:
@@ -72,24 +94,28 @@ def seconds(events: list[dict[str, Any]], *, runs: int) -> Counter[str]:
     return found
 
 
-def products(manifest: Manifest) -> int:
+def products(manifest: Manifest, graphs: Sequence[Graph]) -> int:
     """Multiplications of a token in the layers' matrices: their number of weights, read from the graphs."""
     total = 0
-    for part in manifest.decoder:
-        for node in onnx.load(manifest.path(part.file), load_external_data=False).graph.node:
+    for part in graphs:
+        graph = onnx.load(manifest.path(part.file), load_external_data=False).graph
+        shapes = {one.name: list(one.dims) for one in graph.initializer}
+        for node in graph.node:
             sizes = {one.name: one.i for one in node.attribute}
-            if node.op_type == "MatMulNBits" and sizes["N"] != manifest.decoder_sizes.vocab_size:
-                total += sizes["K"] * sizes["N"]
+            if node.op_type in PRODUCTS:
+                k, n = (sizes["K"], sizes["N"]) if "K" in sizes else shapes[node.input[1]]
+                total += k * n if n != manifest.decoder_sizes.vocab_size else 0
     return total
 
 
 def describe(name: str, found: Counter[str], manifest: Manifest) -> dict[str, Any]:
     """A row of the table: the shares of the operators, and what the products reach."""
-    rows, tokens, steps = PHASES[name]
-    weights = manifest.files[Path(manifest.decoder[0].file).with_suffix(".data").name].size
+    graphs = (manifest.encoder,) if name == CLIP else manifest.decoder
+    rows, tokens, steps = (1, FRAMES, 0) if name == CLIP else PHASES[name]
+    weights = manifest.files[Path(graphs[0].file).with_suffix(".data").name].size
     shares = {operator: round(value / found.total(), 3) for operator, value in found.most_common(SHOWN)}
-    operations = 2 * products(manifest) * rows * (1 if steps else tokens)
-    busy = found["MatMulNBits"]
+    operations = 2 * products(manifest, graphs) * rows * (1 if steps else tokens)
+    busy = sum(found[operator] for operator in PRODUCTS)
     return {
         "phase": name,
         "seconds": round(found.total(), 4),
@@ -107,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     manifest = load_manifest(options.model)
     bandwidth = Memory(options.threads).read()
-    rows = [describe(name, profile(manifest, phase, options.threads), manifest) for name, phase in PHASES.items()]
+    rows = [describe(name, profile(manifest, name, options.threads), manifest) for name in (CLIP, *PHASES)]
     print(f"{manifest.name} {manifest.precision}; memory is read at {bandwidth / 1e9:.1f} GB/s")
     for row in rows:
         shares = ", ".join(f"{operator} {share:.1%}" for operator, share in row["shares"].items())

@@ -107,12 +107,14 @@ def speakers(
     work: Path, model: Path, manifest: Manifest, pythons: dict[str, str], threads: int, *, rows: int
 ) -> dict[str, Callable[[], Contestant]]:
     """How to start those who decode."""
-    found = {"ours": lambda: Contestant("ours", model=str(model), threads=threads, rows=rows, encoder=rows == 1)}
+    own: dict[str, Any] = {"model": str(model), "threads": threads, "rows": rows, "encoder": rows == 1}
+    found = {"ours": lambda: Contestant("ours", **own)}
     if "llama.cpp" in pythons:
         context = 1024 if rows == 1 else 256
-        config = {"model": str(work / "q4_0.gguf"), "rows": rows, "context": context}
+        config: dict[str, Any] = {"model": str(work / "q4_0.gguf"), "rows": rows, "context": context}
         config["vocabulary"] = manifest.decoder_sizes.vocab_size
-        found["llama.cpp"] = lambda: Contestant("llama.cpp", pythons["llama.cpp"], threads=threads, **config)
+        config["threads"] = threads or os.cpu_count()
+        found["llama.cpp"] = lambda: Contestant("llama.cpp", pythons["llama.cpp"], **config)
     return found
 
 
@@ -217,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--only", nargs="*", default=[""], metavar="WORDS", help="measures whose names begin so")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=0, help="default: our own default, a peer's thread a processor")
     options = parser.parse_args(argv)
     options.work.mkdir(parents=True, exist_ok=True)
     pythons = interpreters([sys.executable, *options.python])
@@ -237,10 +239,11 @@ def main(argv: list[str] | None = None) -> int:
         if not wanted:
             continue
         most = max(one.per for one in wanted) if several else 1
-        contestants = [Contestant("memory", threads=options.threads)]
+        every = options.threads or os.cpu_count() or 1
+        contestants = [Contestant("memory", threads=every)]
         contestants += [start() for start in speakers(**kinds, rows=most).values()]
         if not several:
-            contestants += encoders(options.work, manifest, pythons, options.threads)
+            contestants += encoders(options.work, manifest, pythons, every)
         found = run_phase(contestants, wanted, rounds)
         rows += table(found, wanted, weights)
         values = {name: values[0] for (measure, name), values in found.items() if measure == "peak memory"}

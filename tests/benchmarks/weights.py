@@ -1,9 +1,10 @@
-"""`python3 -m tests.benchmarks.weights [CHECKPOINT…]`: how far our 4-bit weights are from the checkpoint's, beside Q4_0.
+"""`python3 -m tests.benchmarks.weights [CHECKPOINT…]`: how far our weights are from the checkpoint's, beside Q4_0.
 
 Without a checkpoint: nano's trained one, and a small random one with planted outlier channels. The relative error of the
 decoder's matrices (its output layer, which has more bits in both, left out) is rms(w' - w) / rms(w) over all of them, and
 the largest of one matrix. Q4_0 is llama.cpp's format: blocks of 32 weights, a float16 scale, levels -8 to 7, the weight
-of largest magnitude on -8. Prints a table, then one JSON line.
+of largest magnitude on -8. "int4" and "int8" are what these precisions make of a model, attention and MLP each their own
+way; the others are one way for all. Prints a table, then one JSON line.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from models.convert.checkpoint import Checkpoint
-from models.convert.linear import PRECISIONS
-from models.convert.quantize import Float32, dequantize_blocks, quantize_blocks
+from models.convert.even import EvenCheckpoint, EvenTensor
+from models.convert.linear import PRECISIONS, Storage
+from models.convert.quantize import Float32, dequantize_blocks, quantize_blocks, quantize_rows
 from models.convert.sizes import read_sizes
 from models.embedded import CHECKPOINT
 from tests.benchmarks.geometry import Geometry
@@ -30,6 +32,8 @@ OUTLIERS = Geometry(
     audio_start_id=300, n_state=64, n_head=4, n_layer=1,
 )  # fmt: skip
 BLOCKS = (32, 64, 128, 256)
+USED = ("int4", "int8")  # of the fused flavour
+PARTS = {"attn.c_attn": "attention", "attn.c_proj": "attention", "mlp.w1": "mlp", "mlp.w2": "mlp", "mlp.c_proj": "mlp"}
 
 
 def q4_0(rows: Float32) -> Float32:
@@ -48,31 +52,55 @@ def ours(rows: Float32, block: int) -> Float32:
     return dequantize_blocks(quantize_blocks(rows, bits=4, block=block), bits=4, k=rows.shape[1])
 
 
+def stored(tensor: EvenTensor, storage: Storage) -> Float32:
+    """What a matrix of an even checkpoint becomes, its factors taken out again."""
+    rows = tensor.read()
+    if storage.kind == "blocks":
+        found = quantize_blocks(rows, bits=storage.bits, block=storage.block)
+        rows = dequantize_blocks(found, bits=storage.bits, k=rows.shape[1])
+    else:
+        levels, scales = quantize_rows(rows)
+        rows = levels * scales[:, None]
+    of_rows, of_columns = tensor.factors()
+    rows = rows if of_rows is None else rows / of_rows[:, None]
+    return rows if of_columns is None else rows / of_columns
+
+
 FORMATS: dict[str, Callable[[Float32], Float32]] = {
     "Q4_0": q4_0,
     **{f"blocks of {block}": partial(ours, block=block) for block in BLOCKS},
 }
 
 
-def matrices(checkpoint: Checkpoint) -> Iterator[Float32]:
-    """The matrices of the decoder's layers."""
-    _, sizes = read_sizes(checkpoint.config, checkpoint.directory / "config.json")
+def matrices(directory: Path) -> Iterator[tuple[Float32, dict[str, Float32]]]:
+    """The matrices of the decoder's layers, each with what becomes of it."""
+    checkpoint = Checkpoint(directory)
+    _, sizes = read_sizes(checkpoint.config, directory / "config.json")
     d, width = sizes.d_model, checkpoint.config["intermediate_size"] // 2
     shapes = {"attn.c_attn": (3 * d, d), "attn.c_proj": (d, d), "mlp.w1": (width, d), "mlp.w2": (width, d),
               "mlp.c_proj": (d, width)}  # fmt: skip
+    used = {name: PRECISIONS["fused", name] for name in USED}
+    even = {
+        name: EvenCheckpoint(Checkpoint(directory), (d, width, sizes.n_layer), one.even) for name, one in used.items()
+    }
     for layer in range(sizes.n_layer):
-        for name, shape in shapes.items():
-            yield checkpoint.take(f"transformer.h.{layer}.{name}.weight", *shape).read()
+        for part, shape in shapes.items():
+            name = f"transformer.h.{layer}.{part}.weight"
+            matrix = checkpoint.take(name, *shape).read()
+            found = {kind: rounded(matrix) for kind, rounded in FORMATS.items()}
+            for kind, one in used.items():
+                found[kind] = stored(even[kind].take(name, *shape), getattr(one, PARTS[part]))
+            yield matrix, found
 
 
 def errors(directory: Path) -> dict[str, dict[str, float]]:
     """{format: {"all": over all matrices, "worst": of the worst one}}."""
-    sums = {name: [0.0, 0.0] for name in FORMATS}
-    worst = dict.fromkeys(FORMATS, 0.0)
-    for matrix in matrices(Checkpoint(directory)):
+    sums = {name: [0.0, 0.0] for name in (*FORMATS, *USED)}
+    worst = dict.fromkeys(sums, 0.0)
+    for matrix, found in matrices(directory):
         power = float(np.square(matrix, dtype=np.float64).sum())
-        for name, rounded in FORMATS.items():
-            error = float(np.square(rounded(matrix) - matrix, dtype=np.float64).sum())
+        for name, rounded in found.items():
+            error = float(np.square(rounded - matrix, dtype=np.float64).sum())
             sums[name][0] += error
             sums[name][1] += power
             worst[name] = max(worst[name], (error / power) ** 0.5)
@@ -98,13 +126,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("checkpoints", type=Path, nargs="*", metavar="CHECKPOINT")
     options = parser.parse_args(argv)
     rows = measure(options.checkpoints)
-    used = PRECISIONS["fused", "int4"].decoder.block
     for row in rows:
         print(row["checkpoint"])
         for name, found in row["errors"].items():  # type: ignore[attr-defined]
-            mark = "  <- int4" if name == f"blocks of {used}" else ""
-            print(f"  {name:14} {found['all']:.2%}, worst matrix {found['worst']:.2%}{mark}")
-    print(json.dumps({"benchmark": "weights", "int4_block": used, "rows": rows}))
+            print(f"  {name:14} {found['all']:.2%}, worst matrix {found['worst']:.2%}")
+    print(json.dumps({"benchmark": "weights", "rows": rows}))
     return 0
 
 

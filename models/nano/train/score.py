@@ -175,7 +175,11 @@ def main(argv: list[str] | None = None) -> int:
     """Print the table and the JSON line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, metavar="DIR", help="default: the shipped nano")
-    parser.add_argument("--precisions", default="int8-fine", help="comma-separated: int8-fine, int8, fp32, fp16, int4 (default: int8-fine)")
+    parser.add_argument(
+        "--precisions",
+        default="int8-fine",
+        help="comma-separated: int8-fine, int8, fp32, fp16, int4 (default: int8-fine)",
+    )
     parser.add_argument("--sets", default=",".join(SETS), help=f"comma-separated (default: {','.join(SETS)})")
     parser.add_argument("--tasks", default=",".join(TASKS), help="comma-separated (default: all)")
     parser.add_argument("--count", type=int, default=100, help="examples of each task in each set (default: 100)")
