@@ -123,7 +123,7 @@ class EvenCheckpoint:
         y = self._normed(stream, f"{name}.ln_2")
         up_columns, up = self._sizes(f"{name}.mlp.w1.weight", self._width, d, y)
         gate_columns, gate = self._sizes(f"{name}.mlp.w2.weight", self._width, d, y)
-        inner_sizes = np.asarray(up * gate, np.float32)  # silu(x) grows as x does; only ratios count
+        inner_sizes = np.asarray(up * gate / 2, np.float32)  # silu(x) is about x / 2
         columns, made = self._sizes(f"{name}.mlp.c_proj.weight", d, self._width, inner_sizes)
         ln_2 = balance(y, np.hypot(up_columns, gate_columns))
         return _Layer(ln_1, values, ln_2, balance(inner_sizes, columns), stream + np.square(made))
