@@ -22,8 +22,8 @@ from models.manifest import DecoderSizes
 # A loop is one n-gram of at most LOOP_LONGEST ids, said LOOP_TIMES times or more, in LOOP_LEAST ids or more. No chorus
 # is one: it would have to fill the 30 seconds that a model hears with over three ids a second, and nothing else.
 LOOP_LONGEST, LOOP_TIMES, LOOP_LEAST = 32, 8, 96
-# The time of a run of 2, 4, 6 and 8 ids, guesses among them, against that of one [measured: full model in int4, that of 6
-# between its neighbours; int8 is near]: from about there on each more costs as much. They go in pairs.
+# The time of a run of 2, 4, 6 and 8 ids, guesses among them, against that of one [measured on the full model in int4,
+# that of 6 between its neighbours; int8 is near]: from about there on each more costs as much. They go in pairs.
 RUN_COSTS = (1.0, 1.3, 1.55, 1.8)
 RUN = 2 * len(RUN_COSTS)
 # Ids that would come in the time of one run anyway: a longer run must bring more than its time does elsewhere.
