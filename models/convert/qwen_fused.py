@@ -14,7 +14,7 @@ from models.manifest import DecoderSizes, Graph, State
 
 PART_LAYERS = 8
 POSITION_INPUTS = ("rotary_cos", "rotary_sin", "last_positions", "total_lengths")
-SLOT_INPUTS = ("slot_bounds", "slot_padding")  # of a graph with several slots
+SLOT_INPUTS = ("slot_bounds", "slot_padding")  # of a graph with several slots, or without pairs
 
 
 @dataclass(frozen=True)
