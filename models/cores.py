@@ -11,6 +11,7 @@ import os
 import platform
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 # Instructions that add four products of 8 bits in 32, as the kernel lists them.
@@ -37,6 +38,7 @@ def usable_cores(root: Path = Path("/")) -> int | None:
     return max(1, min(_cores(root, bound), math.ceil(min(_granted(root), len(bound)))))
 
 
+@cache
 def may_saturate(root: Path = Path("/")) -> bool:
     """Whether sums of 8-bit products may be cut at 16 bits: on an x86 without VNNI, and where the system does not tell.
 
