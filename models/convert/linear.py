@@ -63,8 +63,8 @@ class Precision:
 
 FLOAT32, FLOAT16, INT8 = Storage("float32"), Storage("float16"), Storage("int8")
 BLOCKS4, BLOCKS8 = Storage("blocks", 4, 256), Storage("blocks", 8, 128)
-# Chosen by measurement (tests/benchmarks/README.md). int4 takes the least memory: what is read most often for its size,
-# the MLP, has 4 bits. int8 takes prompts and rows fastest. int8-fine is nearest to float32, and slow: with outlier
+# Chosen by measurement (tests/benchmarks/README.md). int4 takes the least memory: the MLP, two thirds of the weights,
+# has 4 bits. int8 takes prompts and rows fastest. int8-fine is nearest to float32, and slow: with outlier
 # channels blocks of 32 err half as much as blocks of 128.
 FINE8 = Storage("blocks", 8, 32)
 TOKENS8 = Storage("tokens", 8)
@@ -193,5 +193,6 @@ def _transposed(weight: Tensor, kind: str) -> Iterator[Array]:
     n, k = weight.shape
     step = max(1, SLAB_BYTES // (4 * n))
     for start in range(0, k, step):
-        parts = [rows[:, start : start + step] for rows in weight.rows()]
-        yield np.concatenate([to_float16(part, weight.name) if kind == "float16" else part for part in parts]).T
+        slab = (rows[:, start : start + step] for rows in weight.rows())
+        # Copies: a view would keep all its rows in memory.
+        yield np.concatenate([to_float16(one, weight.name) if kind == "float16" else one.copy() for one in slab]).T
