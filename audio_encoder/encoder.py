@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.chain import open_chain
 from models.manifest import Manifest
-from models.session import SessionOptions, open_session
+from models.session import SessionOptions
 
 Float32 = npt.NDArray[np.float32]
 
@@ -35,12 +36,12 @@ class AudioEncoder:
         """Open the encoder of a model; raises BackendError when no backend can."""
         self._sizes = manifest.encoder_sizes
         self._dtype = manifest.dtype
-        self._session = open_session(manifest, manifest.encoder, options or SessionOptions())
+        self._session = open_chain(manifest, [manifest.encoder], options or SessionOptions())
         self._bos, self._eos = (
             np.load(manifest.path(name), allow_pickle=False).astype(np.float32).reshape(1, -1)
             for name in manifest.boundary_rows
         )
-        self._encode = self._encode_each if manifest.contract == "fused" else self._encode_batch
+        self._each = manifest.contract == "fused"
 
     def encode(self, mels: Sequence[tuple[Float32, int]]) -> list[Float32]:
         """Encode the audios of one prompt: (log-mel [n_mels, 3000], frames of sound) each -> [T + 2, d_model] each.
@@ -51,7 +52,8 @@ class AudioEncoder:
         frames = [conv_frames(mel_frames) for _, mel_frames in mels]
         if mels and max(frames) < 2:
             raise ValueError("every clip is shorter than 0.03 s (480 samples)")
-        features = self._encode([mel for mel, _ in mels], frames) if mels else []
+        encode = self._encode_each if self._each else self._encode_batch
+        features = encode([mel for mel, _ in mels], frames) if mels else []
         return [np.concatenate([self._bos, rows, self._eos]) for rows in features]
 
     def _encode_each(self, mels: list[Float32], frames: list[int]) -> list[Float32]:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MAX_THREADS = 1024  # far over any machine; the libraries crash on more than they can start
 MAX_BATCH = 256
 MAX_SECONDS = 1e6  # of --timeout: what a lock can wait
+MAX_MINUTES = 10080  # of --keep: a week
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Options:
     """What the user asked for. `inputs` and `lists` as typed; None where nothing was said.
 
     `prompts` are those of --prompt and --prompts-from; with a `task` there are none. `shard` is (number from 1, of how
-    many). `max_new_tokens` None leaves it to the task.
+    many). `max_new_tokens` None leaves it to the task. `keep` are minutes.
     """
 
     inputs: tuple[str, ...]
@@ -48,6 +49,7 @@ class Options:
     long: str
     batch: int
     timeout: float | None
+    keep: float | None
     savepath: Path | None
     output_dir: Path | None
     formats: tuple[str, ...]
@@ -98,6 +100,7 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
         long=given.long,
         batch=given.batch,
         timeout=given.timeout,
+        keep=given.keep,
         savepath=given.savepath,
         output_dir=given.output_dir,
         formats=_formats(parser, given),
@@ -149,6 +152,8 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
         parser.error(f"--batch must be 1 to {MAX_BATCH}")
     if given.timeout is not None and not 0 < given.timeout < MAX_SECONDS:
         parser.error("--timeout must be a number of seconds over 0")
+    if given.keep is not None and not 0 <= given.keep <= MAX_MINUTES:
+        parser.error(f"--keep must be 0 (end it) to {MAX_MINUTES} minutes")
     sources = [*given.inputs, *given.lists, *[name for name in (given.prompts_from,) if name]]
     if sources.count("-") > (0 if given.benchmark else 1):
         parser.error("standard input (-) can be read only once; save it to a file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -156,5 +157,12 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     running = parser.add_argument_group("running")
     running.add_argument("--batch", type=int, default=1, metavar="N", help="decode N sounds side by side (default: 1)")
     running.add_argument("--timeout", type=float, metavar="SECONDS", help="give up on a sound that takes longer")
+    running.add_argument(
+        "--keep",
+        type=float,
+        default=os.environ.get("QWEN_AUDIO_KEEP") or None,  # a string, which argparse checks as if it were given
+        metavar="MINUTES",
+        help="keep the model open for later runs (default: $QWEN_AUDIO_KEEP, else not; 0 ends it)",
+    )
     running.add_argument("--doctor", action="store_true", help="say what is installed, what can run, and what to do")
     running.add_argument("--completion", choices=("bash", "zsh", "fish"), help="print a completion script, and exit")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cli.arguments import ROOT, Options
 from cli.findings import Finding, Seen, State, fix_in, gigabytes, reason_of
@@ -127,6 +128,11 @@ def memory(options: Options, seen: Seen) -> Iterator[Finding]:
     told = "not told by this system" if total is None else gigabytes(total)
     free = "" if available is None else f", {gigabytes(available)} of it available"
     yield Finding("memory", "machine", "note" if total is None else "ok", told + free, "", facts)
+    with suppress(ImportError):  # numpy may be what is missing
+        from models.keep import ask_keeper
+
+        if kept := ask_keeper("state"):
+            yield Finding("memory", "kept open", "ok", _about_keeper(kept), "", kept)
     for name, manifest in seen.models.items():
         need = memory_needed(manifest, rows=options.batch)
         state: State = "ok"
@@ -138,6 +144,13 @@ def memory(options: Options, seen: Seen) -> Iterator[Finding]:
         elif available is not None and need > available:
             state, text, fix = "note", f"{text}, which is more than is available", "close other programs"
         yield Finding("memory", name, state, text, fix, {"needed": need})
+
+
+def _about_keeper(kept: Mapping[str, Any]) -> str:
+    """Which model the process of --keep holds, and for how long."""
+    held = ", ".join(kept["models"]) or "no model"
+    left = "a run is using it" if kept["left"] is None else f"for {kept['left'] / 60:.1f} minutes more"
+    return f"{held}, by process {kept['pid']}, {left}; --keep 0 or SIGTERM ends it"
 
 
 def memory_needed(manifest: Manifest, *, rows: int = 1) -> int:

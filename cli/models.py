@@ -59,13 +59,25 @@ def open_model(options: Options) -> Model:
         )
     wanted = SessionOptions(options.backend, options.device, options.threads, options.env_id, options.memory_mode)
     backend, reasons = choose_backend(manifest, wanted)
-    session = replace(wanted, backend=backend)
+    if options.keep is not None:
+        _prepare_keeping(options)
+    session = replace(wanted, backend=backend, keep=60 * (options.keep or 0))
     model = _open_parts(manifest, session, rows=options.batch, raw=options.raw, verify=options.verify)
     if reasons:
         say(f"running on {backend}, since {'; '.join(reasons)}", quiet=options.quiet)
     if not model.chat and options.system != SYSTEM:
         say("--system: ignored, a prompt of the base form has no system prompt", quiet=options.quiet)
     return model
+
+
+def _prepare_keeping(options: Options) -> None:
+    """With --keep 0 nothing is kept any longer; otherwise say why this run may have to wait."""
+    from models.keep import ask_keeper, end_kept
+
+    if not options.keep:
+        end_kept()
+    elif ask_keeper("state").get("left", 0) is None:
+        say("--keep: the model is in use by another run, waiting for it", quiet=options.quiet)
 
 
 def _open_parts(manifest: Manifest, session: SessionOptions, *, rows: int, raw: bool, verify: bool) -> Model:

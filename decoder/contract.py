@@ -130,6 +130,8 @@ class FusedContract:
     def _rotary(self, alpha: int) -> dict[str, Array]:
         if alpha not in self._tables:
             tables = [_one_more(table) for table in rotary_tables(alpha, self._sizes)]
+            for table in tables:
+                table.flags.writeable = False  # the same in every run, so a session may keep them
             self._tables[alpha] = dict(zip(("rotary_cos", "rotary_sin"), tables, strict=True))
         return self._tables[alpha]
 

@@ -14,7 +14,11 @@ from models.session import Array, Session, SessionOptions, open_session
 
 
 def open_chain(manifest: Manifest, graphs: Sequence[Graph], options: SessionOptions, *, rows: int = 1) -> Session:
-    """Open graphs that go on from one another; raises BackendError as `open_session` does."""
+    """Open graphs that go on from one another, one or more; raises BackendError as `open_session` does."""
+    if options.keep:
+        from models.keep import open_kept
+
+        return open_kept(manifest, graphs, options, rows=rows)
     if len(graphs) == 1:
         return open_session(manifest, graphs[0], options, rows=rows)
     with ThreadPoolExecutor(len(graphs), "open") as pool:

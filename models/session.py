@@ -41,6 +41,7 @@ class SessionOptions:
     """Which backend and how it runs; `threads` 0 is one for each core that may be used.
 
     `device` is "cpu" or an ONNX Runtime provider such as "cuda:0"; `env_id` (-1: automatic), `memory_mode` are ailia's.
+    `keep` is for how many seconds a process of its own keeps the graphs open after this one (see `models.keep`).
     """
 
     backend: str = "auto"
@@ -48,6 +49,7 @@ class SessionOptions:
     threads: int = 0
     env_id: int = -1
     memory_mode: int = 11
+    keep: float = 0.0
 
 
 class Session(Protocol):

@@ -3,12 +3,15 @@
 import functools
 import lzma
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.convert.convert import convert
+from models.keep import end_kept
 from models.manifest import load_manifest
 from tests.benchmarks.geometry import TINY as WITH_VOCABULARY
 from tests.benchmarks.random_checkpoint import make_checkpoint
@@ -21,10 +24,15 @@ REFERENCE = Path(os.environ.get("QWEN_AUDIO_REFERENCE", Path(__file__).parents[2
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """No test reads or leaves anything in the user's cache."""
+    """No test reads or leaves anything in the user's cache, or asks a model that the user keeps open."""
+    runtime = Path(tempfile.mkdtemp(prefix="qa-"))  # a socket's path must be short
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
+        patch.delenv("QWEN_AUDIO_KEEP", raising=False)
         yield
+        end_kept()
+    shutil.rmtree(runtime)
 
 
 @pytest.fixture(scope="session")

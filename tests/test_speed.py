@@ -59,7 +59,7 @@ def test_openings_are_timed_one_process_at_a_time():
             return next(times[self.name])
 
     starts = {name: lambda name=name: Opener(name, [], asked) for name in times}
-    found = run_openings(starts, 3)
+    found = run_openings(starts, OPENING, 3)
     assert found == {("opening", "ours"): [1, 2, 4], ("opening", "llama.cpp"): [2, 6, 6]}
     calls = [(name, "opened") for name in ("llama.cpp", "ours", "ours", "llama.cpp") * 2]
     assert asked == [call for one in calls for call in (one, (one[0], "closed"))]

@@ -65,14 +65,14 @@ def peak_memory() -> float:
 class Ours:
     """The encoder and the decoder of a converted model, through our own rooms."""
 
-    def __init__(self, model: str, threads: int, rows: int = 1, *, encoder: bool = True) -> None:
+    def __init__(self, model: str, threads: int, rows: int = 1, *, encoder: bool = True, keep: float = 0.0) -> None:
         from audio_encoder.encoder import AudioEncoder
         from cli.ahead import beside
         from decoder.decoder import Decoder
         from models.manifest import load_manifest
         from models.session import SessionOptions
 
-        manifest, options = load_manifest(Path(model)), SessionOptions(threads=threads)
+        manifest, options = load_manifest(Path(model)), SessionOptions(threads=threads, keep=keep)
         start = time.perf_counter()
         listening = beside(lambda: AudioEncoder(manifest, options)) if encoder else None
         self._decoder = Decoder(manifest, options, rows=rows)

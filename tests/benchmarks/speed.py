@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from models.keep import end_kept
 from models.manifest import Manifest, load_manifest
 from tests.benchmarks import weights as weight_errors
 from tests.benchmarks.contestants import Contestant
@@ -42,6 +43,8 @@ class Measure:
 
 
 OPENING = Measure("opening", {"ours": ("opened",), "llama.cpp": ("opened",)})
+# From the second run on, when --keep holds the model; llama.cpp opens its own as before.
+KEPT, KEEP = Measure("opening, kept", OPENING.calls), 600.0  # seconds
 
 
 def measures(*, rows: bool, ratio: int = 25) -> list[Measure]:
@@ -104,10 +107,17 @@ def _call(*command: str) -> None:
 
 
 def speakers(
-    work: Path, model: Path, manifest: Manifest, pythons: dict[str, str], threads: int, *, rows: int
+    work: Path,
+    model: Path,
+    manifest: Manifest,
+    pythons: dict[str, str],
+    threads: int,
+    *,
+    rows: int,
+    keep: float = 0.0,
 ) -> dict[str, Callable[[], Contestant]]:
     """How to start those who decode."""
-    own: dict[str, Any] = {"model": str(model), "threads": threads, "rows": rows, "encoder": rows == 1}
+    own: dict[str, Any] = {"model": str(model), "threads": threads, "rows": rows, "encoder": rows == 1, "keep": keep}
     found = {"ours": lambda: Contestant("ours", **own)}
     if "llama.cpp" in pythons:
         context = 1024 if rows == 1 else 256
@@ -159,7 +169,9 @@ def run_phase(contestants: list[Contestant], wanted: list[Measure], rounds: int)
     return found
 
 
-def run_openings(starts: dict[str, Callable[[], Contestant]], rounds: int) -> dict[tuple[str, str], list[float]]:
+def run_openings(
+    starts: dict[str, Callable[[], Contestant]], measure: Measure, rounds: int
+) -> dict[tuple[str, str], list[float]]:
     """As `run_phase`: seconds from nothing to an open model, each in a process of its own and alone, with a warm disk."""
     found: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for number in range(rounds + 1):
@@ -168,8 +180,8 @@ def run_openings(starts: dict[str, Callable[[], Contestant]], rounds: int) -> di
             seconds = one.do("opened")
             one.close()
             if number:
-                found[OPENING.name, name].append(seconds)
-        print(f"opening {number} of {rounds}", file=sys.stderr, flush=True)
+                found[measure.name, name].append(seconds)
+        print(f"{measure.name} {number} of {rounds}", file=sys.stderr, flush=True)
     return found
 
 
@@ -249,8 +261,10 @@ def main(argv: list[str] | None = None) -> int:
         values = {name: values[0] for (measure, name), values in found.items() if measure == "peak memory"}
         report[f"peak memory, {most} rows"] = {name: round(value / 1e9, 2) for name, value in values.items()}
         report.setdefault("read bandwidth", round(median(found["read bandwidth", "memory"]) / 1e9, 1))
-    if OPENING.name.startswith(tuple(options.only)):
-        rows += table(run_openings(speakers(**kinds, rows=1), rounds), [OPENING], weights)
+    for measure, keep in ((OPENING, 0.0), (KEPT, KEEP)):
+        if measure.name.startswith(tuple(options.only)):
+            rows += table(run_openings(speakers(**kinds, rows=1, keep=keep), measure, rounds), [measure], weights)
+            end_kept()
     report["weight errors"] = {row["checkpoint"]: row["errors"] for row in weight_errors.measure([])}
     show(rows)
     print(", ".join(f"{name}: {value}" for name, value in report.items()))
