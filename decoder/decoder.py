@@ -66,14 +66,18 @@ class Decoder:
         """Start a new sequence with `ids`, whose k-th audio span holds `clips[k]` [span, d_model].
 
         Returns float32 [vocab], the logits after the last id. With `reuse`, what the row holds of the beginning already
-        is not run again; clips are compared by value, and must not be changed afterwards. In the fused flavour the bits
-        are those of a fresh prefill. Raises PromptError, and then keeps the old sequence.
+        is not run again; clips are compared by value, and must not be changed afterwards. Without it, a fused model
+        still keeps what it holds of the text before the first clip, the system prompt as a rule. In the fused flavour
+        the bits are those of a fresh prefill. Raises PromptError, and then keeps the old sequence.
         """
         array = np.asarray(ids, np.int64)
         self._check(array)
         audio = place_audio(array, clips, self.sizes)
         fresh = Row(array.tolist(), audio, len(array), ntk_alpha(len(array), self.sizes))
-        kept = shared_beginning(self._held[row], fresh) if reuse else 0
+        kept = shared_beginning(self._held[row], fresh) if reuse or self.takes_back_freely else 0
+        if not reuse:
+            first = audio[0][0] if audio else 0
+            kept = min(kept, first - first % 2)
         self._held[row] = Row()  # until the run has succeeded there is nothing to continue
         logits = self._contract.prefill(row, fresh, kept)
         self._held[row] = fresh

@@ -153,7 +153,8 @@ def test_the_decoder_for_many_rows_has_no_weights_of_its_own(tiny, precision):
     ]
     assert stored[0] == stored[1]
     assert {entry[1] for entry in stored[0]} == {"decoder.data"}
-    assert [len(graph.graph.input) for graph in graphs] == [7 + 2 * 2, 9 + 2 * 2 * 8]
+    slots = [2 * (not manifest.pairs), 2]  # slot_bounds, slot_padding
+    assert [len(graph.graph.input) for graph in graphs] == [7 + slots[0] + 2 * 2, 7 + slots[1] + 2 * 2 * 8]
 
 
 def test_a_base_model_is_told_from_a_chat_model(checkpoint, tmp_path):

@@ -56,6 +56,37 @@ def clip(span, seed=0):
     return np.random.default_rng(seed).normal(0, 1, (span, 32)).astype(np.float32)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-fine", "int8", "int4"])
+@pytest.mark.parametrize(("text", "ran"), [(1, 1 + 9), (6, 9), (7, 1 + 9)])
+def test_the_text_before_the_first_clip_is_kept_from_any_prompt(tiny, precision, text, ran):
+    manifest = tiny(precision, seq_length=64)
+    before = make_prompt(1, text)
+    prompts = [([*before, START, *[290] * 5, END, seed, seed], [clip(7, seed)]) for seed in (1, 2)]
+    decoder = Decoder(manifest, ONNX_RUNTIME)
+    expected = forced(Decoder(manifest, ONNX_RUNTIME), *prompts[1], [1, 2])
+    decoder.prefill(*prompts[0])
+    decoder.step(9)
+    counts = tokens_run(decoder)
+    found = [decoder.prefill(*prompts[1])]
+    assert sum(counts) == ran
+    np.testing.assert_array_equal([*found, decoder.step(1)], expected)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_without_reuse_neither_clips_nor_text_alone_are_kept(tiny, flavour):
+    for prompt in ((make_prompt(1, 12), []), about_clip(7, 3)):
+        decoder = open_decoder(tiny("fp32", flavour, seq_length=64))
+        expected = decoder.prefill(*prompt)
+        counts = tokens_run(decoder)
+        np.testing.assert_allclose(decoder.prefill(*prompt), expected, rtol=0, atol=SAME)
+        kept = 2 if flavour == "fused" and prompt[1] else 0
+        assert sum(counts) == len(prompt[0]) - kept
+
+
+def about_clip(span, text):
+    return about(span, *range(1, 1 + text)), [clip(span)]
+
+
 def about(span, *text):
     """A prompt of two ids, a span and some text."""
     return [5, 6, START, *[290] * (span - 2), END, *text]

@@ -57,8 +57,11 @@ class Precision:
 
     @property
     def pairs(self) -> bool:
-        """Whether some product of the decoder rounds a token that runs alone otherwise than one in company."""
-        return len(self.even) < 3
+        """Whether tokens must come to the decoder in even numbers: a product of blocks or floats rounds one otherwise.
+
+        Where it is the MLP's only, the graph fills up for it (`qwen_fused`).
+        """
+        return not self.even >= {"attention", "head"}
 
 
 FLOAT32, FLOAT16, INT8 = Storage("float32"), Storage("float16"), Storage("int8")

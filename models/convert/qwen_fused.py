@@ -38,7 +38,8 @@ def build_fused_decoder(q: Qwen, layers: range, slots: int) -> None:
     side by side: those of slot s from `slot_bounds`[s] to `slot_bounds`[s + 1]; only attention knows of that. ONNX
     Runtime's kernels round a token that is left alone otherwise than tokens in pairs [measured: 1.32], so that all is
     done in even numbers: tokens and `wanted` are even, and the queries of a slot are made so by `slot_padding`[s] zero
-    ones behind them. Where products add integers only attention needs that, and one slot has these inputs, too.
+    ones behind them. Where products add integers only attention needs that, and one slot has these inputs, too; an MLP
+    that needs it among such products fills up for itself.
 
     `last_positions` [slots] is past + t - 1 of each slot and `total_lengths` [slots] past + t, with t its tokens and
     its padding. `rotary_cos`, `rotary_sin` [positions, head_dim / 2] carry the NTK alpha of all sequences,
@@ -56,15 +57,18 @@ def build_fused_decoder(q: Qwen, layers: range, slots: int) -> None:
         q.graph.input("query_scale", "float32", [1, "tokens", 3, 1])
     pairs = q.precision.pairs
     places = declare_slots(q, slots, last, total) if slots > 1 or not pairs else [Slot(None, last, total)]
+    count, pads = _odd_token(q, h) if not pairs and q.precision.mlp.kind != "tokens" else ("", "")
     skip = ""
     for layer in layers:
         name = f"transformer.h.{layer}"
         h, y = add_and_norm(q, h, skip, f"{name}.ln_1")
         skip = fused_attention(q, y, layer, tables, places)
         h, y = add_and_norm(q, h, skip, f"{name}.ln_2")
-        gate, up = gate_and_up(q, y, name)
+        gate, up = gate_and_up(q, q.graph.node("Pad", [y, pads]) if pads else y, name)
         silu = q.graph.node("com.microsoft:QuickGelu", [gate], alpha=1.0)
         skip = mlp_out(q, q.graph.node("Mul", [silu, up]), name)
+        if pads:
+            skip = q.graph.node("Slice", [skip, q.graph.constant([0]), count, q.graph.constant([1])])
     if not last_part:
         q.graph.node("Add", [h, skip], "hidden_states_out")
         q.graph.output("hidden_states_out", "float32", [1, "tokens", q.sizes.d_model])
@@ -74,6 +78,14 @@ def build_fused_decoder(q: Qwen, layers: range, slots: int) -> None:
     _, y = add_and_norm(q, h, skip, "transformer.ln_f")
     q.graph.node("Squeeze", [lm_head(q, y), q.graph.constant([0])], "logits")
     q.graph.output("logits", "float32", ["wanted", q.sizes.vocab_size])
+
+
+def _odd_token(q: Qwen, h: str) -> tuple[str, str]:
+    """The number of tokens of h [1, tokens, d_model] as [1], and for Pad what makes it even."""
+    zero, front = q.graph.constant([0]), q.graph.constant([0, 0, 0, 0])
+    count = q.graph.node("Shape", [h], start=1, end=2)
+    odd = q.graph.node("Mod", [count, q.graph.constant([2])])
+    return count, q.graph.node("Concat", [front, odd, zero], axis=0)
 
 
 def fused_graphs(file: str, sizes: DecoderSizes, *, slots: int, pairs: bool) -> tuple[Graph, ...]:
