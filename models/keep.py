@@ -175,9 +175,14 @@ def _start(path: Path) -> Connection:
     """Start a keeper and connect to it; it outlives this process, and hears neither its terminal nor its signals."""
     log = path.with_suffix(".log")
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "models.keeper", str(path)]
         process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            [sys.executable, "-m", "models.keeper", str(path)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},  # Python may be told to look nowhere else
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     until = time.monotonic() + STARTING
     while time.monotonic() < until and process.poll() is None:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class Keeper:
 
     def serve(self, connection: Connection) -> None:
         """Answer one connection until the other side is gone."""
-        with suppress(EOFError, OSError):  # of the other side
+        with closing(connection), suppress(EOFError, OSError):  # of the other side
             hello, _ = receive(connection)
             if hello["do"] == "open":
                 with self._turn(hello["client"], hello["keep"]):

@@ -372,21 +372,40 @@ def test_minutes_that_are_none_are_refused(minutes):
         assert "--keep" in found.stderr
 
 
-def test_a_run_that_waits_says_so():
-    run("--keep", "1")
-    held()
+@pytest.fixture
+def busy():
+    """The model is kept, and in use by a run that ends when it is told to."""
     chat = subprocess.Popen(
         [sys.executable, "qwen_audio.py", "--chat", "--keep", "1", "-q"], cwd=ROOT, stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    eventually(lambda: ask_keeper("state")["left"] is None)
+    eventually(lambda: ask_keeper("state").get("models"))
+    yield chat
+    chat.communicate()
+
+
+def start_waiting():
+    """A run that has said that it waits."""
     command = [sys.executable, "qwen_audio.py", "--keep", "1", "-i", "tests/golden/nano/speech.flac"]
     waiting = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    told = ""
-    while "--keep: the model is in use by another run" not in told:
-        told = waiting.stderr.readline()
+    while "--keep: the model is in use by another run" not in (told := waiting.stderr.readline()):
         assert told
-    chat.communicate()
+    return waiting
+
+
+def test_a_run_that_waits_says_so_and_is_served_then(busy):
+    waiting = start_waiting()
+    busy.communicate()
     answer, _ = waiting.communicate(timeout=SOON)
-    assert (chat.returncode, waiting.returncode) == (0, 0)
+    assert (busy.returncode, waiting.returncode) == (0, 0)
     assert answer == 'The person says: "room one hundred and thirty please".\n'
+
+
+def test_a_run_that_waits_can_be_interrupted(busy):
+    waiting = start_waiting()
+    time.sleep(0.2)
+    waiting.send_signal(signal.SIGINT)
+    answer, told = waiting.communicate(timeout=SOON)
+    assert (waiting.returncode, answer) == (130, "")
+    assert told.endswith("interrupted\n")
+    assert busy.poll() is None
