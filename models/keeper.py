@@ -200,6 +200,9 @@ def main(path: Path) -> int:
     with suppress(OSError):
         if path.stat().st_ino == own:
             path.unlink()
+            log = path.with_suffix(".log")  # made by who started this
+            if not log.stat().st_size:
+                log.unlink()
     os._exit(0)  # hard: a thread may be in a library that cannot be interrupted
 
 
