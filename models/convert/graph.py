@@ -70,7 +70,7 @@ class GraphBuilder:
     """Collects one graph. Every value is a name; `node` returns the name of its first output."""
 
     def __init__(self, name: str, weights: WeightsFile, *, opset: int, contrib: bool) -> None:
-        self.name = name
+        self.name, self.contrib = name, contrib  # whether ONNX Runtime's own operators may be used
         self._weights = weights
         self._opsets = [helper.make_opsetid("", opset)] + [helper.make_opsetid("com.microsoft", 1)] * contrib
         self._nodes: list[onnx.NodeProto] = []

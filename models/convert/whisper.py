@@ -203,7 +203,9 @@ def layer_norm(w: Whisper, x: str, name: str) -> str:
 
 
 def gelu(w: Whisper, x: str) -> str:
-    """The exact, erf form: x (1 + erf(x / sqrt 2)) / 2. ONNX Runtime fuses these nodes by itself."""
+    """The exact, erf form: x (1 + erf(x / sqrt 2)) / 2. ONNX Runtime has it as one node, and does not fuse these."""
+    if w.graph.contrib:
+        return w.graph.node("com.microsoft:Gelu", [x])
     erf = w.graph.node("Erf", [w.graph.node("Mul", [x, w.graph.constant(2**-0.5)])])
     return w.graph.node(
         "Mul", [w.graph.node("Mul", [x, w.graph.node("Add", [erf, w.graph.constant(1.0)])]), w.graph.constant(0.5)]
