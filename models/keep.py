@@ -164,11 +164,15 @@ def _reach() -> Connection:
     """A connection to the keeper, which is started if there is none."""
     folder = _folder(make=True)
     path = folder / _name()
-    with _alone(folder / "lock"):
-        try:
-            return _connect(path)
-        except OSError:
-            return _start(path)
+    try:
+        with _alone(folder / "lock"):
+            try:
+                return _connect(path)
+            except OSError:
+                return _start(path)
+    except OSError as failure:  # no room, no more processes
+        place = failure.filename or folder
+        raise BackendError(f"--keep: {place}: {failure.strerror or failure}; leave --keep out") from None
 
 
 def _start(path: Path) -> Connection:

@@ -233,7 +233,8 @@ def test_two_that_begin_at_once_start_one_keeper(tiny):
 def test_nobody_asks_and_it_ends(tiny, runtime):
     Decoder(tiny("fp32"), dataclasses.replace(KEPT, keep=0.2))
     eventually(lambda: not ask_keeper("state"))
-    eventually(lambda: [path.name for path in (runtime / "qwen-audio").iterdir()] == ["lock"])
+    eventually(lambda: len(list((runtime / "qwen-audio").iterdir())) == 1)
+    assert [path.name for path in (runtime / "qwen-audio").iterdir()] == ["lock"]
 
 
 def test_a_run_that_is_killed_ends_its_turn(tiny):
@@ -314,6 +315,12 @@ def test_a_path_too_long_for_a_socket_is_told(tiny, tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     with pytest.raises(BackendError, match="too long a path for a socket"):
+        Decoder(tiny("fp32"), KEPT)
+
+
+def test_a_keeper_that_cannot_be_made_is_told(tiny, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(BackendError, match=r"--keep: /no/such/python: No such file or directory; leave --keep out"):
         Decoder(tiny("fp32"), KEPT)
 
 
