@@ -120,6 +120,7 @@ def describe(name: str, found: Counter[str], manifest: Manifest) -> dict[str, An
         "phase": name,
         "seconds": round(found.total(), 4),
         "shares": shares,
+        "products": round(busy / found.total(), 3),
         "gigabytes_per_s": round(weights / busy / 1e9, 2),
         "gigaoperations_per_s": round(operations / busy / 1e9, 1),
     }
