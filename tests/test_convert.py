@@ -354,6 +354,11 @@ def test_a_write_that_fails_returns_3_and_leaves_no_manifest(checkpoint, tmp_pat
     assert not (tmp_path / "out" / FILE_NAME).exists()
 
 
+def test_precise_is_the_finest_of_8_bits(checkpoint, tmp_path):
+    assert run_command(checkpoint, tmp_path / "out", "--precise").returncode == 0
+    assert load_manifest(tmp_path / "out").precision == "int8-fine"
+
+
 def test_the_command_of_another_directory_works_from_a_copy(checkpoint, tmp_path):
     copy = shutil.copytree(checkpoint, tmp_path / "name with spaces ü")
     result = run_command(copy, tmp_path / "out ü")

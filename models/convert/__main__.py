@@ -28,6 +28,13 @@ def main(argv: list[str] | None = None) -> int:
         help="default: int4 for fused, fp16 for plain",
     )
     parser.add_argument(
+        "--precise",
+        dest="precision",
+        action="store_const",
+        const="int8-fine",
+        help="the same as --precision int8-fine: of those with 8 bits the nearest to the original, and slower",
+    )
+    parser.add_argument(
         "--flavour",
         choices=("fused", "plain"),
         default="fused",
