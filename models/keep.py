@@ -20,7 +20,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CODE = ("session.py", "chain.py", "keeper.py", "wire.py", "manifest.py")
 LIBRARIES = ("onnxruntime", "ailia", "numpy")
 STARTING = 20.0  # seconds in which a new keeper must answer: Python and numpy on a busy machine
+ANSWERING = 5.0  # seconds in which a keeper says how it is: one that was stopped never does
 ATTEMPTS = 3  # a keeper may end at the moment in which it is asked
 GONE = "the process that kept the model open is gone (ended, or out of memory); run this again, or without --keep"
 # Paths of sockets are short (108 bytes on Linux, 104 elsewhere).
@@ -151,11 +152,11 @@ def end_kept() -> None:
 
 
 def ask_keeper(what: str) -> dict[str, Any]:
-    """What the keeper says to "state" or "end"; {} where there is none. Starts nothing."""
+    """What the keeper says to "state" or "end"; {} where there is none, or none that answers. Starts nothing."""
     try:
-        connection = _connect(_folder(make=False) / _name())
-        send(connection, {"do": what})
-        return receive(connection)[0]
+        with closing(_connect(_folder(make=False) / _name())) as connection:
+            send(connection, {"do": what})
+            return receive(connection)[0] if connection.poll(ANSWERING) else {}
     except (EOFError, OSError, BackendError):
         return {}
 

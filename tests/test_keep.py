@@ -318,6 +318,18 @@ def test_a_path_too_long_for_a_socket_is_told(tiny, tmp_path, monkeypatch):
         Decoder(tiny("fp32"), KEPT)
 
 
+def test_a_keeper_that_was_stopped_is_not_waited_for(tiny, monkeypatch):
+    monkeypatch.setattr(keep, "ANSWERING", 0.2)
+    decoder = Decoder(tiny("fp32"), KEPT)
+    pid = ask_keeper("state")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert ask_keeper("state") == {}
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert decoder.prefill([1, 2, 3]).size
+
+
 def test_a_keeper_that_cannot_be_made_is_told(tiny, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(BackendError, match=r"--keep: /no/such/python: No such file or directory; leave --keep out"):
