@@ -15,7 +15,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cli.ahead import ahead, leave
+from cli.ahead import ahead, leave, then
 from cli.answer import Answer
 from cli.arguments import Options, parse_arguments
 from cli.failures import INTERRUPTED, READER_GONE, TERMINATED, Terminated, end_on_sigterm, report_failure
@@ -124,8 +124,11 @@ def run(options: Options) -> int:
             opening = Answer(list(options.inputs), "")
             with opening.timed("load_s"):
                 model = open_model(options)
+            cases = board.cases(model, opening.timings["load_s"])
+            if not options.benchmark_count:  # they are listened to again
+                cases = then(cases, model.encoder.close)
             try:
-                go_through(board.cases(model, opening.timings["load_s"]), model, options, board)
+                go_through(cases, model, options, board)
             except BrokenPipeError:
                 raise
             except RunOver:

@@ -7,6 +7,7 @@ it (their convolution sees one more column). Out: for each audio [T + 2, d_model
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from models.chain import open_chain
 from models.manifest import Manifest
-from models.session import SessionOptions
+from models.session import Session, SessionOptions
 
 Float32 = npt.NDArray[np.float32]
 
@@ -36,7 +37,8 @@ class AudioEncoder:
         """Open the encoder of a model; raises BackendError when no backend can."""
         self._sizes = manifest.encoder_sizes
         self._dtype = manifest.dtype
-        self._session = open_chain(manifest, [manifest.encoder], options or SessionOptions())
+        self._open = partial(open_chain, manifest, [manifest.encoder], options or SessionOptions())
+        self._session: Session | None = self._open()
         self._bos, self._eos = (
             np.load(manifest.path(name), allow_pickle=False).astype(np.float32).reshape(1, -1)
             for name in manifest.boundary_rows
@@ -56,6 +58,15 @@ class AudioEncoder:
         features = encode([mel for mel, _ in mels], frames) if mels else []
         return [np.concatenate([self._bos, rows, self._eos]) for rows in features]
 
+    def close(self) -> None:
+        """Give back its memory, a tenth of the whole model's; the next `encode` opens it again."""
+        self._session = None
+
+    def _run(self, feeds: dict[str, npt.NDArray[Any]]) -> Float32:
+        """[clips, T, d_model] of what the graph takes."""
+        self._session = self._session or self._open()
+        return self._session.run(feeds)[0]
+
     def _encode_each(self, mels: list[Float32], frames: list[int]) -> list[Float32]:
         """One by one, with the columns that the clip would see in the batch: a shorter one sees two more."""
         longest = max(frames)
@@ -69,7 +80,7 @@ class AudioEncoder:
                 "mel": mel[None, :, :columns],
                 "n_frames": np.array([n_frames], np.int64),
             }
-            features.append(self._session.run(feeds)[0][0])
+            features.append(self._run(feeds)[0])
         return features
 
     def _encode_batch(self, mels: list[Float32], frames: list[int]) -> list[Float32]:
@@ -81,5 +92,5 @@ class AudioEncoder:
             "padding_mask": padding.astype(self._dtype),
             "input_audio_lengths": lengths,
         }
-        features = self._session.run(feeds)[0].astype(np.float32)  # [clips, max T, d_model]
+        features = self._run(feeds).astype(np.float32)  # [clips, max T, d_model]
         return [rows[: n_frames // 2] for rows, n_frames in zip(features, frames, strict=True)]

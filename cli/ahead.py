@@ -3,7 +3,8 @@
     for job, heard in ahead(listen, jobs, timeout=options.timeout):    # in order; closed by `contextlib.closing`
         answer(job, heard) unless isinstance(heard, Exception)
 
-`beside` does one thing in a thread, for two models that open at the same time.
+`then` says when there is nothing left to make. `beside` does one thing in a thread, for two models that open at the
+same time.
 
 In: `make`, which gives the results of one job one after the other (the windows of a recording; one, for a short clip),
 and the jobs. Out: pairs of job and result. This module knows neither sounds nor models.
@@ -60,6 +61,12 @@ def ahead(
         yield from bench.taken()
     finally:
         bench.close()
+
+
+def then(jobs: Iterable[Job], end: Callable[[], None]) -> Iterator[Job]:
+    """The jobs, and `end()` when there are no more: with `ahead`, as soon as the last result has been made."""
+    yield from jobs
+    end()
 
 
 def beside(make: Callable[[], T]) -> Callable[[], T]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.ahead import ahead, beside, leave
+from cli.ahead import ahead, beside, leave, then
 
 ROOT = Path(__file__).resolve().parent.parent
 SOON = 10.0  # seconds: far more than any of this takes
@@ -287,6 +287,21 @@ def test_an_interrupt_of_the_caller_is_its_own(gate):
     with pytest.raises(KeyboardInterrupt):
         next(found)
     assert list(found) == []  # closed
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_what_comes_then_comes_after_the_last_result(depth):
+    told = []
+    found = ahead(lambda job: [told.append(job) or job], then(range(3), lambda: told.append("end")), depth=depth)
+    assert [result for _, result in found] == [0, 1, 2]
+    assert told == [0, 1, 2, "end"]
+
+
+def test_what_comes_then_does_not_wait_for_the_caller(gate):
+    found = ahead(lambda job: [job], then(range(1), gate.set))
+    assert next(found) == (0, 0)
+    assert gate.wait(5)
+    assert list(found) == []
 
 
 def test_beside_works_while_the_caller_does(gate):

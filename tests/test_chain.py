@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import onnx
 import pytest
 
 from decoder.decoder import Decoder
@@ -12,7 +13,7 @@ from models.manifest import load_manifest
 from models.session import BackendError
 from tests.tiny_models import ONNX_RUNTIME, TINY, assert_same_choice, forced, greedy, make_prompt, make_tiny
 
-DEEP = dataclasses.replace(TINY, num_hidden_layers=18)
+DEEP = dataclasses.replace(TINY, num_hidden_layers=20)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def whole(tmp_path_factory):
     return load_manifest(folder / "model")
 
 
-def test_a_deep_decoder_has_a_part_for_every_eight_layers(tiny):
+def test_a_deep_decoder_has_a_part_for_every_nine_layers(tiny):
     manifest = tiny(geometry=DEEP)
     assert [part.file for part in manifest.decoder] == ["decoder.onnx", "decoder_2.onnx", "decoder_3.onnx"]
     assert [part.file for part in manifest.decoder_rows] == [
@@ -37,7 +38,7 @@ def test_a_deep_decoder_has_a_part_for_every_eight_layers(tiny):
     for parts in (manifest.decoder, manifest.decoder_rows):
         names = [consumed for part in parts for _, consumed in part.state.names[:: part.state.slots]]
         suffix = "_0" if parts is manifest.decoder_rows else ""
-        assert names == [f"{kind}_cache{layer}{suffix}" for layer in range(18) for kind in ("key", "value")]
+        assert names == [f"{kind}_cache{layer}{suffix}" for layer in range(20) for kind in ("key", "value")]
 
 
 def test_parts_choose_what_one_graph_chooses(tiny, whole):
@@ -61,6 +62,19 @@ def test_rows_of_a_decoder_in_parts_give_the_bits_that_they_give_alone(tiny, pre
     for new_ids in ({0: [1], 1: [2, 3, 4], 2: [5]}, {1: [6]}, {0: [7, 8], 2: [9]}):
         for row, logits in many.extend(new_ids).items():
             np.testing.assert_array_equal(logits, alone[row].extend({0: new_ids[row]})[0])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-fine", "int8", "int4"])
+def test_an_output_layer_in_pieces_gives_the_bits_of_a_whole_one(tmp_path, monkeypatch, tiny, precision):
+    monkeypatch.setattr(qwen_fused, "HEAD_IDS", 128)
+    convert(make_tiny(tmp_path / "checkpoint", seed=1), tmp_path / "model", precision=precision, flavour="fused")
+    pieces = load_manifest(tmp_path / "model")
+    weights = {one.name for one in onnx.load(pieces.path("decoder.onnx"), load_external_data=False).graph.initializer}
+    assert {name.split(".")[1] for name in weights if name.startswith("lm_head.")} == {"0", "128", "256"}
+    ids = make_prompt(5, 12)
+    found, expected = Decoder(pieces, ONNX_RUNTIME), Decoder(tiny(precision), ONNX_RUNTIME)
+    np.testing.assert_array_equal(found.prefill(ids), expected.prefill(ids))
+    np.testing.assert_array_equal(found.extend({0: [1, 2, 3]})[0], expected.extend({0: [1, 2, 3]})[0])
 
 
 def test_the_part_that_cannot_be_opened_is_named(tiny):

@@ -68,6 +68,15 @@ def test_rows_come_in_blocks_and_in_order(single, monkeypatch, rows):
     np.testing.assert_array_equal(np.concatenate(blocks), contents(single)[WTE])
 
 
+@pytest.mark.parametrize(("start", "stop"), [(0, 320), (0, 7), (100, 228), (319, 320)])
+@pytest.mark.parametrize("stored", ["F32", "BF16"])
+def test_some_rows_of_a_tensor_are_a_tensor(tmp_path, stored, start, stop):
+    found = Checkpoint(to_single_file(make_tiny(tmp_path / "checkpoint"), stored)).take(WTE, *SHAPE)
+    rows = found.cut(start, stop)
+    assert (rows.name, rows.shape) == (f"transformer.wte.{start}.weight", (stop - start, 32))
+    np.testing.assert_array_equal(rows.read(), found.read()[start:stop])
+
+
 def test_a_tensor_is_handed_out_once(single):
     checkpoint = Checkpoint(single)
     checkpoint.take(WTE, *SHAPE)

@@ -19,6 +19,7 @@ import pytest
 import soundfile
 
 import qwen_audio
+from audio_encoder.encoder import AudioEncoder
 from cli.arguments import parse_arguments
 from cli.models import open_model
 from models.manifest import load_manifest
@@ -201,6 +202,19 @@ def test_benchmark_shows_the_answer_once_and_leaves_the_first_run_out(ask_open, 
     assert "run 3 of 3" in ended.err
     assert told == [2, 2, 2, 2]  # audio, encode, prefill, decode
     assert "tokens per second" in ended.err
+
+
+@pytest.mark.parametrize(("arguments", "closed"), [((), 1), (("-b", "-bc", 1), 0)])
+def test_the_encoder_is_closed_after_the_last_sound(ask_open, tmp_path, monkeypatch, arguments, closed):
+    """Its memory is the decoder's then; a benchmark listens again and must not time the opening."""
+    told, encode = [], AudioEncoder.encode
+    monkeypatch.setattr(AudioEncoder, "encode", lambda *given: told.append("encode") or encode(*given))
+    monkeypatch.setattr(AudioEncoder, "close", lambda _: told.append("close"))
+    for name in ("one.wav", "two.wav"):
+        write(tmp_path / name)
+    assert ask_open("-i", tmp_path, *arguments).code == 0
+    assert told[:2] == ["encode", "encode"]
+    assert told[2:].count("close") == closed
 
 
 # --- inputs that fail

@@ -1,6 +1,7 @@
 """Embeddings equal those of the original, for one clip and for several that feel each other, in both flavours."""
 
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -38,6 +39,15 @@ def test_two_audios_of_one_prompt_are_the_originals(golden, golden_case, origina
     case = golden_case("l_two_audio")
     found = open_encoder(original(golden / "tiny-long", flavour)).encode(case.mels)
     assert_encoded(found, [case["enc_0"], case["enc_1"]])
+
+
+def test_an_encoder_that_was_closed_opens_again(tiny):
+    encoder, mels = open_encoder(tiny()), make_mels(0, [40])
+    first = encoder.encode(mels)[0]
+    session = weakref.ref(encoder._session)
+    encoder.close()
+    assert session() is None  # its memory is free
+    np.testing.assert_array_equal(encoder.encode(mels)[0], first)
 
 
 @pytest.mark.reference

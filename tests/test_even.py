@@ -75,6 +75,11 @@ def test_the_output_layer_stays_as_it_is(outliers):
     np.testing.assert_allclose(logits[0], logits[1], rtol=1e-5)
 
 
+def test_some_rows_of_a_tensor_have_the_factors_that_they_have_in_it(outliers):
+    whole = even(outliers).take("transformer.h.0.attn.c_attn.weight", 3 * D, D)
+    np.testing.assert_array_equal(whole.cut(D, 3 * D - 5).read(), whole.read()[D : 3 * D - 5])
+
+
 @pytest.mark.parametrize("part", sorted(ALL))
 def test_parts_that_are_not_asked_for_are_not_touched(outliers, part):
     found, given = even(outliers, {part}), Checkpoint(outliers)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,12 @@ class Tensor:
                 if not np.isfinite(values).all():
                     raise ConversionError(f"{self.file}: {self.name} holds values that are not finite numbers")
                 yield values.reshape(n_rows, *self.shape[1:])
+
+    def cut(self, start: int, stop: int) -> Self:
+        """Some of its rows as a tensor, named after the first."""
+        row = math.prod(self.shape[1:]) * STORED[self.stored].itemsize
+        name = f"{self.name.removesuffix('.weight')}.{start}.weight"
+        return replace(self, name=name, shape=(stop - start, *self.shape[1:]), offset=self.offset + start * row)
 
     def read(self) -> Float32:
         """The whole tensor as float32 of `shape`."""

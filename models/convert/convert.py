@@ -18,7 +18,7 @@ from models.convert.qwen import Qwen
 from models.convert.sizes import read_sizes
 from models.manifest import FILE_NAME, DecoderSizes, EncoderSizes, FileRecord, Manifest, file_sha256, save_manifest
 
-VERSION = "models.convert 6"
+VERSION = "models.convert 7"
 OPSET = 17
 
 

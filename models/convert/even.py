@@ -18,7 +18,8 @@ What a norm makes is its gain times what the embeddings and the layers before wr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from typing import Self
 
 import numpy as np
 
@@ -34,6 +35,15 @@ class EvenTensor(Tensor):
     """A tensor with factors for its rows and its columns, which are worked out when it is read."""
 
     factors: Callable[[], Factors] = field(default=lambda: (None, None), compare=False)
+
+    def cut(self, start: int, stop: int) -> Self:
+        """As `Tensor.cut`, with the factors of these rows."""
+
+        def of_these() -> Factors:
+            of_rows, of_columns = self.factors()
+            return None if of_rows is None else of_rows[start:stop], of_columns
+
+        return replace(super().cut(start, stop), factors=of_these)
 
     def rows(self) -> Iterator[Float32]:
         """As `Tensor.rows`, times the factors."""

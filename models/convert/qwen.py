@@ -58,7 +58,11 @@ def mlp_out(q: Qwen, y: str, name: str) -> str:
     return linear(q.graph, q.precision.mlp, y, weight)
 
 
-def lm_head(q: Qwen, y: str) -> str:
-    """Logits; the output layer is not tied to the embeddings."""
-    weight = q.checkpoint.take("lm_head.weight", q.sizes.vocab_size, q.sizes.d_model)
-    return linear(q.graph, q.precision.head, y, weight)
+def lm_head(q: Qwen, y: str, piece: int) -> str:
+    """Logits; the output layer is not tied to the embeddings. It is made in pieces of at most so many ids."""
+    n = q.sizes.vocab_size
+    weight = q.checkpoint.take("lm_head.weight", n, q.sizes.d_model)
+    if n <= piece:
+        return linear(q.graph, q.precision.head, y, weight)
+    rows = [weight.cut(start, min(start + piece, n)) for start in range(0, n, piece)]
+    return q.graph.node("Concat", [linear(q.graph, q.precision.head, y, one) for one in rows], axis=-1)

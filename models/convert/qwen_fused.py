@@ -12,7 +12,9 @@ from models.convert.linear import vector
 from models.convert.qwen import Qwen, attention_out, c_attn, gate_and_up, lm_head, mlp_out
 from models.manifest import DecoderSizes, Graph, State
 
-PART_LAYERS = 8
+PART_LAYERS = 9  # four parts of 32 layers: the last has five and the output layer, as large as three to five
+# A matrix is in memory twice while it is packed, mapped and packed; as one, the output layer would set a run's peak.
+HEAD_IDS = 16384
 POSITION_INPUTS = ("rotary_cos", "rotary_sin", "last_positions", "total_lengths")
 SLOT_INPUTS = ("slot_bounds", "slot_padding")  # of a graph with several slots, or without pairs
 
@@ -76,7 +78,7 @@ def build_fused_decoder(q: Qwen, layers: range, slots: int) -> None:
     wanted = q.graph.input("wanted", "int64", ["wanted"])
     h, skip = (q.graph.node("Gather", [value, wanted], axis=1) for value in (h, skip))  # [1, wanted, d_model]
     _, y = add_and_norm(q, h, skip, "transformer.ln_f")
-    q.graph.node("Squeeze", [lm_head(q, y), q.graph.constant([0])], "logits")
+    q.graph.node("Squeeze", [lm_head(q, y, HEAD_IDS), q.graph.constant([0])], "logits")
     q.graph.output("logits", "float32", ["wanted", q.sizes.vocab_size])
 
 

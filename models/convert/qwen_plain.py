@@ -47,7 +47,7 @@ def build_plain_decoder(q: Qwen) -> None:
         y = mlp_out(q, q.graph.node("Mul", [silu, up]), name)
         h = q.graph.node("Add", [h, y])
     y = rms_norm(q, h, "transformer.ln_f")
-    logits = lm_head(q, y)
+    logits = lm_head(q, y, q.sizes.vocab_size)
     cast(q, logits, "logits")
     q.graph.output("logits", q.dtype, [1, "t", q.sizes.vocab_size])
     for layer in range(q.sizes.n_layer):

@@ -104,7 +104,7 @@ def products(manifest: Manifest, graphs: Sequence[Graph]) -> int:
             sizes = {one.name: one.i for one in node.attribute}
             if node.op_type in PRODUCTS:
                 k, n = (sizes["K"], sizes["N"]) if "K" in sizes else shapes[node.input[1]]
-                total += k * n if n != manifest.decoder_sizes.vocab_size else 0
+                total += 0 if node.input[1].startswith("lm_head") else k * n
     return total
 
 
