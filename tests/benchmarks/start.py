@@ -25,10 +25,10 @@ def command(clip: Path, *flags: str) -> list[str]:
     return [sys.executable, *flags, str(ROOT / "qwen_audio.py"), "--model", "nano", "--input", str(clip), "--quiet"]
 
 
-def timed(clip: Path) -> tuple[float, int]:
-    """Seconds of wall time and the peak resident memory in bytes of one run."""
+def timed(line: list[str]) -> tuple[float, int]:
+    """Seconds of wall time and the peak resident memory in bytes of one run of a command line."""
     start = time.perf_counter()
-    process = subprocess.Popen(command(clip), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -52,8 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--input", type=Path, default=CLIP)
     parser.add_argument("--runs", type=int, default=9)
     options = parser.parse_args(argv)
-    timed(options.input)  # the first run converts nano
-    runs = [timed(options.input) for _ in range(options.runs)]
+    timed(command(options.input))  # the first run converts nano
+    runs = [timed(command(options.input)) for _ in range(options.runs)]
     for took, peak in runs:
         print(f"{took:.3f} s, {peak / 1e6:.0f} MB")
     imports = slowest_imports(options.input, 12)
