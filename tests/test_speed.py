@@ -1,10 +1,11 @@
 """The speed benchmark's bookkeeping: turns, ratios by round, what is left out. The contestants are played."""
 
+import json
 import sys
 
 import pytest
 
-from tests.benchmarks import contestants, speed
+from tests.benchmarks import contestants, memory, speed
 from tests.benchmarks.speed import OPENING, Measure, interpreters, measures, run_openings, run_phase, table
 
 
@@ -92,13 +93,26 @@ def test_every_call_names_a_method_of_its_contestant():
 
 
 def test_a_contestant_answers_over_its_pipe():
-    memory = contestants.Contestant("memory", threads=1)
-    assert memory.do("read") > 1e8  # bytes a second
-    assert memory.do("peak_memory") > 5e8
-    memory.close()
+    reader = contestants.Contestant("memory", threads=1)
+    assert reader.do("read") > 1e8  # bytes a second
+    assert reader.do("peak_memory") > 5e8
+    reader.close()
 
 
 def test_a_contestant_that_cannot_start_ends_the_run():
     missing = contestants.Contestant("ours", model="/nowhere", threads=1)
     with pytest.raises(SystemExit, match="ours ended with exit code 1 in opened"):
         missing.do("opened")
+
+
+def test_the_memory_of_a_whole_command_is_measured(demo_model, monkeypatch, capsys):
+    monkeypatch.setattr(memory, "RUNS", {"1 s": (1, 1, 2), "3 of 1 s side by side": (3, 1, 2)})
+    assert memory.main(["--model", str(demo_model)]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [(row["run"], row["model"]) for row in found["rows"]] == [(run, demo_model.name) for run in memory.RUNS]
+    assert all(0.05 < row["peak_gb"] < 2 for row in found["rows"])
+
+
+def test_a_command_that_fails_is_not_measured(tmp_path):
+    with pytest.raises(SystemExit, match="failed with exit code 3"):
+        memory.measure(tmp_path / "nowhere", 1, 1, 1)

@@ -1,12 +1,16 @@
 """The rounding that our weights are compared with, on blocks that can be worked out by hand."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
+from models.convert.checkpoint import Checkpoint
+from tests.benchmarks import precision
 from tests.benchmarks.random_checkpoint import make_checkpoint
-from tests.benchmarks.weights import BLOCKS, OUTLIERS, errors, measure, ours, q4_0
+from tests.benchmarks.random_weights import from_bfloat16, to_bfloat16
+from tests.benchmarks.weights import BLOCKS, OUTLIERS, errors, measure, ours, q4_0, write_q4_0
 
 
 def test_q4_0_puts_the_largest_weight_on_its_last_level():
@@ -42,3 +46,31 @@ def test_errors_grow_with_the_block_and_are_those_of_the_rounding(tmp_path):
         assert abs(found[name]["all"] - own) < 0.003  # random weights, both of them
     (row,) = measure([tmp_path / "made"])
     assert row["errors"] == found
+
+
+def test_a_checkpoint_in_q4_0_has_rounded_matrices_and_all_else_as_it_was(tmp_path):
+    geometry = dataclasses.replace(OUTLIERS, hidden_size=64, intermediate_size=256, num_attention_heads=2,
+                                   num_hidden_layers=2)  # fmt: skip
+    make_checkpoint(tmp_path / "made", geometry, seed=1)
+    write_q4_0(tmp_path / "made", tmp_path / "rounded")
+    given, found = Checkpoint(tmp_path / "made"), Checkpoint(tmp_path / "rounded")
+    for name, shape in {
+        "transformer.h.1.mlp.c_proj.weight": (64, 128),
+        "transformer.h.0.attn.c_attn.weight": (192, 64),
+    }.items():
+        rounded = from_bfloat16(to_bfloat16(q4_0(given.take(name, *shape).read())))
+        np.testing.assert_array_equal(found.take(name, *shape).read(), rounded)
+    for name, shape in {"lm_head.weight": (320, 64), "transformer.h.1.ln_1.weight": (64,)}.items():
+        np.testing.assert_array_equal(found.take(name, *shape).read(), given.take(name, *shape).read())
+
+
+def test_logits_err_less_in_int4_than_with_q4_0s_weights(tmp_path, capsys):
+    """Attention has 8 bits in int4, and attention is what gets the logits."""
+    geometry = dataclasses.replace(OUTLIERS, hidden_size=256, intermediate_size=1408, num_attention_heads=2,
+                                   num_hidden_layers=2)  # fmt: skip
+    make_checkpoint(tmp_path / "made", geometry, seed=1)
+    assert precision.main([str(tmp_path / "made"), "--steps", "8", "--precision", "int4", "Q4_0"]) == 0
+    rows = {row["precision"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]}
+    assert rows["fp32"]["logits"] == 0
+    assert 0 < rows["int4"]["logits"] < rows["Q4_0"]["logits"] < 0.5
+    assert rows["Q4_0"]["encoder"] == 0

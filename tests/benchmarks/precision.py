@@ -8,6 +8,9 @@ chooses (teacher forcing), so that every step compares like with like. Prints a 
     argmax   share of steps that choose fp32's id
     KL       mean Kullback-Leibler divergence from fp32's distribution, in nats
 
+"Q4_0" is fp32 over weights that were rounded as llama.cpp's format does it, the output layer and the encoder left exact:
+what llama.cpp errs at least, since it rounds activations too.
+
 A random-weight checkpoint measures rounding alone; one made with `--outliers` has the few large channels that trained
 models have, on which rounding costs most.
 """
@@ -29,8 +32,10 @@ from cli.arguments import SAMPLE
 from decoder.decoder import Decoder
 from models.convert.convert import convert
 from models.manifest import Manifest, load_manifest
+from tests.benchmarks.weights import write_q4_0
 
-PRECISIONS = ("fp32", "fp16", "int8-fine", "int8", "int4")
+Q4_0 = "Q4_0"
+PRECISIONS = ("fp32", "fp16", "int8-fine", "int8", "int4", Q4_0)
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,12 @@ def measure(checkpoint: Path, clip: Path, precisions: tuple[str, ...], steps: in
     forced: list[int] = []
     for precision in ("fp32", *(one for one in precisions if one != "fp32")):
         with tempfile.TemporaryDirectory(dir=checkpoint.parent) as room:
-            convert(checkpoint, Path(room), precision=precision, flavour="fused")
-            found = run(load_manifest(Path(room)), clip, forced or None, steps)
+            source, kept, out = checkpoint, precision, Path(room) / "model"
+            if precision == Q4_0:
+                source, kept = Path(room) / "rounded", "fp32"
+                write_q4_0(checkpoint, source)
+            convert(source, out, precision=kept, flavour="fused")
+            found = run(load_manifest(out), clip, forced or None, steps)
         exact = exact or found
         forced = forced or exact.logits.argmax(axis=1).tolist()
         row = compare(found, exact)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,6 +27,7 @@ from models.convert.sizes import read_sizes
 from models.embedded import CHECKPOINT
 from tests.benchmarks.geometry import Geometry
 from tests.benchmarks.random_checkpoint import make_checkpoint
+from tests.benchmarks.random_weights import to_bfloat16
 
 OUTLIERS = Geometry(
     hidden_size=1024, intermediate_size=5632, num_attention_heads=8, num_hidden_layers=4, vocab_size=320,
@@ -75,22 +77,43 @@ FORMATS: dict[str, Callable[[Float32], Float32]] = {
 def matrices(directory: Path) -> Iterator[tuple[Float32, dict[str, Float32]]]:
     """The matrices of the decoder's layers, each with what becomes of it."""
     checkpoint = Checkpoint(directory)
-    _, sizes = read_sizes(checkpoint.config, directory / "config.json")
-    d, width = sizes.d_model, checkpoint.config["intermediate_size"] // 2
+    sizes = _sizes(checkpoint)
+    used = {name: PRECISIONS["fused", name] for name in USED}
+    even = {name: EvenCheckpoint(Checkpoint(directory), sizes, one.even) for name, one in used.items()}
+    for name, part, shape in _places(*sizes):
+        matrix = checkpoint.take(name, *shape).read()
+        found = {kind: rounded(matrix) for kind, rounded in FORMATS.items()}
+        for kind, one in used.items():
+            found[kind] = stored(even[kind].take(name, *shape), getattr(one, part))
+        yield matrix, found
+
+
+def write_q4_0(directory: Path, out: Path) -> None:
+    """A copy of a bfloat16 checkpoint whose matrices in the decoder's layers are what Q4_0 makes of them."""
+    shutil.copytree(directory, out)
+    checkpoint = Checkpoint(out)
+    for name, _, shape in _places(*_sizes(checkpoint)):
+        tensor = checkpoint.take(name, *shape)
+        assert tensor.stored == "BF16"
+        bits = to_bfloat16(q4_0(tensor.read()))  # rounds by 0.2 % more
+        with tensor.file.open("r+b") as file:
+            file.seek(tensor.offset)
+            file.write(bits.tobytes())
+
+
+def _sizes(checkpoint: Checkpoint) -> tuple[int, int, int]:
+    """d_model, width of the MLP, layers."""
+    _, sizes = read_sizes(checkpoint.config, checkpoint.directory / "config.json")
+    return sizes.d_model, checkpoint.config["intermediate_size"] // 2, sizes.n_layer
+
+
+def _places(d: int, width: int, n_layer: int) -> Iterator[tuple[str, str, tuple[int, int]]]:
+    """Name, part of the precision and shape of every matrix of the decoder's layers."""
     shapes = {"attn.c_attn": (3 * d, d), "attn.c_proj": (d, d), "mlp.w1": (width, d), "mlp.w2": (width, d),
               "mlp.c_proj": (d, width)}  # fmt: skip
-    used = {name: PRECISIONS["fused", name] for name in USED}
-    even = {
-        name: EvenCheckpoint(Checkpoint(directory), (d, width, sizes.n_layer), one.even) for name, one in used.items()
-    }
-    for layer in range(sizes.n_layer):
+    for layer in range(n_layer):
         for part, shape in shapes.items():
-            name = f"transformer.h.{layer}.{part}.weight"
-            matrix = checkpoint.take(name, *shape).read()
-            found = {kind: rounded(matrix) for kind, rounded in FORMATS.items()}
-            for kind, one in used.items():
-                found[kind] = stored(even[kind].take(name, *shape), getattr(one, PARTS[part]))
-            yield matrix, found
+            yield f"transformer.h.{layer}.{part}.weight", PARTS[part], shape
 
 
 def errors(directory: Path) -> dict[str, dict[str, float]]:
