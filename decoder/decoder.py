@@ -1,7 +1,7 @@
 """ids (+ embeddings of clips) -> logits, over one cached session.
 
 In: token ids and, for each <audio>…</audio> span among them, the clip's embeddings. Out: the logits of the last
-position. A `Decoder` holds a sequence in each of its rows: `prefill` starts one, `extend` adds ids, `rewind` takes
+position. A `Decoder` holds a sequence in each of its rows: `begin` starts one, `extend` adds ids, `rewind` takes
 positions back. The NTK alpha is fixed by the length of the prefill, LogN follows the true position; both as the
 original does. Rows know nothing of each other: what one gives, it gives alone.
 """
@@ -63,15 +63,30 @@ class Decoder:
     def prefill(
         self, ids: Sequence[int], clips: Sequence[Float32] = (), *, row: int = 0, reuse: bool = False
     ) -> Float32:
-        """Start a new sequence with `ids`, whose k-th audio span holds `clips[k]` [span, d_model].
+        """Start a new sequence with `ids`, as `begin`; returns float32 [vocab], the logits after the last id."""
+        return self.begin(ids, clips, row=row, reuse=reuse)[0]  # type: ignore[no-any-return]
 
-        Returns float32 [vocab], the logits after the last id. With `reuse`, what the row holds of the beginning already
+    def begin(
+        self,
+        ids: Sequence[int],
+        clips: Sequence[Float32] = (),
+        guesses: Sequence[int] = (),
+        *,
+        row: int = 0,
+        reuse: bool = False,
+    ) -> Float32:
+        """Start a new sequence with the prompt `ids`, whose k-th audio span holds `clips[k]` [span, d_model].
+
+        Behind it, as if by `extend`, come `guesses`, ids that it may go on with. Returns float32 [1 + guesses, vocab],
+        the logits after the prompt and after each guess. With `reuse`, what the row holds of the beginning already
         is not run again; clips are compared by value, and must not be changed afterwards. Without it, a fused model
         still keeps what it holds of the text before the first clip, the system prompt as a rule. In the fused flavour
         the bits are those of a fresh prefill. Raises PromptError, and then keeps the old sequence.
         """
         array = np.asarray(ids, np.int64)
         self._check(array)
+        if len(guesses):
+            self._check(np.asarray(guesses, np.int64), len(array))
         audio = place_audio(array, clips, self.sizes)
         fresh = Row(array.tolist(), audio, len(array), ntk_alpha(len(array), self.sizes))
         kept = shared_beginning(self._held[row], fresh) if reuse or self.takes_back_freely else 0
@@ -79,7 +94,8 @@ class Decoder:
             first = audio[0][0] if audio else 0
             kept = min(kept, first - first % 2)
         self._held[row] = Row()  # until the run has succeeded there is nothing to continue
-        logits = self._contract.prefill(row, fresh, kept)
+        fresh.ids += guesses
+        logits = self._contract.prefill(row, fresh, kept, last=1 + len(guesses))
         self._held[row] = fresh
         return logits
 

@@ -15,7 +15,8 @@ import numpy as np
 # How many ids at the end of an answer are looked up at most: the longest end that was met decides.
 LONGEST = 16
 REMEMBERED = 1 << 16  # ids; beyond that all is forgotten, so that memory is flat
-END = -1
+# Behind an answer, and behind a prompt, of which nobody knows yet how it goes on.
+END, OPEN = -1, -2
 # What was met n times, and m times of these went on with an id, goes on so again with a chance of (m - DOUBT) / n, with
 # half the doubt where LONGEST ids are the same; one id alone says less, by ALONE. [fitted to nano's answers]
 DOUBT, ALONE = 0.4, 0.25
@@ -41,7 +42,7 @@ class Drafts:
     def read(self, prompt: Sequence[int]) -> None:
         """Take in a prompt, once: a folder has the same one for every file."""
         if tuple(prompt) not in self._prompts:
-            self.remember(prompt)
+            self.remember([*prompt, OPEN])
             self._prompts.add(tuple(prompt))
 
     def remember(self, ids: Sequence[int]) -> None:
@@ -68,7 +69,8 @@ class Drafts:
     def _next(self, before: Sequence[int]) -> Guess:
         """What most often followed the longest end of `before` that was met, the last of equals; END if none was."""
         said = self._said[: self._count + 1]
-        places, length = np.flatnonzero(said[:-1] == before[-1]), 1  # where the last id of `before` was met
+        # Where the last id of `before` was met, and went on.
+        places, length = np.flatnonzero((said[:-1] == before[-1]) & (said[1:] != OPEN)), 1
         if not len(places):
             return Guess(END, 0)
         while length < min(len(before), LONGEST):

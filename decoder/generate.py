@@ -8,15 +8,16 @@ is the same on every run, and a row of the decoder knows nothing of the others, 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from decoder.contract import Float32
 from decoder.decoder import Decoder, PromptError
-from decoder.drafts import LONGEST, Drafts, Guess
+from decoder.drafts import LONGEST, Drafts
 from models.manifest import DecoderSizes
 
 # A loop is one n-gram of at most LOOP_LONGEST ids, said LOOP_TIMES times or more, in LOOP_LEAST ids or more. No chorus
@@ -26,8 +27,10 @@ LOOP_LONGEST, LOOP_TIMES, LOOP_LEAST = 32, 8, 96
 # that of 6 between its neighbours; int8 is near]: from about there on each more costs as much. They go in pairs.
 RUN_COSTS = (1.0, 1.3, 1.55, 1.8)
 RUN = 2 * len(RUN_COSTS)
+# What each guess adds to the run of a prompt, as a share of the time of one id's run [measured likewise], and the most.
+PROMPT_COST, PROMPT_GUESSES = 0.18, 15
 # Ids that would come in the time of one run anyway: a longer run must bring more than its time does elsewhere.
-WORTH = 1.6
+WORTH = 1.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,37 +69,43 @@ class Event:
 
 @dataclass
 class _Answer:
-    """A request in its row, and what was said so far."""
+    """A request in its row, what was said so far, and whether that was all."""
 
     request: Request
+    row: int
     new_ids: list[int] = field(default_factory=list)
+    ended: bool = False
 
-    def guess(self, drafts: Drafts, room: int, others: int) -> list[Guess]:
-        """Ids that may come next, as many as pay in a run of `others` ids: at most `room`, nor than are wanted."""
+    def guess(self, drafts: Drafts, room: int, cost: Callable[[int], float]) -> list[int]:
+        """Ids that may follow, at most `room` and no more than are wanted: as many as pay for `cost(number)` runs."""
         most = min(room, self.request.max_new_tokens - len(self.new_ids) - 1)
         guesses = list(drafts.after([*self.request.ids[-LONGEST:], *self.new_ids], most))
         best, kept, gain = 0.0, 0, 0.0
         for number, guess in enumerate(guesses, 1):
             gain += guess.chance
-            paid = gain - WORTH * (_run_cost(others + number) - _run_cost(others))
+            paid = gain - WORTH * cost(number)
             if paid >= best:
                 best, kept = paid, number
-        return guesses[:kept]
+        return [guess.token_id for guess in guesses[:kept]]
 
     def take(self, logits: Float32, *, is_full: bool) -> Event:
         """The likeliest id of `logits` [vocab], and whether it is the last; `is_full`: the context has no more room."""
         request, new_id = self.request, int(np.argmax(logits))
         if new_id in request.stop_ids:
-            return Event(request.key, finish_reason="stop")
+            return self.end("stop")
         self.new_ids.append(new_id)
-        reason = None
         if len(self.new_ids) >= request.max_new_tokens or is_full:
-            reason = "length"
-        elif request.stop_loops and is_loop(self.new_ids):
-            reason = "loop"
-        elif _is_late(request):
-            reason = "timeout"
-        return Event(request.key, new_id, reason)
+            return self.end("length", new_id)
+        if request.stop_loops and is_loop(self.new_ids):
+            return self.end("loop", new_id)
+        if _is_late(request):
+            return self.end("timeout", new_id)
+        return Event(request.key, new_id)
+
+    def end(self, reason: str | None, token_id: int | None = None, error: PromptError | None = None) -> Event:
+        """The last event."""
+        self.ended = True
+        return Event(self.request.key, token_id, reason, error)
 
 
 def generate(
@@ -136,40 +145,81 @@ def generate_many(decoder: Decoder, requests: Iterator[Request], *, guessing: bo
             if request is None:
                 waiting = False
                 break
-            if drafts:
-                drafts.read(_words(request.ids, decoder.sizes))
-            yield _start(decoder, _choose_row(decoder, answers, request), _Answer(request), answers)
+            answer = _Answer(request, _choose_row(decoder, answers, request))
+            yield from _start(decoder, answer, drafts)
+            if not answer.ended:
+                answers[answer.row] = answer
         if not answers:
             return
         guesses = _guesses(decoder, answers, drafts) if drafts else {}
-        runs = {
-            row: [answer.new_ids[-1], *(guess.token_id for guess in guesses.get(row, ()))]
-            for row, answer in answers.items()
-        }
-        before = tuple(decoder.positions)
-        logits = decoder.extend(runs)
+        logits = decoder.extend({row: [answer.new_ids[-1], *guesses.get(row, ())] for row, answer in answers.items()})
         for row, answer in sorted(answers.items()):
-            room, held = decoder.sizes.max_positions - before[row], 0
-            for event in _held(answer, runs[row], logits[row], room):
-                held += 1
-                if event.finish_reason:
-                    del answers[row]
-                    if drafts:
-                        drafts.remember([*answer.request.ids[-LONGEST:], *answer.new_ids])
-                yield event
-            if held < len(runs[row]):
-                decoder.rewind(before[row] + held, row)
+            yield from _take(decoder, answer, guesses.get(row, ()), logits[row], drafts)
+            if answer.ended:
+                del answers[row]
 
 
-def _guesses(decoder: Decoder, answers: dict[int, _Answer], drafts: Drafts) -> dict[int, list[Guess]]:
+def _start(decoder: Decoder, answer: _Answer, drafts: Drafts | None) -> Iterator[Event]:
+    """Prefill a request into its row, with guesses of its answer, and take what comes."""
+    request, row = answer.request, answer.row
+    if request.max_new_tokens < 1:
+        yield answer.end("length")
+        return
+    if _is_late(request):
+        yield answer.end("timeout")
+        return
+    guesses: list[int] = []
+    if drafts:
+        room = min(PROMPT_GUESSES, decoder.sizes.max_positions - len(request.ids))
+        guesses = answer.guess(drafts, room, partial(_prompt_cost, decoder.rows))
+    reuse = request.group is not None and request.group == decoder.groups[row]
+    try:
+        logits = decoder.begin(request.ids, request.clips, guesses, row=row, reuse=reuse)
+    except PromptError as error:
+        yield answer.end(None, error=error)
+        return
+    decoder.groups[row] = request.group
+    if drafts:
+        drafts.read(_words(request.ids, decoder.sizes))
+    yield from _take(decoder, answer, guesses, logits, drafts)
+
+
+def _take(
+    decoder: Decoder, answer: _Answer, guesses: Sequence[int], logits: Float32, drafts: Drafts | None
+) -> Iterator[Event]:
+    """The events of a run that ended in `guesses`, by its last logits [1 + guesses, vocab], as far as they hold."""
+    sure = decoder.positions[answer.row] - len(guesses)
+    for held, after in enumerate(logits):
+        event = answer.take(after, is_full=sure + held == decoder.sizes.max_positions)
+        if drafts and answer.ended:
+            drafts.remember([*answer.request.ids[-LONGEST:], *answer.new_ids])
+        yield event
+        if answer.ended or held == len(guesses) or event.token_id != guesses[held]:
+            break
+    if held < len(guesses):
+        decoder.rewind(sure + held, answer.row)
+
+
+def _guesses(decoder: Decoder, answers: dict[int, _Answer], drafts: Drafts) -> dict[int, list[int]]:
     """For each row, ids that may come next, as far as there is room for them in a run and in the context."""
     share, largest = RUN // len(answers) - 1, decoder.sizes.max_positions
-    found: dict[int, list[Guess]] = {}
+    found: dict[int, list[int]] = {}
     together = len(answers)
     for row, answer in answers.items():
-        found[row] = answer.guess(drafts, min(share, largest - decoder.positions[row] - 1), together)
+        room = min(share, largest - decoder.positions[row] - 1)
+        found[row] = answer.guess(drafts, room, partial(_more_cost, together))
         together += len(found[row])
     return found
+
+
+def _prompt_cost(rows: int, guesses: int) -> float:
+    """What guesses add to a prompt's run; the ids of so many rows would come in less time elsewhere."""
+    return guesses * PROMPT_COST * max(1, rows / _run_cost(rows) / WORTH)
+
+
+def _more_cost(ids: int, more: int) -> float:
+    """What `more` ids add to a run of so many."""
+    return _run_cost(ids + more) - _run_cost(ids)
 
 
 def _run_cost(ids: int) -> float:
@@ -186,18 +236,6 @@ def _words(ids: Sequence[int], sizes: DecoderSizes) -> list[int]:
     return found
 
 
-def _held(answer: _Answer, run: Sequence[int], logits: Float32, room: int) -> Iterator[Event]:
-    """The new ids of a run [t] by its logits [t, vocab], as far as its guesses, all but the first of `run`, hold.
-
-    `room` is how many more positions the context had before the run.
-    """
-    for number, row in enumerate(logits, 1):
-        event = answer.take(row, is_full=number == room)
-        yield event
-        if event.finish_reason or number == len(run) or event.token_id != run[number]:
-            return
-
-
 def is_loop(ids: Sequence[int]) -> bool:
     """Whether `ids` end in one n-gram, repeated more often than anyone would say it (the constants above)."""
     for n in range(1, LOOP_LONGEST + 1):
@@ -209,33 +247,10 @@ def is_loop(ids: Sequence[int]) -> bool:
     return False
 
 
-def _start(decoder: Decoder, row: int, answer: _Answer, answers: dict[int, _Answer]) -> Event:
-    """Prefill a request into its row and take its first id; it joins `answers` unless that was all."""
-    request = answer.request
-    if request.max_new_tokens < 1:
-        return Event(request.key, finish_reason="length")
-    if _is_late(request):
-        return Event(request.key, finish_reason="timeout")
-    reuse = request.group is not None and request.group == decoder.groups[row]
-    try:
-        logits = decoder.prefill(request.ids, request.clips, row=row, reuse=reuse)
-    except PromptError as error:
-        return Event(request.key, error=error)
-    decoder.groups[row] = request.group
-    event = answer.take(logits, is_full=_is_full(decoder, row))
-    if not event.finish_reason:
-        answers[row] = answer
-    return event
-
-
 def _choose_row(decoder: Decoder, answers: dict[int, _Answer], request: Request) -> int:
     """A free row: the first whose last request was of this one's group, else the first."""
     free = [row for row in range(decoder.rows) if row not in answers]
     return next((row for row in free if request.group is not None and decoder.groups[row] == request.group), free[0])
-
-
-def _is_full(decoder: Decoder, row: int) -> bool:
-    return decoder.positions[row] == decoder.sizes.max_positions
 
 
 def _is_late(request: Request) -> bool:

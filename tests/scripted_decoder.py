@@ -14,21 +14,23 @@ class ScriptedDecoder:
     """Each prompt's first id tells which of `scripts` is said: {first id: ids}. `calls` is what was asked of it.
 
     A step of one id for each row is written down as ("advance", {row: id}), one with guesses as ("extend", {row: ids}).
+    `guessed` is what each prompt was begun with.
     """
 
     def __init__(self, scripts, *, rows=1, max_positions=1000, takes_back_freely=False):
-        self.rows, self.calls = rows, []
+        self.rows, self.calls, self.guessed = rows, [], []
         self.sizes = SimpleNamespace(max_positions=max_positions, audio_start=AUDIO_START, audio_end=AUDIO_END)
         self.positions, self.groups, self._said = [0] * rows, [None] * rows, [0] * rows
         self.takes_back_freely = takes_back_freely
         self._scripts, self._script = scripts, [[]] * rows
 
-    def prefill(self, ids, clips, *, row, reuse):
+    def begin(self, ids, clips, guesses, *, row, reuse):
         if UNKNOWN in ids:
             raise PromptError(f"token id {UNKNOWN} is outside this model's vocabulary")
         self.calls.append(("reuse" if reuse else "prefill", row, list(ids), list(clips)))
-        self.positions[row], self._script[row], self._said[row] = len(ids), self._scripts[ids[0]], 0
-        return self._say(row)
+        self.guessed.append(list(guesses))
+        self.positions[row], self._script[row], self._said[row] = len(ids), self._scripts[ids[0]], 1
+        return np.stack([self._say(row), *(self._hear(row, guess) for guess in guesses)])
 
     def extend(self, new_ids):
         single = all(len(ids) == 1 for ids in new_ids.values())
@@ -50,5 +52,4 @@ class ScriptedDecoder:
         return np.eye(100, dtype=np.float32)[script[said] if new_id == expected and said < len(script) else 98]
 
     def _say(self, row):
-        self._said[row] = 1
         return np.eye(100, dtype=np.float32)[self._script[row][0]]

@@ -221,6 +221,56 @@ def test_prefill_in_pieces_gives_the_same(tiny, monkeypatch, chunk, frames):
     np.testing.assert_allclose(forced(open_decoder(manifest), ids, clips, [1, 2, 3]), expected, rtol=0, atol=SAME)
 
 
+def test_pieces_are_equal_even_and_no_longer_than_they_may_be():
+    for count in range(1, 1000):
+        pieces = list(contract._pieces(count))
+        sizes = [end - first for first, end in pieces]
+        assert [first for first, _ in pieces] == [0, *(end for _, end in pieces[:-1])]
+        assert sum(sizes) == count
+        assert not any(size % 2 for size in sizes[:-1])
+        assert max(sizes) <= contract.PREFILL_CHUNK
+        assert len(sizes) == -(-count // contract.PREFILL_CHUNK)
+        assert sizes[0] - sizes[-1] <= 2 * len(sizes)  # no run for a few tokens, which would cost as much as a step
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-fine", "int8", "int4"])
+@pytest.mark.parametrize("length", [1, 2, 15, 127, 128, 129])
+@pytest.mark.parametrize("guessed", [1, 2, 15])
+def test_guesses_behind_a_prompt_give_the_bits_of_steps(tiny, precision, length, guessed):
+    manifest = tiny(precision, seq_length=132)  # some lie behind it: alpha is that of the prompt alone
+    ids, guesses = make_prompt(5, length), make_prompt(6, guessed)
+    expected = forced(open_decoder(manifest), ids, [], [*guesses, 1])
+    decoder = open_decoder(manifest)
+    np.testing.assert_array_equal(decoder.begin(ids, (), guesses), expected)
+    assert decoder.position == length + guessed
+    decoder.rewind(length)
+    np.testing.assert_array_equal(decoder.step(guesses[0]), expected[1])  # also after what did not hold was taken back
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("reuse", [False, True])
+def test_guesses_behind_a_clip_are_no_part_of_the_prompt(tiny, flavour, reuse):
+    manifest = tiny("fp32", flavour, seq_length=64)
+    clips = listen(manifest, [33])
+    ids, guesses = make_prompt(3, 60 - len(clips[0]), [len(clips[0])]), make_prompt(6, 9)
+    expected = forced(open_decoder(manifest), ids, clips, [*guesses, 1])
+    decoder = open_decoder(manifest)
+    for _ in range(2):  # the second time over what the first one left
+        found = decoder.begin(ids, clips, guesses, reuse=reuse)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=SAME)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize(("guesses", "words"), [([1, 320], "token id 320 is outside"), ([1] * 5, "25 tokens are over")])
+def test_guesses_that_cannot_be_are_refused_and_the_old_sequence_kept(tiny, flavour, guesses, words):
+    decoder = open_decoder(tiny("fp32", flavour, max_position_embeddings=24))
+    expected = forced(decoder, make_prompt(16, 9), [], [1, 2])[1]
+    decoder.rewind(9)
+    with pytest.raises(PromptError, match=words):
+        decoder.begin(make_prompt(17, 20), (), guesses)
+    np.testing.assert_array_equal(decoder.step(1), expected)
+
+
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_rewind_then_step_equals_the_first_time(tiny, flavour):
     decoder, ids, new_ids = open_decoder(tiny("fp32", flavour)), make_prompt(7, 14), [11, 22, 33, 44, 55]

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from decoder.decoder import Decoder
+from decoder import generate
+from decoder.decoder import Decoder, PromptError
 from decoder.drafts import LONGEST, REMEMBERED, Drafts
 from decoder.generate import RUN, Request, generate_many
-from tests.scripted_decoder import AUDIO_END, AUDIO_START, ScriptedDecoder
+from tests.scripted_decoder import AUDIO_END, AUDIO_START, UNKNOWN, ScriptedDecoder
 from tests.tiny_models import ONNX_RUNTIME, make_mels, make_prompt, open_encoder
 
 STOP = 99
@@ -159,6 +160,35 @@ def test_answers_like_those_before_take_fewer_and_fewer_runs():
     lengths = [len(run[0]) for run in runs(decoder) if isinstance(run[0], list)]
     assert lengths[0] == 2  # a guess beside the first id costs nothing
     assert max(lengths) == RUN  # more and more is believed
+
+
+def test_an_answer_as_before_comes_with_its_prompt():
+    decoder = ScriptedDecoder({key: [10, 11, 12, STOP] for key in range(1, 9)}, takes_back_freely=True)
+    found = answers(generate_many(decoder, (ask(key, ids=[key, *range(20, 40)]) for key in range(1, 9))))
+    assert set(map(tuple, found.values())) == {(10, 11, 12, "stop")}
+    assert decoder.guessed[0] == []
+    assert decoder.guessed[-1] == [10, 11, 12]
+    assert decoder.calls[-1][0] == "prefill"  # no run came after it
+    assert decoder.positions == [21 + 3]
+
+
+@pytest.mark.parametrize(("rows", "begun_with"), [(1, 5), (2, 4), (4, 2)])
+def test_a_prompt_is_begun_with_fewer_guesses_where_rows_bring_more(monkeypatch, rows, begun_with):
+    """What was met once has a chance of 0.8, and so has each guess behind it."""
+    known = Drafts()
+    known.remember([1, *range(50, 70), *range(10, 40)])
+    monkeypatch.setattr(generate, "Drafts", lambda: known)
+    decoder = ScriptedDecoder({1: [*range(10, 40), STOP]}, rows=rows, takes_back_freely=True)
+    list(generate_many(decoder, iter([ask(1, ids=[1, *range(50, 70)])])))
+    assert decoder.guessed == [list(range(10, 10 + begun_with))]
+
+
+def test_what_was_refused_is_not_learnt():
+    decoder = ScriptedDecoder({1: [*range(10, 14), STOP]}, takes_back_freely=True)
+    requests = [ask("bad", ids=[1, 2, 3, UNKNOWN]), ask("good", ids=[1, 2, 3])]
+    found = {event.key: event.error for event in generate_many(decoder, iter(requests))}
+    assert isinstance(found["bad"], PromptError)
+    assert decoder.guessed == [[]]
 
 
 @pytest.mark.parametrize("changed", range(20))

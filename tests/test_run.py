@@ -254,13 +254,13 @@ def test_a_sound_that_nobody_sends_is_given_up(ask, sounds, tmp_path):
 
 
 def test_an_answer_that_takes_too_long_is_a_failure(ask, opened, sounds, monkeypatch):
-    prefill = opened[1].decoder.prefill
+    begin = opened[1].decoder.begin
 
     def slow(*arguments, **options):
         time.sleep(0.3)
-        return prefill(*arguments, **options)
+        return begin(*arguments, **options)
 
-    monkeypatch.setattr(opened[1].decoder, "prefill", slow)
+    monkeypatch.setattr(opened[1].decoder, "begin", slow)
     code, out, err = ask("-q", "-i", sounds / "a.wav", "--timeout", "0.2", "--json")
     assert (code, records(out)[0]["status"]) == (1, "error")
     assert "--timeout" in err
@@ -280,8 +280,8 @@ def test_a_folder_of_answers_is_resumed(ask, sounds, tmp_path, opened, monkeypat
     text = (tmp_path / "out" / "a.txt").read_text()
     assert text == ask("-i", sounds / "a.wav")[1]
     asked = []
-    prefill = opened[1].decoder.prefill
-    monkeypatch.setattr(opened[1].decoder, "prefill", lambda *a, **k: asked.append(1) or prefill(*a, **k))
+    begin = opened[1].decoder.begin
+    monkeypatch.setattr(opened[1].decoder, "begin", lambda *a, **k: asked.append(1) or begin(*a, **k))
     (tmp_path / "out" / "b.txt").unlink()
     noise(sounds / "c.wav", 2, seed=99)
     code, _, err = ask(*arguments)

@@ -14,7 +14,9 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -112,6 +114,15 @@ class Ours:
         for _ in range(WARM):
             self._decoder.extend({0: self._ids(ids)})
         return timed(lambda: [self._decoder.extend({0: self._ids(ids)}) for _ in range(runs)]) / runs
+
+    def guess(self, ids: int, context: int, runs: int) -> float:
+        """Seconds that each of so many guesses adds to the run of a prompt of `context` tokens, with and without in turns."""
+        found = []
+        for _ in range(WARM + runs):
+            prompt, guesses = self._ids(context), self._ids(ids)
+            alone = timed(partial(self._decoder.begin, prompt))
+            found.append(timed(partial(self._decoder.begin, prompt, (), guesses)) - alone)
+        return median(found[WARM:]) / ids
 
     def answer(self, seconds: float, words: int, steps: int) -> float:
         """A whole answer: a clip, a prompt of its tokens and so many words more, so many new tokens."""

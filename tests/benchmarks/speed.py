@@ -58,6 +58,7 @@ def measures(*, rows: bool, ratio: int = 25) -> list[Measure]:
         ]
     found = [Measure("decode, 1 row", dict.fromkeys(("ours", "llama.cpp"), ("decode", 1, CONTEXT, STEPS)), 1)]
     found += [Measure(f"run of {n} ids", {"ours": ("extend", n, CONTEXT, 8)}) for n in (2, 4, 8)]
+    found += [Measure("guess in a prompt", {"ours": ("guess", 6, CONTEXT, 3)})]
     found += [Measure(f"prefill {n}", dict.fromkeys(("ours", "llama.cpp"), ("prefill", n)), n) for n in (200, 770)]
     encoders = ("ours", "CTranslate2", "PyTorch float32", "PyTorch bfloat16")
     found += [Measure(f"encoder, {n} s", dict.fromkeys(encoders, ("encode", n))) for n in (6, 30)]
