@@ -18,7 +18,7 @@ import numpy as np
 from models.convert.checkpoint import Checkpoint, Float32
 from models.convert.graph import GraphBuilder
 from models.convert.linear import BLOCKS8, Storage, linear, vector
-from models.convert.smooth import even_matmul, evening, int8_matmul, made_by
+from models.convert.smooth import even_matmul, evening, int8_matmul, made_by, rounded
 from models.manifest import EncoderSizes, Graph
 
 PREFIX = "transformer.audio"
@@ -142,7 +142,7 @@ def smooth_block(w: Whisper, x: str, layer: int) -> str:
     biases = {part: read(f"attn.{part}.bias", state) for part in ("query", "value", "out")}
     inner = ("query", "key", "value")
     c = evening(size, *(weights[part] for part in inner))
-    normed = norm(x, "attn_ln", gain, bias, c)
+    normed = rounded(w.graph, norm(x, "attn_ln", gain, bias, c))
     heads = [int8_matmul(w.graph, normed, f"{name}.attn.{part}", weights[part] * c, biases.get(part)) for part in inner]
     mixed = attention(w, heads[0], heads[1], heads[2], None)
     c = evening(made_by(weights["value"], size, biases["value"]), weights["out"])
@@ -154,7 +154,8 @@ def smooth_block(w: Whisper, x: str, layer: int) -> str:
     up, up_bias = read("mlp.0.weight", 4 * state, state), read("mlp.0.bias", 4 * state)
     down, down_bias = read("mlp.2.weight", state, 4 * state), read("mlp.2.bias", state)
     c = evening(size, up)
-    hidden = gelu(w, int8_matmul(w.graph, norm(x, "mlp_ln", gain, bias, c), f"{name}.mlp.0", up * c, up_bias))
+    normed = rounded(w.graph, norm(x, "mlp_ln", gain, bias, c))
+    hidden = gelu(w, int8_matmul(w.graph, normed, f"{name}.mlp.0", up * c, up_bias))
     c = evening(made_by(up, size, up_bias), down)
     return w.graph.node("Add", [x, even_matmul(w.graph, hidden, f"{name}.mlp.2", down, bias=down_bias, c=c)])
 
