@@ -5,7 +5,7 @@ import onnxruntime as ort
 import pytest
 
 from models.convert.graph import GraphBuilder, WeightsFile
-from models.convert.smooth import even_matmul, evening, int8_matmul, made_by
+from models.convert.smooth import even_matmul, evening, int8_matmul, made_by, rounded
 
 RANDOM = np.random.default_rng(0)
 K, N, FRAMES = 256, 96, 50
@@ -64,7 +64,7 @@ def test_sizes_of_outputs_are_those_of_random_inputs():
 
 def test_plain_product_is_within_a_hundredth(tmp_path):
     x, weight, bias = normal(1, FRAMES, K), normal(N, K), normal(N)
-    y = run(tmp_path, lambda graph, x: int8_matmul(graph, x, "m", weight, bias), x)
+    y = run(tmp_path, lambda graph, x: int8_matmul(graph, rounded(graph, x), "m", weight, bias), x)
     assert error(y, x @ weight.T + bias) < 0.015
 
 
@@ -82,7 +82,7 @@ def test_large_channels_and_tokens_cost_the_even_product_nothing(tmp_path, large
     others = [token for token in range(FRAMES) if token != 5]
     assert error(even[:, others], exact[:, others]) < 0.03
     if larger > 1:
-        plain = run(tmp_path, lambda graph, x: int8_matmul(graph, x, "m", weight, bias), x)
+        plain = run(tmp_path, lambda graph, x: int8_matmul(graph, rounded(graph, x), "m", weight, bias), x)
         assert error(plain[:, others], exact[:, others]) > 0.1  # what it is for
 
 
