@@ -1,5 +1,11 @@
 """Guesses of the next ids: what is remembered, and that they change no answer, only how many runs it takes."""
 
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,6 +13,8 @@ from decoder import generate
 from decoder.decoder import Decoder, PromptError
 from decoder.drafts import LONGEST, REMEMBERED, Drafts
 from decoder.generate import RUN, Request, generate_many
+from models.manifest import load_manifest
+from tests.benchmarks import drafts
 from tests.scripted_decoder import AUDIO_END, AUDIO_START, UNKNOWN, ScriptedDecoder
 from tests.tiny_models import ONNX_RUNTIME, make_mels, make_prompt, open_encoder
 
@@ -285,3 +293,52 @@ def test_an_answer_is_that_of_greedy_steps_bit_for_bit(tiny):
     decoder.rewind(17)
     second = decoder.extend({0: [6, 7]})[0]
     np.testing.assert_array_equal(np.concatenate([first[:2], second]), expected[1:])
+
+
+# --- real models
+
+
+def test_nano_says_the_same_with_guesses_and_without(tmp_path, capsys):
+    """The clips of every kind, and copies of them: a file that is given twice is answered once."""
+    clips = Path(__file__).parent / "golden" / "nano"
+    rows = json.loads((clips / "answers.json").read_text(encoding="utf-8"))
+    for folder in ("first", "again"):
+        shutil.copytree(clips, tmp_path / folder)
+    for kind, raw in (("chat", False), ("raw", True)):
+        lines = [
+            json.dumps({"audio": [f"{folder}/{name}" for name in row["audio"]], "prompt": row["prompt"]})
+            for folder in ("first", "again")
+            for row in rows
+            if row["raw"] is raw
+        ]
+        (tmp_path / f"{kind}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert drafts.main(["--lists", str(tmp_path / "chat.jsonl"), str(tmp_path / "raw.jsonl")]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (result["answers"], result["differing"]) == (2 * len(rows), 0)
+    assert result["runs_without"] == result["ids"]
+    assert result["runs_with"] < 0.7 * result["runs_without"]
+    assert result["guesses_in_prompts"] > 0
+
+
+def test_the_full_geometry_says_the_same_with_guesses_and_without():
+    if "QWEN_AUDIO_FULL" not in os.environ:
+        pytest.skip("no model of the full size is named (QWEN_AUDIO_FULL=DIR; two minutes, its memory)")
+    manifest = load_manifest(Path(os.environ["QWEN_AUDIO_FULL"]))
+    assert (manifest.decoder_sizes.n_layer, manifest.decoder_sizes.d_model) == (32, 4096)
+    decoder, runs, in_prompts, random = Decoder(manifest, ONNX_RUNTIME), Counter(), Counter(), np.random.default_rng(3)
+    first = random.integers(0, 150_000, 36).tolist()
+    prompts = [first, first, [*first[:3], *first[6:]], [*first[:-1], 7], first]  # some as before, some nearly so
+    extend, begin = decoder.extend, decoder.begin
+    found = {}
+    for guessing in (False, True):
+        decoder.extend = lambda ids, guessing=guessing: (runs.update([guessing]), extend(ids))[1]
+        decoder.begin = lambda ids, clips, guesses, guessing=guessing, **options: (
+            in_prompts.update({guessing: len(guesses)}),
+            begin(ids, clips, guesses, **options),
+        )[1]
+        requests = (Request(key, ids, [], frozenset(), 20) for key, ids in enumerate(prompts))
+        found[guessing] = answers(generate_many(decoder, requests, guessing=guessing))
+    assert found[True] == found[False]
+    assert runs[False] == 5 * 19
+    assert runs[True] < 0.8 * runs[False]
+    assert in_prompts[True] > in_prompts[False] == 0
