@@ -14,7 +14,7 @@ from decoder.decoder import Decoder, PromptError
 from decoder.drafts import LONGEST, REMEMBERED, Drafts
 from decoder.generate import RUN, Request, generate_many
 from models.manifest import load_manifest
-from tests.benchmarks import drafts
+from tests.benchmarks import drafts as benchmark
 from tests.scripted_decoder import AUDIO_END, AUDIO_START, UNKNOWN, ScriptedDecoder
 from tests.tiny_models import ONNX_RUNTIME, make_mels, make_prompt, open_encoder
 
@@ -312,7 +312,7 @@ def test_nano_says_the_same_with_guesses_and_without(tmp_path, capsys):
             if row["raw"] is raw
         ]
         (tmp_path / f"{kind}.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    assert drafts.main(["--lists", str(tmp_path / "chat.jsonl"), str(tmp_path / "raw.jsonl")]) == 0
+    assert benchmark.main(["--lists", str(tmp_path / "chat.jsonl"), str(tmp_path / "raw.jsonl")]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (result["answers"], result["differing"]) == (2 * len(rows), 0)
     assert result["runs_without"] == result["ids"]

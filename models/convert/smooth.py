@@ -49,7 +49,7 @@ def made_by(weight: Float32, size: Float32, bias: Float32) -> Float32:
 
 
 def rounded(graph: GraphBuilder, x: str) -> Rounded:
-    """x in int8 as it comes, once for all products that read it."""
+    """x in 8 bits as it comes, once for all products that read it."""
     names = Rounded(f"{x}.levels", f"{x}.scale", f"{x}.zero")
     graph.node("DynamicQuantizeLinear", [x], list(names))
     return names
