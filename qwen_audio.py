@@ -15,24 +15,24 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cli.ahead import ahead, leave, then
-from cli.answer import Answer
-from cli.arguments import Options, parse_arguments
-from cli.failures import INTERRUPTED, READER_GONE, TERMINATED, Terminated, end_on_sigterm, report_failure
-from cli.output import hide_native_messages, prepare_streams, say
+from cli.errors import INTERRUPTED, READER_GONE, TERMINATED, Terminated, end_on_sigterm, report_failure
+from cli.options import Options, parse_arguments
+from cli.output.answer import Answer
+from cli.output.streams import hide_native_messages, prepare_streams, say
+from cli.run.prefetch import ahead, leave, then
 
 if TYPE_CHECKING:
-    from cli.board import Board
-    from cli.case import Case
-    from cli.models import Model
-    from cli.sounds import Piece
+    from cli.run.job import Case
+    from cli.run.open_model import Model
+    from cli.run.reporter import Board
+    from cli.run.segments import Piece
     from decoder.generate import Request
 
 
 def listen(case: Case, model: Model, options: Options) -> Iterator[Piece]:
     """The sounds of a case -> embeddings [audio_tokens + 2, d_model] each; window by window where one is long."""
     from audio_encoder.log_mel import log_mel_spectrogram
-    from cli.sounds import pieces
+    from cli.run.segments import pieces
 
     for piece in pieces(case, long=options.long):  # with waveforms [samples], mono, 16 kHz
         with piece.timed("audio_s"):
@@ -88,7 +88,7 @@ def answer(requests: Iterator[Request], model: Model, board: Board) -> None:
 def decide(requests: Iterator[Request], model: Model, board: Board, names: Sequence[str]) -> None:
     """Requests -> the likeliest of some choices, with the log-probability of each, on the board."""
     from decoder.choices import choose
-    from decoder.decoder import PromptError
+    from errors import PromptError
 
     choices = {choice: model.tokenizer.encode(choice, special="audio") for choice in names}
     for request in requests:
@@ -111,9 +111,9 @@ def go_through(cases: Iterable[Case], model: Model, options: Options, board: Boa
 
 def run(options: Options) -> int:
     """Answer every input; returns the exit code of the run. What makes it impossible as a whole is raised."""
-    from cli.benchmark import benchmark
-    from cli.board import RunOver, open_board
-    from cli.models import open_model, say_environments
+    from cli.run.benchmark import benchmark
+    from cli.run.open_model import open_model, say_environments
+    from cli.run.reporter import RunOver, open_board
 
     for note in options.notes:
         say(note, quiet=options.quiet)
@@ -154,18 +154,18 @@ def attempt(argv: list[str]) -> int:
         options = parse_arguments(argv)
         asked = Answer(list(options.inputs), options.prompts[0] if options.prompts else "")
         if options.doctor:
-            from cli.doctor import doctor
+            from cli.doctor.report import doctor
 
             return doctor(options)
         if options.chat:
-            from cli.chat import chat
+            from cli.run.chat import chat
 
             return chat(options, listen)
         return run(options)
     except BrokenPipeError:
         raise
     except Exception as failure:  # noqa: BLE001 - a bug of ours is raised again
-        return report_failure(failure, asked, json=json, debug=debug)
+        return report_failure(failure, asked, json=json, debug=debug).exit_code
 
 
 def main(argv: list[str] | None = None) -> int:

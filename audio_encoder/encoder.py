@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.chain import open_chain
 from models.manifest import Manifest
-from models.session import Session, SessionOptions
+from models.runtime.chain import open_chain
+from models.runtime.session import Session, SessionOptions
 
 Float32 = npt.NDArray[np.float32]
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from audio_encoder.resample import SAMPLE_RATE, resample_blocks
+from errors import AudioError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,10 +38,6 @@ _STEPS = 32_768  # 16-bit steps between 0 and full scale
 _UNKNOWN = 0x7FFF0000  # a pipe cannot know its length: ffmpeg writes 0xFFFFFFFF, sox 0x7FFFF000, arecord 0x7FFFFF00
 _SLACK = 0.1  # seconds: MP3 and Opus pad their ends, and not every writer says by how much
 _MP3_TAGS = 2_048  # bytes of ID3v1 and APE tags that may follow the last MP3 frame
-
-
-class AudioError(Exception):
-    """A sound that cannot be read: one line that names the file and the fix."""
 
 
 def load_waveform(path: str | os.PathLike[str]) -> NDArray[np.float32]:
@@ -80,9 +77,9 @@ def stream_waveform(path: str | os.PathLike[str]) -> Iterator[NDArray[np.float32
                     yield np.clip(steps, -_STEPS, _STEPS - 1) / np.float32(_STEPS)
         except soundfile.SoundFileError as error:
             reason = str(error).rpartition(": ")[2].strip(" .") or "unknown format"
-            raise AudioError(f"{name}: no sound that can be read ({reason}); {_CONVERT}") from None
+            raise AudioError(f"{name}: no sound that can be read ({reason})", fix=_CONVERT) from None
     if empty:
-        raise AudioError(f"{name}: no samples in it; give a recording of at least {MIN_SAMPLES / SAMPLE_RATE} s")
+        raise AudioError(f"{name}: no samples in it", fix=f"give a recording of at least {MIN_SAMPLES / SAMPLE_RATE} s")
 
 
 def _open(path: str | os.PathLike[str], name: str) -> BinaryIO:
@@ -96,18 +93,18 @@ def _open(path: str | os.PathLike[str], name: str) -> BinaryIO:
         with file:
             return _not_empty(io.BytesIO(file.read()), name)
     except FileNotFoundError:
-        raise AudioError(f"{name}: no such file; check the path") from None
+        raise AudioError(f"{name}: no such file", fix="check the path") from None
     except IsADirectoryError:
-        raise AudioError(f"{name}: this is a folder; give a sound file") from None
+        raise AudioError(f"{name}: this is a folder", fix="give a sound file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
-        raise AudioError(f"{name}: cannot be read ({reason}); check the path and its permissions") from None
+        raise AudioError(f"{name}: cannot be read ({reason})", fix="check the path and its permissions") from None
 
 
 def _not_empty(file: BinaryIO, name: str) -> BinaryIO:
     if not file.read(1):  # a file that opens may still refuse to be read
         file.close()
-        raise AudioError(f"{name}: the file is empty; record or copy it again")
+        raise AudioError(f"{name}: the file is empty", fix="record or copy it again")
     return file
 
 
@@ -132,7 +129,7 @@ def _check_chunks(file: BinaryIO, name: str) -> int | None:
                 length_at = position - 4
             elif length < _UNKNOWN and position + length > size:
                 kept = f"{size - position} of {length} bytes of sound"
-                raise AudioError(f"{name}: cut short ({kept}); {_COPY_AGAIN}")
+                raise AudioError(f"{name}: cut short ({kept})", fix=_COPY_AGAIN)
             break
         position += length + length % 2  # chunks are padded to even lengths
     file.seek(0)
@@ -173,9 +170,9 @@ class _SndfileInput:
 
 def _check_header(sound: Any, name: str) -> None:
     if sound.format not in _FORMATS:
-        raise AudioError(f"{name}: {sound.format} files are not read here; {_CONVERT}")
+        raise AudioError(f"{name}: {sound.format} files are not read here", fix=_CONVERT)
     if sound.samplerate not in _RATES:
-        raise AudioError(f"{name}: damaged header ({sound.samplerate} samples per second); {_CONVERT}")
+        raise AudioError(f"{name}: damaged header ({sound.samplerate} samples per second)", fix=_CONVERT)
 
 
 def _decode(sound: Any, file: BinaryIO, name: str) -> Iterator[NDArray[np.float32]]:
@@ -190,7 +187,7 @@ def _decode(sound: Any, file: BinaryIO, name: str) -> Iterator[NDArray[np.float3
         if not len(block):
             break
         if not np.isfinite(block).all():
-            raise AudioError(f"{name}: samples that are not finite numbers; {_CONVERT}")
+            raise AudioError(f"{name}: samples that are not finite numbers", fix=_CONVERT)
         frames += len(block)
         yield _round(block @ ones / sound.channels * _STEPS, sound)
     _check_complete(sound, frames, file, name)
@@ -211,10 +208,10 @@ def _check_complete(sound: Any, frames: int, file: BinaryIO, name: str) -> None:
     promised = sound.frames if sound.frames < 1 << 62 else 0  # a FLAC stream of unknown length says 2^63 - 1
     if sound.format == "MP3":
         if _bytes_left(file) > _MP3_TAGS:  # libsndfile guessed a length from the first bit rate, and stopped there
-            raise AudioError(f"{name}: an MP3 of varying bit rate that does not say its length; {_CONVERT}")
+            raise AudioError(f"{name}: an MP3 of varying bit rate that does not say its length", fix=_CONVERT)
         promised = promised - int(_SLACK * sound.samplerate) if _says_its_length(file) else 0
     if frames < promised:
-        raise AudioError(f"{name}: cut short ({frames} of {promised} frames can be read); {_COPY_AGAIN}")
+        raise AudioError(f"{name}: cut short ({frames} of {promised} frames can be read)", fix=_COPY_AGAIN)
     if sound.format == "OGG":
         _check_last_page(sound, frames, file, name)
 
@@ -243,12 +240,12 @@ def _check_last_page(sound: Any, frames: int, file: BinaryIO, name: str) -> None
     flags, end = struct.unpack_from("<Bq", page.ljust(14, b"\0"), 5)
     rate = 48_000 if sound.subtype == "OPUS" else sound.samplerate  # Opus counts in 48 kHz samples
     if not flags & 4 or frames / sound.samplerate + _SLACK < end / rate:
-        raise AudioError(f"{name}: cut short or damaged ({frames} frames can be read); {_COPY_AGAIN}")
+        raise AudioError(f"{name}: cut short or damaged ({frames} frames can be read)", fix=_COPY_AGAIN)
 
 
 def check_length(waveform: NDArray[np.float32], path: str) -> NDArray[np.float32]:
     """Pass a waveform on that is long enough to be heard; raises AudioError for one under ``MIN_SAMPLES``."""
     if len(waveform) < MIN_SAMPLES:
         seconds = f"{len(waveform) / SAMPLE_RATE:.4f} s is too short to be heard"
-        raise AudioError(f"{path}: {seconds}; give a recording of at least {MIN_SAMPLES / SAMPLE_RATE} s")
+        raise AudioError(f"{path}: {seconds}", fix=f"give a recording of at least {MIN_SAMPLES / SAMPLE_RATE} s")
     return waveform

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from errors import UsageError
+
 SAMPLE = Path(__file__).resolve().parent.parent / "tests" / "golden" / "1272-128104-0000.flac"
 PROMPT = "what does the person say?"
 SYSTEM = "You are a helpful assistant."
@@ -30,15 +32,11 @@ interrupted, 141 the reader of the answer went away, 143 terminated
 """
 
 
-class UsageError(Exception):
-    """A command line that cannot be meant; one line with the fix."""
-
-
 class _Parser(argparse.ArgumentParser):
     """argparse, with a wrong usage raised, and --help written so that a closed pipe is noticed."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see --help")
+        raise UsageError(f"{message}", fix="see --help")
 
     def print_help(self, file: Any = None) -> None:  # noqa: ARG002 - argparse never names a file
         sys.stdout.write(self.format_help())

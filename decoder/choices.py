@@ -13,8 +13,9 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from decoder.contract import Float32
-from decoder.decoder import Decoder, PromptError
+from decoder.decoder import Decoder
+from decoder.graph_inputs import Float32
+from errors import PromptError
 
 Beginning = tuple[int, ...]
 
@@ -60,8 +61,8 @@ def _check(decoder: Decoder, ids: Sequence[int], paths: Sequence[Beginning]) -> 
     longest, room = max(len(path) for path in paths) - 1, decoder.sizes.max_positions
     if len(ids) + longest > room:
         raise PromptError(
-            f"{len(ids)} tokens of prompt and {longest} of the longest choice are over this model's context of {room}; "
-            "shorten one of them or give fewer clips"
+            f"{len(ids)} tokens of prompt and {longest} of the longest choice are over this model's context of {room}",
+            fix="shorten one of them or give fewer clips",
         )
     for token_id in chain.from_iterable(paths):
         if not 0 <= token_id < decoder.sizes.vocab_size:

@@ -12,15 +12,12 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from decoder.contract import Float32, FusedContract, Ids, Placed, PlainContract, Row
-from models.chain import open_chain
+from decoder.graph_inputs import Float32, FusedContract, Ids, Placed, PlainContract, Row
+from errors import PromptError
 from models.manifest import DecoderSizes, Manifest
-from models.positions import ntk_alpha
-from models.session import SessionOptions
-
-
-class PromptError(Exception):
-    """A prompt that this model cannot take: too long, empty, an unknown id, or clips that do not fit its spans."""
+from models.rotary import ntk_alpha
+from models.runtime.chain import open_chain
+from models.runtime.session import SessionOptions
 
 
 class Decoder:
@@ -155,8 +152,8 @@ class Decoder:
             raise PromptError("the prompt is empty")
         if past + ids.size > self.sizes.max_positions:
             raise PromptError(
-                f"{past + ids.size} tokens are over this model's context of {self.sizes.max_positions}; "
-                "shorten the prompt or give fewer clips"
+                f"{past + ids.size} tokens are over this model's context of {self.sizes.max_positions}",
+                fix="shorten the prompt or give fewer clips",
             )
         if ids.min() < 0 or ids.max() >= self.sizes.vocab_size:
             worst = int(ids.min() if ids.min() < 0 else ids.max())

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from decoder.contract import Float32
-from decoder.decoder import Decoder, PromptError
-from decoder.drafts import LONGEST, Drafts
+from decoder.decoder import Decoder
+from decoder.graph_inputs import Float32
+from decoder.speculation import LONGEST, Drafts
+from errors import PromptError
 from models.manifest import DecoderSizes
 
 # A loop is one n-gram of at most LOOP_LONGEST ids, said LOOP_TIMES times or more, in LOOP_LEAST ids or more. No chorus

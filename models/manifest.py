@@ -16,15 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from errors import ModelError
+
 FORMAT = 2
 FILE_NAME = "manifest.json"
 # Tables of every position are made on opening: a damaged number must not ask for all memory.
 LARGEST = {"max_positions": 2**20}
 BACKEND_NAMES = ("onnxruntime", "ailia")
-
-
-class ManifestError(Exception):
-    """A model directory that is missing, unfinished, damaged or of another format; the message names the fix."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ class Manifest:
 def load_manifest(directory: Path) -> Manifest:
     """Read and check `manifest.json` of a model directory; every listed file must exist with its listed size.
 
-    Raises ManifestError, in one line, for a missing or unfinished model, an unknown or missing key, a wrong type,
+    Raises ModelError, in one line, for a missing or unfinished model, an unknown or missing key, a wrong type,
     another format, and a file that is missing or of the wrong size.
     """
     path = Path(directory)
@@ -146,12 +144,12 @@ def load_manifest(directory: Path) -> Manifest:
         path = path.parent
     data = _read_json(path)
     if data.get("format") != FORMAT:
-        raise ManifestError(
-            f"{path / FILE_NAME}: format {data.get('format')!r}, this program reads format {FORMAT}; "
-            "convert the checkpoint again with `python3 -m models.convert`"
+        raise ModelError(
+            f"{path / FILE_NAME}: format {data.get('format')!r}, this program reads format {FORMAT}",
+            fix="convert the checkpoint again with `python3 -m models.convert`",
         )
     if "directory" in data:
-        raise ManifestError(f"{path / FILE_NAME}: unknown key 'directory'")
+        raise ModelError(f"{path / FILE_NAME}: unknown key 'directory'")
     manifest: Manifest = _build(Manifest, data, path / FILE_NAME, "")
     manifest = dataclasses.replace(manifest, directory=path)
     _check_values(manifest)
@@ -170,13 +168,13 @@ def save_manifest(manifest: Manifest) -> None:
 
 
 def verify_files(manifest: Manifest) -> None:
-    """Hash every file of the model; raises ManifestError naming the first one that differs from its record."""
+    """Hash every file of the model; raises ModelError naming the first one that differs from its record."""
     for name, record in manifest.files.items():
         found = file_sha256(manifest.path(name))
         if found != record.sha256:
-            raise ManifestError(
-                f"{manifest.path(name)}: damaged (sha256 {found[:16]}…, expected {record.sha256[:16]}…); "
-                "convert or download this model again"
+            raise ModelError(
+                f"{manifest.path(name)}: damaged (sha256 {found[:16]}…, expected {record.sha256[:16]}…)",
+                fix="convert or download this model again",
             )
 
 
@@ -192,17 +190,17 @@ def _read_json(directory: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if not directory.is_dir():
-            raise ManifestError(f"{directory}: no such model directory") from None
-        raise ManifestError(
-            f"{directory}: no {FILE_NAME}, so not a model or an unfinished conversion; make it with "
-            f"`python3 -m models.convert CHECKPOINT {directory}`"
+            raise ModelError(f"{directory}: no such model directory") from None
+        raise ModelError(
+            f"{directory}: no {FILE_NAME}, so not a model or an unfinished conversion",
+            fix=f"make it with `python3 -m models.convert CHECKPOINT {directory}`",
         ) from None
     except OSError as error:
-        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ManifestError(f"{path}: not valid JSON ({error}); convert or download this model again") from None
+        raise ModelError(f"{path}: not valid JSON ({error})", fix="convert or download this model again") from None
     if not isinstance(data, dict):
-        raise ManifestError(f"{path}: not a JSON object; convert or download this model again")
+        raise ModelError(f"{path}: not a JSON object", fix="convert or download this model again")
     return data
 
 
@@ -225,21 +223,21 @@ def _build(kind: Any, value: Any, path: Path, where: str) -> Any:
     elif isinstance(kind, type) and type(value) is kind:
         return value
     expected = getattr(kind, "__name__", str(kind)) if origin is None else str(kind)
-    raise ManifestError(f"{path}: {where or 'the document'} is {value!r:.60}, expected {expected}")
+    raise ModelError(f"{path}: {where or 'the document'} is {value!r:.60}, expected {expected}")
 
 
 def _build_dataclass(kind: type, value: Any, path: Path, where: str) -> Any:
     if not isinstance(value, dict):
-        raise ManifestError(f"{path}: {where} is {value!r:.60}, expected an object")
+        raise ModelError(f"{path}: {where} is {value!r:.60}, expected an object")
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind) if field.name != "directory"}
     prefix = f"{where}." if where else ""
     for name in value:
         if name not in fields:
-            raise ManifestError(f"{path}: unknown key '{prefix}{name}'; was it written by a newer version?")
+            raise ModelError(f"{path}: unknown key '{prefix}{name}'", fix="was it written by a newer version?")
     for name, field in fields.items():
         if name not in value and field.default is dataclasses.MISSING:
-            raise ManifestError(f"{path}: missing key '{prefix}{name}'")
+            raise ModelError(f"{path}: missing key '{prefix}{name}'")
     return kind(**{name: _build(hints[name], item, path, prefix + name) for name, item in value.items()})
 
 
@@ -252,47 +250,46 @@ def _check_values(manifest: Manifest) -> None:
     }
     for name, allowed in choices.items():
         if getattr(manifest, name) not in allowed:
-            raise ManifestError(f"{path}: {name} is {getattr(manifest, name)!r}, expected one of {', '.join(allowed)}")
+            raise ModelError(f"{path}: {name} is {getattr(manifest, name)!r}, expected one of {', '.join(allowed)}")
     if not manifest.backends or not set(manifest.backends) <= set(BACKEND_NAMES):
-        raise ManifestError(
-            f"{path}: backends is {list(manifest.backends)}, expected some of {', '.join(BACKEND_NAMES)}"
-        )
+        raise ModelError(f"{path}: backends is {list(manifest.backends)}, expected some of {', '.join(BACKEND_NAMES)}")
     sizes = {**dataclasses.asdict(manifest.encoder_sizes), **dataclasses.asdict(manifest.decoder_sizes)}
     for name, size in sizes.items():
         low, high = (0 if name.startswith("audio_") else 1), LARGEST.get(name, 2**31)
         if not isinstance(size, bool) and not low <= size <= high:
-            raise ManifestError(f"{path}: {name} is {size}, expected a positive number up to {high}")
+            raise ModelError(f"{path}: {name} is {size}, expected a positive number up to {high}")
     if manifest.contract == "fused" and manifest.embeddings is None:
-        raise ManifestError(f"{path}: embeddings is None, but a fused model looks them up outside its graph")
+        raise ModelError(f"{path}: embeddings is None, but a fused model looks them up outside its graph")
     if not manifest.decoder or (manifest.contract == "fused") != bool(manifest.decoder_rows):
-        raise ManifestError(f"{path}: a model has a decoder, and a fused one has decoder_rows too")
+        raise ModelError(f"{path}: a model has a decoder, and a fused one has decoder_rows too")
     for graph in manifest.graphs:
         if len(graph.outputs) != 1:
-            raise ManifestError(f"{path}: {graph.file} has the outputs {list(graph.outputs)}, expected one")
+            raise ModelError(f"{path}: {graph.file} has the outputs {list(graph.outputs)}, expected one")
         if graph.state and (graph.state.shape[:1] != (1,) or graph.state.shape.count(-1) != 1):
-            raise ManifestError(
+            raise ModelError(
                 f"{path}: the state shape {graph.state.shape} of {graph.file} needs one -1, behind a 1 for the row"
             )
         if graph.state and (graph.state.slots < 1 or len(graph.state.names) % graph.state.slots):
-            raise ManifestError(f"{path}: {graph.file} has {graph.state.slots} slots, which do not fit its state")
+            raise ModelError(f"{path}: {graph.file} has {graph.state.slots} slots, which do not fit its state")
         if graph.state and graph.state.dtype not in choices["dtype"]:
-            raise ManifestError(f"{path}: the state dtype {graph.state.dtype!r} of {graph.file} is unknown")
+            raise ModelError(f"{path}: the state dtype {graph.state.dtype!r} of {graph.file} is unknown")
 
 
 def _check_files(manifest: Manifest) -> None:
     needed = {*(graph.file for graph in manifest.graphs), *manifest.boundary_rows}
     needed |= {name for name in (manifest.embeddings, manifest.vocabulary) if name is not None}
     for name in needed - manifest.files.keys():
-        raise ManifestError(f"{manifest.path(FILE_NAME)}: '{name}' is used but not listed under files")
+        raise ModelError(f"{manifest.path(FILE_NAME)}: '{name}' is used but not listed under files")
     for name, record in manifest.files.items():
         if name in {".", ".."} or Path(name).name != name or os.sep in name:
-            raise ManifestError(f"{manifest.path(FILE_NAME)}: '{name}' is not a plain file name")
+            raise ModelError(f"{manifest.path(FILE_NAME)}: '{name}' is not a plain file name")
         try:
             size = manifest.path(name).stat().st_size
         except OSError as error:
             reason = (error.strerror or "unreadable").lower()
-            raise ManifestError(f"{manifest.path(name)}: {reason}; convert or download this model again") from None
+            raise ModelError(f"{manifest.path(name)}: {reason}", fix="convert or download this model again") from None
         if size != record.size:
-            raise ManifestError(
-                f"{manifest.path(name)}: {size} bytes, expected {record.size}; convert or download this model again"
+            raise ModelError(
+                f"{manifest.path(name)}: {size} bytes, expected {record.size}",
+                fix="convert or download this model again",
             )

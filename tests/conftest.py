@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from models.convert.convert import convert
-from models.keep import end_kept
 from models.manifest import load_manifest
+from models.server.client import end_kept
 from tests.benchmarks.geometry import TINY as WITH_VOCABULARY
 from tests.benchmarks.random_checkpoint import make_checkpoint
 from tests.tiny_models import TINY, Case, make_tiny

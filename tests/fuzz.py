@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-import cli.models
+import cli.run.open_model
 import qwen_audio
-from cli.arguments import parse_arguments
+from cli.options import parse_arguments
 from models.convert.convert import convert
 from tests.benchmarks.geometry import TINY as WITH_VOCABULARY
 from tests.benchmarks.random_checkpoint import make_checkpoint
@@ -81,7 +81,9 @@ def prepare(folder: Path) -> Place:
     vocabulary = Path(__file__).parent / "golden" / "qwen.tiktoken.xz"
     make_checkpoint(folder / "checkpoint", WITH_VOCABULARY, seed=1, vocab=vocabulary)
     convert(folder / "checkpoint", folder / "model", precision="fp32", flavour="fused")
-    return Place(folder, folder / "model", cli.models.open_model(parse_arguments(["--model", str(folder / "model")])))
+    return Place(
+        folder, folder / "model", cli.run.open_model.open_model(parse_arguments(["--model", str(folder / "model")]))
+    )
 
 
 def damaged_sound(rng: random.Random, place: Place) -> Case:
@@ -194,9 +196,9 @@ class Hang(BaseException):
 def run(arguments: list[str], data: bytes, place: Place) -> tuple[int, str, str]:
     """`main` with these arguments and this standard input, in the folder of the sounds: exit code and both streams."""
     out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
-    own = cli.models.open_model
+    own = cli.run.open_model.open_model
     if "--model" not in arguments:
-        cli.models.open_model = lambda _: place.opened
+        cli.run.open_model.open_model = lambda _: place.opened
     stdin, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(data), "utf-8", errors="surrogateescape")
     signal.alarm(SECONDS)
     try:
@@ -206,7 +208,7 @@ def run(arguments: list[str], data: bytes, place: Place) -> tuple[int, str, str]
         code = int(end.code or 0)
     finally:
         signal.alarm(0)
-        sys.stdin, cli.models.open_model = stdin, own
+        sys.stdin, cli.run.open_model.open_model = stdin, own
     texts = []
     for stream in (out, err):
         stream.flush()

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from decoder.decoder import PromptError
+from errors import PromptError
 
 UNKNOWN = 666  # an id that it refuses
 AUDIO_START, AUDIO_END = 700, 701

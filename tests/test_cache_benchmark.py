@@ -7,8 +7,8 @@ import numpy as np
 
 from decoder.decoder import Decoder
 from models.convert.convert import convert
-from models.embedded import CHECKPOINT
 from models.manifest import load_manifest
+from models.nano.embedded import CHECKPOINT
 from tests.benchmarks import cache
 from tests.tiny_models import forced, make_prompt
 

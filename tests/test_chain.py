@@ -7,10 +7,10 @@ import onnx
 import pytest
 
 from decoder.decoder import Decoder
+from errors import BackendError
 from models.convert import qwen_fused
 from models.convert.convert import convert
 from models.manifest import load_manifest
-from models.session import BackendError
 from tests.tiny_models import ONNX_RUNTIME, TINY, assert_same_choice, forced, greedy, make_prompt, make_tiny
 
 DEEP = dataclasses.replace(TINY, num_hidden_layers=20)

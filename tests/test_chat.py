@@ -5,8 +5,9 @@ import re
 
 import pytest
 
+from errors import PromptError
 from tests.conftest import GOLDEN
-from tokenizer.chat import ChatError, Turn, dropped_turns, encode_base, encode_chat
+from tokenizer.chat import Turn, dropped_turns, encode_base, encode_chat
 
 CONTEXTS = json.loads((GOLDEN / "context_cases.json").read_text())
 CASES = {case["name"]: case for case in CONTEXTS["cases"]}
@@ -133,15 +134,15 @@ def test_an_orphan_audio_end_stays_as_in_the_original(tokenizer):
     ],
 )
 def test_a_typed_audio_tag_is_refused_with_the_fix(tokenizer, turns):
-    with pytest.raises(ChatError, match="pass clips with --input") as caught:
+    with pytest.raises(PromptError, match="pass clips with --input") as caught:
         encode_chat(tokenizer, turns)
     assert "\n" not in str(caught.value)
 
 
 def test_a_typed_audio_tag_is_refused_elsewhere_too(tokenizer):
-    with pytest.raises(ChatError):
+    with pytest.raises(PromptError):
         encode_base(tokenizer, "<audio>a.wav</audio><|en|>")
-    with pytest.raises(ChatError):
+    with pytest.raises(PromptError):
         encode_chat(tokenizer, [Turn("hello")], system="<audio>")
 
 

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from errors import ModelError
 from models.convert import checkpoint as module
-from models.convert.checkpoint import Checkpoint, ConversionError
+from models.convert.checkpoint import Checkpoint
 from tests.benchmarks import random_checkpoint
 from tests.tiny_models import as_stored, edit_json, edit_tensors, make_tiny, read_tensors, to_single_file, write_tensors
 
@@ -32,7 +33,7 @@ def sharded(tmp_path, monkeypatch):
 
 def failure(folder):
     """The message with which opening this checkpoint fails: one line."""
-    with pytest.raises(ConversionError) as caught:
+    with pytest.raises(ModelError) as caught:
         Checkpoint(folder)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -80,18 +81,18 @@ def test_some_rows_of_a_tensor_are_a_tensor(tmp_path, stored, start, stop):
 def test_a_tensor_is_handed_out_once(single):
     checkpoint = Checkpoint(single)
     checkpoint.take(WTE, *SHAPE)
-    with pytest.raises(ConversionError, match=f"tensor {WTE} is used twice"):
+    with pytest.raises(ModelError, match=f"tensor {WTE} is used twice"):
         checkpoint.take(WTE, *SHAPE)
 
 
 def test_another_shape_is_shown_beside_the_expected_one(single):
-    with pytest.raises(ConversionError, match=r"wte.weight has shape \[320, 32\], expected \[320, 64\]"):
+    with pytest.raises(ModelError, match=r"wte.weight has shape \[320, 32\], expected \[320, 64\]"):
         Checkpoint(single).take(WTE, 320, 64)
 
 
 def test_tensors_that_nobody_took_are_named(single):
     checkpoint = Checkpoint(single)
-    with pytest.raises(ConversionError, match=r"no graph uses: lm_head.weight, .* and \d+ more"):
+    with pytest.raises(ModelError, match=r"no graph uses: lm_head.weight, .* and \d+ more"):
         checkpoint.finish()
 
 
@@ -166,7 +167,7 @@ def test_a_file_cut_after_opening_is_named_when_read(single):
     path = single / "model.safetensors"
     tensor = Checkpoint(single).take(WTE, *SHAPE)
     path.write_bytes(path.read_bytes()[: tensor.offset + 10])
-    with pytest.raises(ConversionError, match=f"ends inside {WTE}"):
+    with pytest.raises(ModelError, match=f"ends inside {WTE}"):
         tensor.read()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from decoder.choices import choose, log_softmax
-from decoder.decoder import PromptError
+from errors import PromptError
 from tests.tiny_models import FLAVOURS, TINY, make_mels, make_prompt, open_decoder, open_encoder
 
 END = 3

@@ -9,18 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from audio_encoder.waveform import AudioError
-from cli.answer import STAGES, Answer, Audio
-from cli.arguments import UsageError, parse_arguments
-from cli.failures import INPUT_FAILED, NO_MODEL, NOTHING_TO_DO, WRONG_USAGE, report_failure
-from cli.inputs import InputError
-from cli.models import find_model, say_environments
-from cli.output import OutputError, check_savepath, prepare_streams, save_text, say, show_piece
-from decoder.decoder import PromptError
-from models.manifest import ManifestError
-from models.session import BackendError
-from tokenizer.chat import ChatError
-from tokenizer.tokenizer import TokenizerError
+from cli.errors import INPUT_FAILED, NO_MODEL, NOTHING_TO_DO, WRONG_USAGE, report_failure
+from cli.options import parse_arguments
+from cli.output.answer import STAGES, Answer, Audio
+from cli.output.streams import check_savepath, prepare_streams, save_text, say, show_piece
+from cli.run.open_model import find_model, say_environments
+from errors import (
+    AudioError,
+    BackendError,
+    InputError,
+    ModelError,
+    OutputError,
+    PromptError,
+    QwenAudioError,
+    UsageError,
+)
 
 # --- arguments
 
@@ -120,14 +123,14 @@ def test_json_line_has_all_keys_in_order():
 
 
 def test_json_line_of_a_failure_says_why():
-    record = json.loads(Answer(["a.wav", "b.wav"], "hm?").as_json("b.wav: gone"))
+    record = json.loads(Answer(["a.wav", "b.wav"], "hm?").as_json(QwenAudioError("b.wav: gone")))
     assert (record["status"], record["error"], record["input"]) == ("error", "b.wav: gone", ["a.wav", "b.wav"])
     assert (record["text"], record["finish_reason"]) == ("", None)
 
 
 def test_json_line_with_a_name_that_is_no_utf8_is_valid_and_gives_the_name_back():
     name = os.fsdecode(b"l\xe4rm.wav")
-    line = Answer([name], "\ud800").as_json(f"{name}: gone")
+    line = Answer([name], "\ud800").as_json(QwenAudioError(f"{name}: gone"))
     assert os.fsencode(json.loads(line.encode())["input"]) == b"l\xe4rm.wav"
 
 
@@ -139,10 +142,8 @@ def test_json_line_with_a_name_that_is_no_utf8_is_valid_and_gives_the_name_back(
     [
         (AudioError("x"), INPUT_FAILED),
         (PromptError("x"), WRONG_USAGE),
-        (ChatError("x"), WRONG_USAGE),
-        (TokenizerError("x"), WRONG_USAGE),
         (UsageError("x"), WRONG_USAGE),
-        (ManifestError("x"), NO_MODEL),
+        (ModelError("x"), NO_MODEL),
         (BackendError("x"), NO_MODEL),
         (type("Special", (BackendError,), {})("x"), NO_MODEL),
         (InputError("x"), NOTHING_TO_DO),
@@ -155,7 +156,7 @@ def test_json_line_with_a_name_that_is_no_utf8_is_valid_and_gives_the_name_back(
 )
 def test_each_failure_has_its_exit_code_and_one_line(failure, code, capsys):
     result = Answer(["a.wav", "b.wav"], "hm?")
-    assert report_failure(failure, result, json=True, debug=False) == code
+    assert report_failure(failure, result, json=True, debug=False).exit_code == code
     out, err = capsys.readouterr()
     assert err.count("\n") == out.count("\n") == 1
     assert json.loads(out)["error"] in err
@@ -169,7 +170,10 @@ def test_a_bug_is_not_passed_off_as_a_failure():
 
 
 def test_debug_shows_the_traceback_and_keeps_the_line(capsys):
-    assert report_failure(AudioError("a.wav: bad"), Answer(["a.wav"], "hm?"), json=False, debug=True) == INPUT_FAILED
+    assert (
+        report_failure(AudioError("a.wav: bad"), Answer(["a.wav"], "hm?"), json=False, debug=True).exit_code
+        == INPUT_FAILED
+    )
     out, err = capsys.readouterr()
     assert err.splitlines()[-1] == "qwen_audio: a.wav: bad"
     assert "AudioError: a.wav: bad" in err
@@ -244,7 +248,7 @@ def test_a_savepath_that_cannot_be_is_refused_at_once(tmp_path, monkeypatch, nam
 
 
 def test_a_model_is_found_by_flag_then_variable_then_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("cli.models.ROOT", tmp_path)
+    monkeypatch.setattr("cli.run.open_model.ROOT", tmp_path)
     monkeypatch.delenv("QWEN_AUDIO_MODEL", raising=False)
     options = parse_arguments([])
     for name in ("one", "two"):
@@ -252,13 +256,13 @@ def test_a_model_is_found_by_flag_then_variable_then_folder(tmp_path, monkeypatc
         (tmp_path / "models" / name / "manifest.json").touch()
         if name == "one":
             assert find_model(options) == tmp_path / "models" / "one"
-    with pytest.raises(ManifestError, match="--model: models/one, models/two"):
+    with pytest.raises(ModelError, match="--model: models/one, models/two"):
         find_model(options)
     monkeypatch.setenv("QWEN_AUDIO_MODEL", "/elsewhere")
     assert str(find_model(options)) == "/elsewhere"
     assert find_model(parse_arguments(["--model", str(tmp_path)])) == tmp_path
     monkeypatch.setenv("QWEN_AUDIO_MODEL", "")
-    with pytest.raises(ManifestError, match="choose one"):
+    with pytest.raises(ModelError, match="choose one"):
         find_model(options)
 
 

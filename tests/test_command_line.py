@@ -20,8 +20,8 @@ import soundfile
 
 import qwen_audio
 from audio_encoder.encoder import AudioEncoder
-from cli.arguments import parse_arguments
-from cli.models import open_model
+from cli.options import parse_arguments
+from cli.run.open_model import open_model
 from models.manifest import load_manifest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,7 +71,7 @@ def opened(demo_model):
 @pytest.fixture
 def ask_open(ask, opened, monkeypatch):
     """As `ask`, with a model that is open already and answers of at most 8 tokens."""
-    monkeypatch.setattr("cli.models.open_model", lambda _: opened)
+    monkeypatch.setattr("cli.run.open_model.open_model", lambda _: opened)
     return lambda *arguments: ask("--max-new-tokens", 8, *arguments)
 
 
@@ -195,7 +195,7 @@ def test_a_prompt_with_lone_surrogates_is_answered(ask_open, speech):
 
 def test_benchmark_shows_the_answer_once_and_leaves_the_first_run_out(ask_open, speech, monkeypatch):
     told = []
-    monkeypatch.setattr("cli.benchmark.mean", lambda values: told.append(len(values)) or 0.0)
+    monkeypatch.setattr("cli.run.benchmark.mean", lambda values: told.append(len(values)) or 0.0)
     ended = ask_open("-i", speech, "-b", "-bc", 2)
     assert ended.out == ask_open("-i", speech).out
     assert ended.err.count("(not counted)") == 1
@@ -335,7 +335,7 @@ def test_a_failure_that_names_nothing_is_given_the_inputs(ask_open, tmp_path, mo
 
 
 def test_a_failure_in_the_middle_of_an_answer_ends_its_line_and_the_run(ask_open, opened, tmp_path, monkeypatch):
-    from models.session import BackendError
+    from errors import BackendError
 
     def fail(_):
         raise BackendError("the device is gone")
@@ -553,7 +553,7 @@ def test_too_little_memory_for_a_model_says_how_much_it_is(ask, demo_model, spee
     def fail(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("cli.models.Decoder", fail)
+    monkeypatch.setattr("cli.run.open_model.Decoder", fail)
     ended = ask("-i", speech, "--model", demo_model)
     assert (ended.code, ended.out) == (3, "")
     assert "not enough memory for 0.0 GB" in ended.told

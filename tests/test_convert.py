@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from models.convert.checkpoint import ConversionError
+from errors import ModelError
 from models.convert.convert import convert
 from models.manifest import FILE_NAME, load_manifest, verify_files
 from tests.tiny_models import (
@@ -181,7 +181,7 @@ def values(bits):
 
 def refusal(checkpoint, out, *, precision="fp32", flavour="fused"):
     """The message with which a conversion is refused: one line, and no manifest is there afterwards."""
-    with pytest.raises(ConversionError) as caught:
+    with pytest.raises(ModelError) as caught:
         convert(checkpoint, out, precision=precision, flavour=flavour)
     assert "\n" not in str(caught.value)
     assert not (out / FILE_NAME).exists()
@@ -290,7 +290,7 @@ def test_a_checkpoint_that_cannot_be_read_leaves_the_model_that_was_there(checkp
     out = tmp_path / "out"
     convert(checkpoint, out, precision="fp32", flavour="fused")
     (checkpoint / "config.json").unlink()
-    with pytest.raises(ConversionError):
+    with pytest.raises(ModelError):
         convert(checkpoint, out, precision="fp32", flavour="fused")
     assert verify_files(load_manifest(out)) is None
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from decoder import contract
-from decoder.decoder import PromptError, place_audio
-from models.session import CAPACITY_STEP, BackendError, open_session
+from decoder import graph_inputs as contract
+from decoder.decoder import place_audio
+from errors import BackendError, PromptError
+from models.runtime.session import CAPACITY_STEP, open_session
 from tests.benchmarks.geometry import Geometry
 from tests.tiny_models import (
     CASES,

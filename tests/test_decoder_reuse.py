@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from decoder import contract
-from decoder.contract import Row
-from decoder.decoder import Decoder, PromptError, shared_beginning
-from models.session import BackendError
+from decoder import graph_inputs as contract
+from decoder.decoder import Decoder, shared_beginning
+from decoder.graph_inputs import Row
+from errors import BackendError, PromptError
 from tests.tiny_models import (
     FLAVOURS,
     ONNX_RUNTIME,

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from decoder.decoder import Decoder, PromptError
-from models.session import CAPACITY_STEP, BackendError, SessionOptions, open_session
+from decoder.decoder import Decoder
+from errors import BackendError, PromptError
+from models.runtime.session import CAPACITY_STEP, SessionOptions, open_session
 from tests.benchmarks.geometry import Geometry
 from tests.tiny_models import FLAVOURS, ONNX_RUNTIME, forced, make_mels, make_prompt, open_encoder
 

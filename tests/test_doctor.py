@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from cli import doctor as module
-from cli import installation, inventory
-from cli.arguments import ROOT, parse_arguments
-from cli.doctor import doctor
-from cli.failures import NO_MODEL, OK
-from cli.findings import Finding, Seen, printable
-from cli.inventory import memory_needed
-from models import embedded
+from cli.doctor import installation, inventory
+from cli.doctor import report as module
+from cli.doctor.findings import Finding, Seen, printable
+from cli.doctor.inventory import memory_needed
+from cli.doctor.report import doctor
+from cli.errors import NO_MODEL, OK
+from cli.options import ROOT, parse_arguments
+from errors import BackendError
+from models.download.lockfile import Pin, Pins, write_pins
 from models.manifest import load_manifest
-from models.pins import Pin, Pins, write_pins
-from models.session import AILIA_LICENCE, BackendError
+from models.nano import embedded
+from models.runtime.session import AILIA_LICENCE
 from tests.fake_ailia import FakeNet
 from tests.tiny_models import make_tiny
 
@@ -219,8 +220,8 @@ def test_a_needed_package_that_does_not_load_lets_nothing_run(home, report, monk
 
 
 def test_without_numpy_there_is_still_a_report(home):
-    code = "import sys; sys.modules['numpy'] = None; from cli.doctor import doctor;"
-    code += "from cli.arguments import parse_arguments; sys.exit(doctor(parse_arguments(['--doctor'])))"
+    code = "import sys; sys.modules['numpy'] = None; from cli.doctor.report import doctor;"
+    code += "from cli.options import parse_arguments; sys.exit(doctor(parse_arguments(['--doctor'])))"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (NO_MODEL, "")
     lines = ended.stdout.splitlines()
@@ -290,7 +291,7 @@ def test_an_ailia_that_does_not_start_says_why(home, report, ailia, monkeypatch)
     def refuse(_):
         raise BackendError("ailia cannot open a network: no reason")
 
-    monkeypatch.setattr("models.session.AiliaSession.probe", refuse)
+    monkeypatch.setattr("models.runtime.session.AiliaSession.probe", refuse)
     assert report()["backends", "ailia"]["text"] == "ailia cannot open a network: no reason"
 
 

@@ -22,9 +22,12 @@ from types import SimpleNamespace
 import pytest
 import trustme
 
-from models import download, https, sources
-from models.download import DownloadError, main
-from models.pins import PINS_NAME, only_writer
+from errors import ModelError
+from models.download import __main__ as download
+from models.download import catalog as sources
+from models.download import https
+from models.download.__main__ import main
+from models.download.lockfile import PINS_NAME, only_writer
 
 ROOT = Path(__file__).resolve().parent.parent
 AILIA = "ailia-Qwen-Audio-Chat"
@@ -267,7 +270,7 @@ def test_a_dropped_connection_goes_on_where_it_stopped(world, part):
 
 def test_a_part_of_an_earlier_run_is_continued(world, part):
     world.faults["GET /f"] = ["drop:200000"] + ["drop:0"] * 9
-    with pytest.raises(DownloadError, match="run the same command again to resume"):
+    with pytest.raises(ModelError, match="run the same command again to resume"):
         fetch_one(world, part)
     kept = part.read_bytes()
     assert kept
@@ -280,7 +283,7 @@ def test_a_part_of_an_earlier_run_is_continued(world, part):
 
 def test_a_file_that_changed_between_two_tries_starts_from_zero(world, part):
     world.faults["GET /f"] = ["drop:200000"] + ["status:503"] * 9
-    with pytest.raises(DownloadError, match="503"):
+    with pytest.raises(ModelError, match="503"):
         fetch_one(world, part, size=None)
     world.faults.clear()
     world.files["/f"] = changed = noise("changed", 600_000)
@@ -360,7 +363,7 @@ def test_a_body_without_length_that_ends_early_is_noticed(world, part):
 
 def test_a_body_of_another_length_than_announced_is_refused(world, part):
     world.files["/f"] = b"<html>please log in</html>"
-    with pytest.raises(DownloadError, match="26 bytes are served where 500000 were announced"):
+    with pytest.raises(ModelError, match="26 bytes are served where 500000 were announced"):
         fetch_one(world, part)
     assert not part.exists()
 
@@ -375,7 +378,7 @@ def test_a_server_in_trouble_is_asked_again(world, part, status):
 
 def test_a_server_in_lasting_trouble_is_one_error(world, part):
     world.faults["GET /f"] = ["status:500"] * 50
-    with pytest.raises(DownloadError, match=r"/f: the server answers 500 .*4 tries"):
+    with pytest.raises(ModelError, match=r"/f: the server answers 500 .*4 tries"):
         fetch_one(world, part)
     assert len(world.asked("/f")) == 4
 
@@ -383,7 +386,7 @@ def test_a_server_in_lasting_trouble_is_one_error(world, part):
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_a_refusal_is_not_asked_again(world, part, status):
     world.faults["GET /f"] = [f"status:{status}"]
-    with pytest.raises(DownloadError, match=f"/f: the server refuses with {status}"):
+    with pytest.raises(ModelError, match=f"/f: the server refuses with {status}"):
         fetch_one(world, part)
     assert len(world.log) == 1
 
@@ -398,7 +401,7 @@ def test_a_silent_server_is_given_up_and_resumed(world, part, monkeypatch):
 
 def test_no_server_is_one_line(part, tmp_path):
     source = https.Source(url="http://127.0.0.1:9/f", size=None, hashed=False, headers={})
-    with pytest.raises(DownloadError, match=r"^http://127\.0\.0\.1:9/f: .*refused.*4 tries"):
+    with pytest.raises(ModelError, match=r"^http://127\.0\.0\.1:9/f: .*refused.*4 tries"):
         https.fetch(source, part, report=lambda *_: None)
 
 
@@ -428,7 +431,7 @@ def test_https_is_fetched(secure, tmp_path):
 
 def test_a_redirect_from_https_to_http_is_refused(world, secure, part):
     secure.redirects["/f"] = f"{world.url}/f"
-    with pytest.raises(DownloadError, match="refused, https was asked"):
+    with pytest.raises(ModelError, match="refused, https was asked"):
         fetch_one(secure, part)
     assert world.log == []
     assert not part.exists()
@@ -445,14 +448,14 @@ def test_a_redirect_from_http_to_https_is_followed_but_not_back(world, secure, p
     world.redirects["/f"] = f"{secure.url}/f"
     secure.redirects["/f"] = f"{world.url}/g"
     world.files["/g"] = DATA
-    with pytest.raises(DownloadError, match="refused, https was asked"):
+    with pytest.raises(ModelError, match="refused, https was asked"):
         fetch_one(world, part)
     assert world.asked("/g") == []
 
 
 def test_an_unknown_certificate_is_refused_at_once(secure, part, monkeypatch):
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
-    with pytest.raises(DownloadError, match="certificate is not trusted"):
+    with pytest.raises(ModelError, match="certificate is not trusted"):
         fetch_one(secure, part)
 
 
@@ -888,5 +891,5 @@ def test_the_table_asks_https_only():
 
 def test_a_directory_keeps_to_its_model(tmp_path):
     (tmp_path / "download.json").write_text('{"model": "Qwen-Audio", "revision": "", "names": [], "files": {}}')
-    with pytest.raises(DownloadError, match="holds Qwen-Audio, not Qwen-Audio-Chat"):
+    with pytest.raises(ModelError, match="holds Qwen-Audio, not Qwen-Audio-Chat"):
         download.download("Qwen-Audio-Chat", directory=tmp_path)

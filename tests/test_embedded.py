@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from cli.arguments import parse_arguments
-from cli.models import find_model
-from models import embedded
+from cli.options import parse_arguments
+from cli.run.open_model import find_model
+from errors import ModelError
 from models.convert import convert as converter
-from models.manifest import ManifestError, load_manifest
+from models.manifest import load_manifest
+from models.nano import embedded
 from tests.tiny_models import edit_json, make_tiny
 
 
@@ -100,7 +101,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused(cache, checkpoint, tmp_path, 
         weights = next(broken.glob("*.safetensors"))
         weights.write_bytes(weights.read_bytes()[:-10])
     monkeypatch.setattr(embedded, "CHECKPOINT", broken)
-    with pytest.raises(ManifestError, match="clone"):
+    with pytest.raises(ModelError, match="clone"):
         embedded.embedded_model()
     assert not cache.exists() or not list(cache.iterdir())
 
@@ -110,7 +111,7 @@ def found(capsys, *arguments: str) -> tuple[Path, str]:
 
 
 def test_nano_is_what_is_opened_when_nothing_else_is_there(cache, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("cli.models.ROOT", tmp_path)
+    monkeypatch.setattr("cli.run.open_model.ROOT", tmp_path)
     monkeypatch.delenv("QWEN_AUDIO_MODEL", raising=False)
     nano, told = found(capsys)
     assert nano == embedded.embedded_model()

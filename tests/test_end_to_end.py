@@ -18,7 +18,7 @@ from audio_encoder.log_mel import log_mel_spectrogram
 from audio_encoder.waveform import load_waveform
 from decoder.decoder import Decoder
 from decoder.generate import generate
-from models.session import SessionOptions
+from models.runtime.session import SessionOptions
 from tests.tiny_models import edit_json
 from tokenizer.chat import Turn, encode_chat
 from tokenizer.stream import stream_text

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from cli.answer import Answer, Audio, Window, Word
-from cli.formats import COLUMNS, FORMATS, LINES, LONGEST_CUE, Cue, find_cues, render
+from cli.output.answer import Answer, Audio, Window, Word
+from cli.output.formats import COLUMNS, FORMATS, LINES, LONGEST_CUE, Cue, find_cues, render
 
 HOUR = 3600.0
 

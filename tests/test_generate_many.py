@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from decoder import generate as module
-from decoder.decoder import Decoder, PromptError
+from decoder.decoder import Decoder
 from decoder.generate import LOOP_LEAST, LOOP_LONGEST, Event, Request, generate_many, is_loop
-from models.session import BackendError
+from errors import BackendError, PromptError
 from tests.scripted_decoder import UNKNOWN, ScriptedDecoder
 from tests.tiny_models import ONNX_RUNTIME, greedy, make_mels, make_prompt, open_decoder, open_encoder
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cli.machine import memory, processor
+from cli.doctor.machine import memory, processor
 
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         100000 kB\nMemAvailable:    9000000 kB\nSwapTotal: 5 kB\n"
 TOTAL, AVAILABLE = 16_000_000 * 1024, 9_000_000 * 1024

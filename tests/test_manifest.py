@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from models.manifest import FILE_NAME, ManifestError, load_manifest, save_manifest, verify_files
+from errors import ModelError
+from models.manifest import FILE_NAME, load_manifest, save_manifest, verify_files
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def model(tiny, tmp_path):
 
 def failure(directory):
     """The message with which this directory is refused: one line."""
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(ModelError) as caught:
         load_manifest(directory)
     message = str(caught.value)
     assert "\n" not in message
@@ -204,6 +205,6 @@ def test_verification_sees_one_flipped_byte(model, name):
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     manifest = load_manifest(model)  # the size has not changed
-    with pytest.raises(ManifestError, match=r"damaged .* convert or download this model again") as caught:
+    with pytest.raises(ModelError, match=r"damaged .* convert or download this model again") as caught:
         verify_files(manifest)
     assert str(path) in str(caught.value)

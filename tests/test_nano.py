@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from models.convert.convert import convert
-from models.embedded import CHECKPOINT, embedded_model
 from models.manifest import load_manifest
+from models.nano.embedded import CHECKPOINT, embedded_model
 
 ROOT = Path(__file__).parents[1]
 CLIPS = Path(__file__).parent / "golden" / "nano"

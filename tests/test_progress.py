@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from audio_encoder.waveform import AudioError, check_length, load_waveform
-from cli.inputs import find_inputs
-from cli.output import say
-from cli.progress import Progress, cause_of
-from decoder.decoder import PromptError
-from models.session import BackendError
+from audio_encoder.waveform import check_length, load_waveform
+from cli.inputs.listing import find_inputs
+from cli.output.progress import Progress, cause_of
+from cli.output.streams import say
+from errors import AudioError, BackendError, PromptError
 from tests.conftest import GOLDEN
 
 FLAC = (GOLDEN / "1272-128104-0000.flac").read_bytes()

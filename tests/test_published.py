@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.convert.checkpoint import ConversionError
+from errors import ModelError
 from models.convert.published import DECODER, ENCODER, QWEN_AUDIO_CHAT, describe, main
 from models.manifest import FILE_NAME, load_manifest, verify_files
 from tests.tiny_models import edit_json, greedy, make_mels, make_prompt, make_tiny, open_decoder, open_encoder
@@ -153,7 +153,7 @@ def test_damaged_config_is_named(capsys, published, config):
 
 def test_a_refused_directory_gets_no_manifest(published, config):
     edit_json(config, num_hidden_layers=3)
-    with pytest.raises(ConversionError):
+    with pytest.raises(ModelError):
         describe(published, config)
     assert not (published / FILE_NAME).exists()
 

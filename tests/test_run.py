@@ -16,8 +16,8 @@ import pytest
 import soundfile
 
 import qwen_audio
-from cli.arguments import parse_arguments
-from cli.models import open_model
+from cli.options import parse_arguments
+from cli.run.open_model import open_model
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, str(ROOT / "qwen_audio.py")]
@@ -33,7 +33,7 @@ def opened(demo_model):
 @pytest.fixture
 def ask(opened, monkeypatch, capsys):
     """ask(*arguments) -> (exit code, standard output, standard error), answers of at most 6 tokens."""
-    monkeypatch.setattr("cli.models.open_model", lambda options: opened[options.batch])
+    monkeypatch.setattr("cli.run.open_model.open_model", lambda options: opened[options.batch])
 
     def ask(*arguments):
         code = qwen_audio.main(["--max-new-tokens", "6", *map(str, arguments)])

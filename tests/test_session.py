@@ -9,9 +9,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from models import session as module
-from models.cores import may_saturate
-from models.session import AILIA_LICENCE, BackendError, SessionOptions, choose_backend, open_session
+from errors import BackendError
+from models.runtime import session as module
+from models.runtime.cpu import may_saturate
+from models.runtime.session import AILIA_LICENCE, SessionOptions, choose_backend, open_session
 from tests.fake_ailia import FakeNet
 from tests.tiny_models import ONNX_RUNTIME, forced, greedy, make_mels, make_prompt, open_decoder, open_encoder
 

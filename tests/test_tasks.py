@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
+from errors import UsageError
 from tests.conftest import GOLDEN
 from tokenizer.special_tokens import audio_tokens
 from tokenizer.tasks import (
     CAPTION_STYLES,
     LANGUAGES,
     TASKS,
-    TaskError,
     TaskOptions,
     find_task,
     language_code,
@@ -129,7 +129,7 @@ def test_the_language_of_an_emotion_is_that_of_the_speech():
 
 @pytest.mark.parametrize("name", CHAT_ONLY)
 def test_a_task_without_official_tags_needs_a_chat_model(name):
-    with pytest.raises(TaskError, match=f"--task {name} has no tags for a base model; take a chat model"):
+    with pytest.raises(UsageError, match=f"--task {name} has no tags for a base model; take a chat model"):
         prompt(name, chat=False)
     assert TASKS[name].max_new_tokens is None
 
@@ -196,9 +196,9 @@ def test_what_the_user_writes_is_taken_as_it_is(chat):
 
 
 def test_an_unknown_task_is_named_with_what_is_close():
-    with pytest.raises(TaskError, match="no task 'transcibe'; did you mean transcribe"):
+    with pytest.raises(UsageError, match="no task 'transcibe'; did you mean transcribe"):
         find_task("transcibe")
-    with pytest.raises(TaskError, match="no task 'xyzzy'; --list-tasks shows all"):
+    with pytest.raises(UsageError, match="no task 'xyzzy'; --list-tasks shows all"):
         find_task("xyzzy")
 
 
@@ -209,7 +209,7 @@ def test_a_language_is_known_by_code_and_name(name):
 
 @pytest.mark.parametrize("name", ["", "klingon", "e", "eng", "zh_tr", "unknown"])
 def test_an_unknown_language_lists_the_known_ones(name):
-    with pytest.raises(TaskError, match=r"unknown language .*en \(English\), zh \(Chinese\).*it \(Italian\)"):
+    with pytest.raises(UsageError, match=r"unknown language .*en \(English\), zh \(Chinese\).*it \(Italian\)"):
         language_code(name)
 
 
@@ -232,7 +232,7 @@ def test_an_unknown_language_lists_the_known_ones(name):
 def test_options_that_do_not_fit_are_told_with_the_fix(name, options, message, chat):
     if name == "caption" and chat:
         message = "--task caption takes no --language; it takes no option"
-    with pytest.raises(TaskError, match=re.escape(message)) as error:
+    with pytest.raises(UsageError, match=re.escape(message)) as error:
         prompt(name, chat=chat, **options)
     assert "\n" not in str(error.value)
 
@@ -260,7 +260,7 @@ def test_options_that_do_not_fit_are_told_with_the_fix(name, options, message, c
     ],
 )
 def test_options_of_one_kind_of_model_are_told_so(name, options, chat, message):
-    with pytest.raises(TaskError, match=re.escape(message)):
+    with pytest.raises(UsageError, match=re.escape(message)):
         prompt(name, chat=chat, **options)
 
 
@@ -274,7 +274,7 @@ def test_every_option_is_taken_or_refused(name, chat):
         if slot in TASKS[name].slots(chat=chat):
             prompt(name, chat=chat, **{**needed, slot: value})
         else:
-            with pytest.raises(TaskError, match="takes no"):
+            with pytest.raises(UsageError, match="takes no"):
                 prompt(name, chat=chat, **{**needed, slot: value})
 
 
@@ -284,7 +284,7 @@ def test_choices_are_parts_between_commas():
 
 @pytest.mark.parametrize("text", ["", "yes", "yes,", ",", "yes,,no", "yes,no,yes", " , "])
 def test_choices_that_are_no_choice_are_refused(text):
-    with pytest.raises(TaskError, match="two or more different options"):
+    with pytest.raises(UsageError, match="two or more different options"):
         parse_choices(text)
 
 

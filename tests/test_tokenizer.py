@@ -6,9 +6,10 @@ import unicodedata
 
 import pytest
 
+from errors import ModelError
 from tests.conftest import GOLDEN
 from tokenizer.special_tokens import special_tokens
-from tokenizer.tokenizer import Tokenizer, TokenizerError
+from tokenizer.tokenizer import Tokenizer
 
 CASES = json.loads((GOLDEN / "text_cases.json").read_text())
 GOLDEN_MODES = {"none": "none", "audio": "audio_st", "all": "all"}
@@ -27,7 +28,7 @@ def write(folder, lines):
 
 
 def error_of(path):
-    with pytest.raises(TokenizerError) as caught:
+    with pytest.raises(ModelError) as caught:
         Tokenizer(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -70,7 +71,7 @@ def test_surrogates_do_not_crash(tokenizer, text, meant):
 
 
 def test_a_text_that_cannot_be_split_is_a_named_error(tokenizer):
-    with pytest.raises(TokenizerError, match="white space"):
+    with pytest.raises(ModelError, match="white space"):
         tokenizer.encode(" " * 1_000_000 + "x")
 
 
@@ -83,9 +84,9 @@ def test_ids_of_the_special_tokens(tokenizer):
 
 @pytest.mark.parametrize("token_id", [-1, 155_165, 155_946])
 def test_an_id_outside_the_vocabulary_is_named(tokenizer, token_id):
-    with pytest.raises(TokenizerError, match=f"{token_id} is not in the vocabulary"):
+    with pytest.raises(ModelError, match=f"{token_id} is not in the vocabulary"):
         tokenizer.decode([9_707, token_id])
-    with pytest.raises(TokenizerError, match=str(token_id)):
+    with pytest.raises(ModelError, match=str(token_id)):
         tokenizer.token_bytes(token_id)
 
 

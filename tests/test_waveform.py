@@ -18,7 +18,8 @@ import soundfile
 from numpy.testing import assert_allclose
 
 from audio_encoder.resample import resample
-from audio_encoder.waveform import SAMPLE_RATE, AudioError, load_waveform, stream_waveform
+from audio_encoder.waveform import SAMPLE_RATE, load_waveform, stream_waveform
+from errors import AudioError
 from tests.conftest import GOLDEN
 
 FLAC = GOLDEN / "1272-128104-0000.flac"

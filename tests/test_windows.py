@@ -7,8 +7,9 @@ import pytest
 import soundfile
 
 from audio_encoder.log_mel import SAMPLE_RATE
-from audio_encoder.waveform import MIN_SAMPLES, AudioError, load_waveform, stream_waveform
+from audio_encoder.waveform import MIN_SAMPLES, load_waveform, stream_waveform
 from audio_encoder.windows import SILENCE_DB, cut_windows, is_silent
+from errors import AudioError
 from tests.conftest import GOLDEN
 
 DB = {level: 10 ** (level / 20) for level in range(-90, 1)}

@@ -8,7 +8,7 @@ import numpy as np
 from audio_encoder.encoder import AudioEncoder
 from decoder.decoder import Decoder
 from decoder.generate import generate
-from models.session import SessionOptions
+from models.runtime.session import SessionOptions
 from tests.benchmarks.geometry import Geometry
 from tests.benchmarks.random_checkpoint import make_checkpoint
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from errors import PromptError
 from tokenizer.special_tokens import AUDIO_START
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
 SYSTEM = "You are a helpful assistant."
 MAX_WINDOW_SIZE = 6_144  # ids of system and history together, from the chat model's generation_config.json
-
-
-class ChatError(Exception):
-    """A text that would forge the place of a clip: one line with the fix."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,8 @@ def encode_chat(
 
     The last turn is the query, its reply is None; those before it are the history. History that exceeds the window is
     left out, oldest first (``dropped_turns`` says how much: the clips of those turns must be left out too). The query
-    is never cut. Raises ChatError for a text with <audio> in it, ValueError without turns or with a reply to the query.
+    is never cut. Raises PromptError for a text with <audio> in it, ValueError without turns or with a
+    reply to the query.
     """
     if not turns or turns[-1].reply is not None:
         raise ValueError("the last turn is the query: there must be one, and it has no reply yet")
@@ -85,7 +83,7 @@ def encode_base(tokenizer: Tokenizer, text: str, *, audio_spans: Sequence[int] =
     """Give the ids of the base model's raw prompt: the clips in order, then the text with its task tags.
 
     The original lets all special strings through here. We let through the audio family only: what a user types must not
-    become <|im_start|>, <|im_end|> or <|endoftext|>. Raises ChatError for a text with <audio> in it.
+    become <|im_start|>, <|im_end|> or <|endoftext|>. Raises PromptError for a text with <audio> in it.
     """
     ids = [token_id for span in audio_spans for token_id in _audio_ids(tokenizer, span)]
     return ids + _encode_text(tokenizer, text)
@@ -129,7 +127,7 @@ def _audio_ids(tokenizer: Tokenizer, span: int) -> list[int]:
 def _encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
     ids = tokenizer.encode(text, special="audio")
     if tokenizer.audio_start in ids:
-        raise ChatError(f"the text has {AUDIO_START} in it, which stands for a clip; pass clips with --input")
+        raise PromptError(f"the text has {AUDIO_START} in it, which stands for a clip", fix="pass clips with --input")
     return ids
 
 

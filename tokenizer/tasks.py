@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from errors import UsageError
 from tokenizer.timestamps import TimedWord, parse_words
 
 if TYPE_CHECKING:
@@ -37,10 +38,6 @@ _SLOT = re.compile(r"\{(\w+)\}")
 _OPTIONAL = re.compile(r"\[([^\]]*)\]")
 _CHOOSE = " Choose one of: {choices}."
 _SAID = re.compile(r'(?:The person says: |The (?:speech|sound) is of [^"]*, saying, )"(.*?)(?:"\.?)?', re.DOTALL)
-
-
-class TaskError(ValueError):
-    """A task, or an option of one, that cannot be meant: one line with the fix."""
 
 
 @dataclass(frozen=True)
@@ -189,27 +186,27 @@ TASKS = {task.name: task for task in _TABLE}
 
 
 def find_task(name: str) -> Task:
-    """Look a task up by its name. Raises TaskError for an unknown one, with the names that are close to it."""
+    """Look a task up by its name. Raises UsageError for an unknown one, with the names that are close to it."""
     if name in TASKS:
         return TASKS[name]
     close = " or ".join(get_close_matches(name, TASKS, n=2))
-    raise TaskError(f"no task {name!r}; {f'did you mean {close}? ' if close else ''}--list-tasks shows all")
+    raise UsageError(f"no task {name!r}", fix=f"{f'did you mean {close}? ' if close else ''}--list-tasks shows all")
 
 
 def language_code(name: str) -> str:
-    """Give the code of a language by its code or English name, in any case. Raises TaskError for an unknown one."""
+    """Give the code of a language by its code or English name, in any case. Raises UsageError for an unknown one."""
     for code, english in LANGUAGES.items():
         if name.strip().casefold() in (code, english.casefold()):
             return code
     known = ", ".join(f"{code} ({english})" for code, english in LANGUAGES.items())
-    raise TaskError(f"unknown language {name!r}; the model knows {known}")
+    raise UsageError(f"unknown language {name!r}", fix=f"the model knows {known}")
 
 
 def parse_choices(text: str) -> tuple[str, ...]:
-    """Split ``a,b,c`` into options, without the space around them. Raises TaskError for fewer than two, or twins."""
+    """Split ``a,b,c`` into options, without the space around them. Raises UsageError for fewer than two, or twins."""
     choices = tuple(part.strip() for part in text.split(","))
     if len(choices) < 2 or not all(choices) or len(set(choices)) < len(choices):
-        raise TaskError(f"--choices {text!r}: give two or more different options with commas between, as in yes,no")
+        raise UsageError(f"--choices {text!r}: give two or more different options with commas between, as in yes,no")
     return choices
 
 
@@ -217,17 +214,19 @@ def task_prompt(task: Task, *, chat: bool, options: TaskOptions) -> str:
     """Give the prompt of a task for a chat model, or for a base model.
 
     What is spoken is taken to be English where a base model must be told and the options do not say it. Raises
-    TaskError where there is no prompt, an option is missing, is not of this task, or has an unknown value.
+    UsageError where there is no prompt, an option is missing, is not of this task, or has an unknown value.
     """
     template = task.chat if chat else task.base
     if template is None:
-        raise TaskError(f"--task {task.name} has no tags for a base model; take a chat model, or write a --prompt")
+        raise UsageError(
+            f"--task {task.name} has no tags for a base model", fix="take a chat model, or write a --prompt"
+        )
     _refuse_others(task, options, chat=chat)
     values = _values(task, options, chat=chat)
     for slot in task.needs(chat=chat):
         if slot not in values:
             only = "" if task.base is None or slot in task.needs(chat=not chat) else f" with a {_kind(chat=chat)} model"
-            raise TaskError(f"--task {task.name} needs {_flag(slot)}{only}; see --list-tasks")
+            raise UsageError(f"--task {task.name} needs {_flag(slot)}{only}", fix="see --list-tasks")
     template = _OPTIONAL.sub(lambda part: part[1] if set(_slots(part[1])) <= set(values) else "", template)
     return _SLOT.sub(lambda slot: values[slot[1]], template)  # once: a {word} in what the user wrote is no slot
 
@@ -238,18 +237,18 @@ def _refuse_others(task: Task, options: TaskOptions, *, chat: bool) -> None:
     for slot in (field.name for field in fields(options) if getattr(options, field.name)):
         if slot not in taken:
             only = f" with a {_kind(chat=chat)} model" if task.base and slot in task.slots(chat=not chat) else ""
-            raise TaskError(f"--task {task.name} takes no {_flag(slot)}{only}; {takes}")
+            raise UsageError(f"--task {task.name} takes no {_flag(slot)}{only}", fix=takes)
 
 
 def _values(task: Task, options: TaskOptions, *, chat: bool) -> dict[str, str]:
     """Say what stands in the slots; what has no value is not in it. Tags have those of the model's own evaluation."""
     style = options.caption_style or "clotho"
     if style not in CAPTION_STYLES:
-        raise TaskError(f"unknown --caption-style {style!r}; the model knows {', '.join(CAPTION_STYLES)}")
+        raise UsageError(f"unknown --caption-style {style!r}", fix=f"the model knows {', '.join(CAPTION_STYLES)}")
     spoken, to = options.language or ("" if chat else "en"), options.to or ""
     if to and spoken and language_code(to) == language_code(spoken):
         english = LANGUAGES[language_code(to)]
-        raise TaskError(f"--task {task.name} from {english} into {english}: name what is spoken with --language")
+        raise UsageError(f"--task {task.name} from {english} into {english}: name what is spoken with --language")
     values = {
         "language": _language(spoken, chat=chat) if spoken else "",
         "to": _language(to, chat=chat) if to else "",

@@ -11,6 +11,7 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from errors import ModelError, PromptError
 from tokenizer.special_tokens import (
     AUDIO_END,
     AUDIO_PAD,
@@ -43,17 +44,13 @@ PIECES = "|".join(  # noqa: FLY002 - one alternative a line
 _FIX = "fetch the model again, or give the qwen.tiktoken that came with it"
 
 
-class TokenizerError(Exception):
-    """A vocabulary that cannot be used, or an id that it does not have: one line with the name and the fix."""
-
-
 class Tokenizer:
     """One vocabulary: ``encode`` text to ids, ``decode`` ids to text, and the ids that prompts are built with."""
 
     def __init__(self, vocab_path: str | os.PathLike[str]) -> None:
         """Read a vocabulary file: per line the base64 of a token's bytes, a space and its rank, in rank order.
 
-        Raises TokenizerError, with the file, the line and the fix, if it is missing or not such a file.
+        Raises ModelError, with the file, the line and the fix, if it is missing or not such a file.
         """
         import tiktoken  # here, as --help does not need it
 
@@ -82,7 +79,7 @@ class Tokenizer:
         ``special``: which special strings in the text become their ids. ``none``: all is ordinary text; ``audio``: the
         audio family (<|en|>, <|1.00|>, <audio>, ...), as in the original's chat; ``all``: <|im_start|> and so on too.
         Lone surrogates, which undecodable bytes on a command line become, are encoded as U+FFFD.
-        Raises TokenizerError for a text that cannot be split, such as a million spaces in a row.
+        Raises PromptError for a text that cannot be split, such as a million spaces in a row.
         """
         text = unicodedata.normalize("NFC", text)
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -90,19 +87,19 @@ class Tokenizer:
         try:
             return self._bpe.encode(text, allowed_special=allowed, disallowed_special=())
         except ValueError as error:
-            raise TokenizerError(f"the text cannot be split ({error}); shorten its runs of white space") from None
+            raise PromptError(f"the text cannot be split ({error})", fix="shorten its runs of white space") from None
 
     def decode(self, ids: Iterable[int]) -> str:
         """Join the tokens' bytes and read them as UTF-8; what is not UTF-8 becomes U+FFFD.
 
-        Special tokens stand as their strings. Raises TokenizerError for an id that the vocabulary does not have.
+        Special tokens stand as their strings. Raises PromptError for an id that the vocabulary does not have.
         """
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Give the bytes of one token, often a part of a character. Raises TokenizerError for an unknown id."""
+        """Give the bytes of one token, often a part of a character. Raises PromptError for an unknown id."""
         if not 0 <= token_id < len(self._bytes):
-            raise TokenizerError(f"token id {token_id} is not in the vocabulary (0 to {len(self._bytes) - 1}); {_FIX}")
+            raise PromptError(f"token id {token_id} is not in the vocabulary (0 to {len(self._bytes) - 1})", fix=_FIX)
         return self._bytes[token_id]
 
 
@@ -111,17 +108,17 @@ def _read_ranks(path: Path) -> dict[bytes, int]:
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
-        raise TokenizerError(f"{path}: the vocabulary cannot be read ({error.strerror}); {_FIX}") from None
+        raise ModelError(f"{path}: the vocabulary cannot be read ({error.strerror})", fix=_FIX) from None
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(lines, start=1):
         try:
             token, rank = line.split()
             ranks[binascii.a2b_base64(token, strict_mode=True)] = int(rank)
         except ValueError:  # binascii.Error is one
-            raise TokenizerError(f"{path}: line {number} is not a base64 token and its rank; {_FIX}") from None
+            raise ModelError(f"{path}: line {number} is not a base64 token and its rank", fix=_FIX) from None
         if int(rank) != number - 1 or len(ranks) != number:  # a token given twice leaves the dict one short
-            raise TokenizerError(f"{path}: line {number} must be a new token of rank {number - 1}; {_FIX}")
+            raise ModelError(f"{path}: line {number} must be a new token of rank {number - 1}", fix=_FIX)
     missing = [byte for byte in range(256) if bytes([byte]) not in ranks]
     if missing:
-        raise TokenizerError(f"{path}: no token for the byte 0x{missing[0]:02x} in {len(lines)} lines; {_FIX}")
+        raise ModelError(f"{path}: no token for the byte 0x{missing[0]:02x} in {len(lines)} lines", fix=_FIX)
     return ranks

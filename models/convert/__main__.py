@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from models.convert.checkpoint import ConversionError
+from errors import ModelError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             flavour=options.flavour,
             report=lambda line: print(line, file=sys.stderr),
         )
-    except ConversionError as error:
+    except ModelError as error:
         print(f"models.convert: {error}", file=sys.stderr)
         return 3
     except OSError as error:

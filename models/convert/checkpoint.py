@@ -17,16 +17,14 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from errors import ModelError
+
 Float32 = npt.NDArray[np.float32]
 
 # Bytes in one block of rows: large enough for the disk, small beside the memory limit.
 BLOCK_BYTES = 64 << 20
 # safetensors' name -> the numpy type of the stored bits (bfloat16 has none, its bits are the upper half of a float32).
 STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
-
-
-class ConversionError(Exception):
-    """A checkpoint that cannot be converted; the message names the file or tensor and what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,10 @@ class Tensor:
                 n_rows = min(block, self.shape[0] - start)
                 bits = np.fromfile(file, dtype, n_rows * width)
                 if bits.size != n_rows * width:
-                    raise ConversionError(f"{self.file}: ends inside {self.name}; download it again")
+                    raise ModelError(f"{self.file}: ends inside {self.name}", fix="download it again")
                 values = _as_float32(bits, self)
                 if not np.isfinite(values).all():
-                    raise ConversionError(f"{self.file}: {self.name} holds values that are not finite numbers")
+                    raise ModelError(f"{self.file}: {self.name} holds values that are not finite numbers")
                 yield values.reshape(n_rows, *self.shape[1:])
 
     def cut(self, start: int, stop: int) -> Self:
@@ -72,7 +70,7 @@ class Checkpoint:
 
     def __init__(self, directory: Path) -> None:
         if not directory.is_dir():
-            raise ConversionError(f"{directory}: no such checkpoint directory")
+            raise ModelError(f"{directory}: no such checkpoint directory")
         self.directory = directory
         self.config = read_json(directory / "config.json")
         generation = directory / "generation_config.json"
@@ -83,16 +81,16 @@ class Checkpoint:
         for file in _shards(directory):
             for tensor in _read_header(file):
                 if tensor.name in self._tensors:
-                    raise ConversionError(f"{file}: {tensor.name} is also in {self._tensors[tensor.name].file.name}")
+                    raise ModelError(f"{file}: {tensor.name} is also in {self._tensors[tensor.name].file.name}")
                 self._tensors[tensor.name] = tensor
         self._left = set(self._tensors)
         self._check_index()
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """Hand out a tensor once; raises ConversionError when it is not there or has another shape."""
+        """Hand out a tensor once; raises ModelError when it is not there or has another shape."""
         tensor = self.look_up(name, *shape)
         if name not in self._left:
-            raise ConversionError(f"{self.directory}: tensor {name} is used twice")
+            raise ModelError(f"{self.directory}: tensor {name} is used twice")
         self._left.remove(name)
         return tensor
 
@@ -100,17 +98,17 @@ class Checkpoint:
         """The same tensor, which stays to be taken, or was; raises as `take` does."""
         tensor = self._tensors.get(name)
         if tensor is None:
-            raise ConversionError(f"{self.directory}: tensor {name} is missing")
+            raise ModelError(f"{self.directory}: tensor {name} is missing")
         if tensor.shape != shape:
-            raise ConversionError(f"{self.directory}: {name} has shape {list(tensor.shape)}, expected {list(shape)}")
+            raise ModelError(f"{self.directory}: {name} has shape {list(tensor.shape)}, expected {list(shape)}")
         return tensor
 
     def finish(self) -> None:
-        """Raise ConversionError naming the tensors that no part of the graphs asked for."""
+        """Raise ModelError naming the tensors that no part of the graphs asked for."""
         if self._left:
             names = sorted(self._left)
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            raise ConversionError(f"{self.directory}: tensors that no graph uses: {', '.join(names[:5])}{more}")
+            raise ModelError(f"{self.directory}: tensors that no graph uses: {', '.join(names[:5])}{more}")
 
     def _check_index(self) -> None:
         index = self.directory / "model.safetensors.index.json"
@@ -118,19 +116,19 @@ class Checkpoint:
             return
         for name, file in read_json(index).get("weight_map", {}).items():
             if name not in self._tensors or self._tensors[name].file.name != file:
-                raise ConversionError(f"{index}: lists {name} in {file}, but it is not there; download it again")
+                raise ModelError(f"{index}: lists {name} in {file}, but it is not there", fix="download it again")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; raises ConversionError naming the file."""
+    """A JSON object from a file; raises ModelError naming the file."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConversionError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
-        raise ConversionError(f"{path}: not valid JSON ({error})") from None
+        raise ModelError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(data, dict):
-        raise ConversionError(f"{path}: not a JSON object")
+        raise ModelError(f"{path}: not a JSON object")
     return data
 
 
@@ -139,16 +137,16 @@ def _shards(directory: Path) -> list[Path]:
     if index.exists():
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict):
-            raise ConversionError(f"{index}: no weight_map")
+            raise ModelError(f"{index}: no weight_map")
         for name, file in weight_map.items():
             if not isinstance(file, str) or Path(file).name != file:
-                raise ConversionError(f"{index}: {name} is in {file!r}, expected the name of a file beside it")
+                raise ModelError(f"{index}: {name} is in {file!r}, expected the name of a file beside it")
         files = [directory / file for file in sorted(set(weight_map.values()))]
     else:
         files = [directory / "model.safetensors"]
     for file in files:
         if not file.is_file():
-            raise ConversionError(f"{file}: missing; download the checkpoint again")
+            raise ModelError(f"{file}: missing", fix="download the checkpoint again")
     return files
 
 
@@ -158,7 +156,7 @@ def _read_header(file: Path) -> Iterator[Tensor]:
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if not 2 <= length <= size - 8:
-            raise ConversionError(f"{file}: not a safetensors file, or cut short; download it again")
+            raise ModelError(f"{file}: not a safetensors file, or cut short", fix="download it again")
         text = stream.read(length)
     try:
         header = json.loads(text)
@@ -166,13 +164,13 @@ def _read_header(file: Path) -> Iterator[Tensor]:
             _parse_entry(name, entry, file, 8 + length) for name, entry in header.items() if name != "__metadata__"
         ]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise ConversionError(f"{file}: damaged header; download it again") from None
+        raise ModelError(f"{file}: damaged header", fix="download it again") from None
     for tensor, n_bytes in entries:
         if tensor.stored not in STORED:
-            raise ConversionError(f"{file}: {tensor.name} is stored as {tensor.stored}, expected F32, F16 or BF16")
+            raise ModelError(f"{file}: {tensor.name} is stored as {tensor.stored}, expected F32, F16 or BF16")
         expected = math.prod(tensor.shape) * STORED[tensor.stored].itemsize
         if n_bytes != expected or tensor.offset + n_bytes > size:
-            raise ConversionError(f"{file}: {tensor.name} does not fit into the file; download it again")
+            raise ModelError(f"{file}: {tensor.name} does not fit into the file", fix="download it again")
         yield tensor
 
 

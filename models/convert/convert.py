@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from errors import ModelError
 from models.convert import qwen_fused, qwen_plain, whisper
-from models.convert.checkpoint import Checkpoint, ConversionError
-from models.convert.even import EvenCheckpoint
+from models.convert.channel_balance import EvenCheckpoint
+from models.convert.checkpoint import Checkpoint
 from models.convert.graph import GraphBuilder, WeightsFile
 from models.convert.linear import precision_of, to_float16
 from models.convert.qwen import Qwen
@@ -77,7 +78,7 @@ def convert(
 ) -> None:
     """Convert the checkpoint `source` into the model directory `out`; `report` gets a line for each part.
 
-    Raises ConversionError naming the tensor, key or file when the checkpoint is incomplete or of another kind.
+    Raises ModelError naming the tensor, key or file when the checkpoint is incomplete or of another kind.
     """
     job = plan(source, out, precision=precision, flavour=flavour)
     out.mkdir(parents=True, exist_ok=True)
@@ -98,15 +99,15 @@ def convert(
 
 
 def plan(source: Path, out: Path, *, precision: str, flavour: str) -> Job:
-    """Read what the checkpoint says of itself; raises ConversionError before anything is written."""
+    """Read what the checkpoint says of itself; raises ModelError before anything is written."""
     precision_of(flavour, precision)
     checkpoint = Checkpoint(source)
     if out.resolve() == source.resolve():
-        raise ConversionError(f"{out}: is the checkpoint itself; choose another directory for the model")
+        raise ModelError(f"{out}: is the checkpoint itself", fix="choose another directory for the model")
     encoder_sizes, decoder_sizes = read_sizes(checkpoint.config, source / "config.json")
     window = checkpoint.generation_config.get("max_window_size", DEFAULT_WINDOW)
     if not isinstance(window, int):
-        raise ConversionError(f"{source / 'generation_config.json'}: max_window_size is {window!r}, not a number")
+        raise ModelError(f"{source / 'generation_config.json'}: max_window_size is {window!r}, not a number")
     return Job(checkpoint, out, precision, flavour, encoder_sizes, decoder_sizes, window)
 
 

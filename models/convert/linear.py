@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from models.convert.checkpoint import ConversionError, Float32, Tensor
+from errors import ModelError
+from models.convert.checkpoint import Float32, Tensor
 from models.convert.graph import Array, GraphBuilder
 from models.convert.quantize import Blocks, quantize_blocks, quantize_rows
 
@@ -86,10 +87,10 @@ PRECISIONS = {
 
 
 def precision_of(flavour: str, precision: str) -> Precision:
-    """Storage of each part; raises ConversionError for a pair that the operators of the flavour cannot express."""
+    """Storage of each part; raises ModelError for a pair that the operators of the flavour cannot express."""
     if (flavour, precision) not in PRECISIONS:
         known = ", ".join(one for kind, one in PRECISIONS if kind == flavour)
-        raise ConversionError(f"--precision {precision} does not exist for --flavour {flavour}; choose from {known}")
+        raise ModelError(f"--precision {precision} does not exist for --flavour {flavour}", fix=f"choose from {known}")
     return PRECISIONS[flavour, precision]
 
 
@@ -119,9 +120,9 @@ def vector(graph: GraphBuilder, tensor: Tensor) -> str:
 
 
 def to_float16(rows: Float32, name: str) -> Array:
-    """float16 copy of `rows`; raises ConversionError for values that float16 cannot hold."""
+    """float16 copy of `rows`; raises ModelError for values that float16 cannot hold."""
     if rows.size and np.abs(rows).max() > FLOAT16_MAX:
-        raise ConversionError(f"{name} holds values beyond {FLOAT16_MAX:g}; use --precision fp32")
+        raise ModelError(f"{name} holds values beyond {FLOAT16_MAX:g}", fix="use --precision fp32")
     return rows.astype(np.float16)
 
 

@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.convert.checkpoint import ConversionError, read_json
+from errors import ModelError
+from models.convert.checkpoint import read_json
 from models.convert.sizes import read_sizes
-from models.manifest import FileRecord, Graph, Manifest, ManifestError, State, file_sha256, load_manifest, save_manifest
+from models.manifest import FileRecord, Graph, Manifest, State, file_sha256, load_manifest, save_manifest
 
 DECODER, ENCODER = "Qwen-Audio-Chat.onnx", "Qwen-Audio-Chat_encode.onnx"
 ENCODER_INPUTS = ("input_audios", "padding_mask", "input_audio_lengths")
@@ -51,11 +52,11 @@ QWEN_AUDIO_CHAT: dict[str, Any] = {
 def describe(directory: Path, config_path: Path | None = None) -> Manifest:
     """Write and check the manifest of a directory of published files; returns it as loaded.
 
-    Raises ConversionError when a file is missing or a graph does not keep the contract, naming what is wrong.
+    Raises ModelError when a file is missing or a graph does not keep the contract, naming what is wrong.
     """
     for name in (DECODER, ENCODER, *BOUNDARY_ROWS):
         if not (directory / name).is_file():
-            raise ConversionError(f"{directory / name}: missing; `python3 -m models.download ailia-Qwen-Audio-Chat`")
+            raise ModelError(f"{directory / name}: missing", fix="`python3 -m models.download ailia-Qwen-Audio-Chat`")
     path = config_path or directory / "config.json"
     config = read_json(path) if config_path or path.exists() else QWEN_AUDIO_CHAT
     encoder_sizes, decoder_sizes = read_sizes(config, path)
@@ -67,10 +68,10 @@ def describe(directory: Path, config_path: Path | None = None) -> Manifest:
     names = tuple((f"{kind}_cache_out{layer}", f"{kind}_cache{layer}") for kind, layer in pairs)
     for produced, consumed in names:
         if consumed not in decoder["inputs"] or produced not in decoder["outputs"]:
-            raise ConversionError(f"{directory / DECODER}: no {consumed} or {produced}; is its config another one?")
+            raise ModelError(f"{directory / DECODER}: no {consumed} or {produced}", fix="is its config another one?")
     n_layer = sum(name.startswith("key_cache") for name in decoder["inputs"])
     if n_layer != decoder_sizes.n_layer:
-        raise ConversionError(f"{directory / DECODER}: {n_layer} layers of cache; is its config another one?")
+        raise ModelError(f"{directory / DECODER}: {n_layer} layers of cache", fix="is its config another one?")
     dtype = decoder["inputs"]["audios"]
     state = State(names, (1, -1, decoder_sizes.n_head, decoder_sizes.head_dim), dtype, in_place=False)
     vocabulary = VOCABULARY if (directory / VOCABULARY).is_file() else None
@@ -112,7 +113,7 @@ def _read_graph(path: Path, required: tuple[str, ...]) -> tuple[dict[str, dict[s
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError) as error:
-        raise ConversionError(f"{path}: not an ONNX file ({error}); download it again") from None
+        raise ModelError(f"{path}: not an ONNX file ({error})", fix="download it again") from None
     types = {onnx.TensorProto.FLOAT16: "float16"}
     ends = {
         kind: {value.name: types.get(value.type.tensor_type.elem_type, "float32") for value in values}
@@ -120,13 +121,13 @@ def _read_graph(path: Path, required: tuple[str, ...]) -> tuple[dict[str, dict[s
     }
     for name in required:
         if name not in ends["inputs"]:
-            raise ConversionError(f"{path}: no input named {name}; this is not the graph that ailia publishes")
+            raise ModelError(f"{path}: no input named {name}", fix="this is not the graph that ailia publishes")
     data = {
         entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"
     }
     for name in data:
         if not (path.parent / name).is_file():
-            raise ConversionError(f"{path.parent / name}: missing, {path.name} keeps its weights there")
+            raise ModelError(f"{path.parent / name}: missing, {path.name} keeps its weights there")
     return ends, data
 
 
@@ -140,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         manifest = describe(options.directory, options.config)
-    except (ConversionError, ManifestError) as error:
+    except ModelError as error:
         print(f"models.convert.published: {error}", file=sys.stderr)
         return 3
     except OSError as error:

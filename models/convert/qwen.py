@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from models.convert.channel_balance import EvenCheckpoint
 from models.convert.checkpoint import Checkpoint
-from models.convert.even import EvenCheckpoint
 from models.convert.graph import GraphBuilder
 from models.convert.linear import Precision, linear
 from models.manifest import DecoderSizes

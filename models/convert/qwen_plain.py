@@ -11,7 +11,7 @@ import numpy as np
 from models.convert.linear import to_float16, vector
 from models.convert.qwen import Qwen, attention_out, c_attn, gate_and_up, lm_head, mlp_out
 from models.manifest import DecoderSizes, Graph, State
-from models.positions import logn_scale, ntk_thresholds, rotary_tables
+from models.rotary import logn_scale, ntk_thresholds, rotary_tables
 
 INPUTS = ("input_ids", "attention_mask", "audios")
 MASKED = -3e38

@@ -5,25 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from models.convert.checkpoint import ConversionError
+from errors import ModelError
 from models.manifest import DecoderSizes, EncoderSizes
 
 
 def read_sizes(config: dict[str, Any], path: Path) -> tuple[EncoderSizes, DecoderSizes]:
     """The sizes in a config.json, checked for what this architecture means by them; `path` is for the messages.
 
-    Raises ConversionError naming the key that is missing or says something else.
+    Raises ModelError naming the key that is missing or says something else.
     """
 
     def number(data: dict[str, Any], key: str) -> int:
         value = data.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConversionError(f"{path}: {key} is {value!r}, expected a positive number")
+            raise ModelError(f"{path}: {key} is {value!r}, expected a positive number")
         return value
 
     audio = config.get("audio")
     if config.get("model_type") != "qwen" or not isinstance(audio, dict):
-        raise ConversionError(f"{path}: not a Qwen-Audio checkpoint (model_type qwen with an audio section)")
+        raise ModelError(f"{path}: not a Qwen-Audio checkpoint (model_type qwen with an audio section)")
     d_model, n_head, head_dim = (number(config, key) for key in ("hidden_size", "num_attention_heads", "kv_channels"))
     expected: dict[str, tuple[Any, Any]] = {"kv_channels * num_attention_heads": (n_head * head_dim, d_model)}
     expected["audio.output_dim"] = (number(audio, "output_dim"), d_model)
@@ -33,9 +33,9 @@ def read_sizes(config: dict[str, Any], path: Path) -> tuple[EncoderSizes, Decode
         expected[f"audio.{key}"] = (audio.get(key, True), True)
     for key, (found, wanted) in expected.items():
         if found != wanted:
-            raise ConversionError(f"{path}: {key} is {found!r}, this architecture has {wanted!r}")
+            raise ModelError(f"{path}: {key} is {found!r}, this architecture has {wanted!r}")
     if not isinstance(config.get("layer_norm_epsilon"), float) or number(config, "intermediate_size") % 2:
-        raise ConversionError(f"{path}: layer_norm_epsilon must be a float and intermediate_size even")
+        raise ModelError(f"{path}: layer_norm_epsilon must be a float and intermediate_size even")
     encoder = EncoderSizes(
         **{key: number(audio, key) for key in ("n_mels", "n_ctx", "n_state", "n_head", "n_layer")}, d_model=d_model
     )

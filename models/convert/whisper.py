@@ -17,8 +17,8 @@ import numpy as np
 
 from models.convert.checkpoint import Checkpoint, Float32
 from models.convert.graph import GraphBuilder
+from models.convert.int8_encoder import even_matmul, evening, int8_matmul, made_by, rounded
 from models.convert.linear import BLOCKS8, Storage, linear, vector
-from models.convert.smooth import even_matmul, evening, int8_matmul, made_by, rounded
 from models.manifest import EncoderSizes, Graph
 
 PREFIX = "transformer.audio"

@@ -25,7 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 from audio_encoder.encoder import AudioEncoder, Float32
 from audio_encoder.log_mel import log_mel_spectrogram
 from audio_encoder.waveform import load_waveform
-from cli.arguments import SAMPLE
+from cli.options import SAMPLE
 from decoder.decoder import Decoder
 from models.convert.convert import convert
 from models.manifest import Graph, Manifest, load_manifest

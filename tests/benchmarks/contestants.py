@@ -69,10 +69,10 @@ class Ours:
 
     def __init__(self, model: str, threads: int, rows: int = 1, *, encoder: bool = True, keep: float = 0.0) -> None:
         from audio_encoder.encoder import AudioEncoder
-        from cli.ahead import beside
+        from cli.run.prefetch import beside
         from decoder.decoder import Decoder
         from models.manifest import load_manifest
-        from models.session import SessionOptions
+        from models.runtime.session import SessionOptions
 
         manifest, options = load_manifest(Path(model)), SessionOptions(threads=threads, keep=keep)
         start = time.perf_counter()

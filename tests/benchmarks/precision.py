@@ -28,7 +28,7 @@ import numpy as np
 from audio_encoder.encoder import AudioEncoder, Float32
 from audio_encoder.log_mel import log_mel_spectrogram
 from audio_encoder.waveform import load_waveform
-from cli.arguments import SAMPLE
+from cli.options import SAMPLE
 from decoder.decoder import Decoder
 from models.convert.convert import convert
 from models.manifest import Manifest, load_manifest

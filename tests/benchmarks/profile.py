@@ -25,7 +25,7 @@ import onnxruntime as ort
 from audio_encoder.encoder import AudioEncoder
 from decoder.decoder import Decoder
 from models.manifest import Graph, Manifest, load_manifest
-from models.session import SessionOptions
+from models.runtime.session import SessionOptions
 from tests.benchmarks.contestants import Memory
 
 CLIP = "clip of 6 s"

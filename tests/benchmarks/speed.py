@@ -22,8 +22,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from models.keep import end_kept
 from models.manifest import Manifest, load_manifest
+from models.server.client import end_kept
 from tests.benchmarks import weights as weight_errors
 from tests.benchmarks.contestants import Contestant
 

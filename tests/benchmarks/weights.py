@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
+from models.convert.channel_balance import EvenCheckpoint, EvenTensor
 from models.convert.checkpoint import Checkpoint
-from models.convert.even import EvenCheckpoint, EvenTensor
 from models.convert.linear import PRECISIONS, Storage
 from models.convert.quantize import Float32, dequantize_blocks, quantize_blocks, quantize_rows
 from models.convert.sizes import read_sizes
-from models.embedded import CHECKPOINT
+from models.nano.embedded import CHECKPOINT
 from tests.benchmarks.geometry import Geometry
 from tests.benchmarks.random_checkpoint import make_checkpoint
 from tests.benchmarks.random_weights import to_bfloat16

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from models.convert.convert import convert
-from models.embedded import CHECKPOINT
+from models.nano.embedded import CHECKPOINT
 from models.nano.train.clips import RATE, Clip
 from models.nano.train.score import Listener
 from models.nano.train.tasks import Example, example

@@ -28,10 +28,10 @@ from audio_encoder.log_mel import log_mel_spectrogram
 from decoder.decoder import Decoder
 from decoder.generate import generate
 from models.convert.convert import convert
-from models.embedded import CHECKPOINT
 from models.manifest import load_manifest
+from models.nano.embedded import CHECKPOINT
 from models.nano.train.tasks import TASKS
-from models.session import SessionOptions
+from models.runtime.session import SessionOptions
 from tokenizer.chat import Turn, encode_base, encode_chat
 from tokenizer.stream import stream_text
 from tokenizer.tokenizer import Tokenizer

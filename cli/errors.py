@@ -1,0 +1,62 @@
+"""How a failure is told: one line on standard error, one of JSON where that was asked for, and an exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+from cli.output.streams import say, show_piece
+from errors import QwenAudioError
+
+if TYPE_CHECKING:
+    from cli.output.answer import Answer
+
+OK, INPUT_FAILED, WRONG_USAGE, NO_MODEL, NOTHING_TO_DO = 0, 1, 2, 3, 4
+INTERRUPTED, READER_GONE, TERMINATED = 130, 141, 143  # 128 + the number of the signal
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends the run as a keyboard would, finished answers kept."""
+
+
+def end_on_sigterm() -> None:
+    """From now on SIGTERM raises Terminated, in the main thread."""
+
+    def end(*_: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def named_error(failure: Exception, inputs: str) -> QwenAudioError:
+    """What a library or the system raised about `inputs`, as an error of ours. Raises `failure` if it is a bug."""
+    match failure:
+        case QwenAudioError():
+            return failure
+        case ImportError():
+            return QwenAudioError(str(failure), "`pip install -r requirements.txt`", kind="package", exit_code=NO_MODEL)
+        case MemoryError():
+            fix = "give shorter recordings, or close other programs"
+            return QwenAudioError(f"{inputs}: not enough memory", fix, kind="memory")
+        case FileNotFoundError():
+            return QwenAudioError(f"{failure.filename or inputs}: {failure.strerror}", kind="missing")
+        case OSError():
+            return QwenAudioError(f"{failure.filename or inputs}: {failure.strerror or failure}", kind="unreadable")
+    raise failure
+
+
+def report_failure(failure: Exception, result: Answer, *, json: bool, debug: bool) -> QwenAudioError:
+    """One line on standard error, and with --json one on standard output; returns the error that was told.
+
+    `result` is the answer that failed, or one that could not begin. Raises `failure` again if it is not a failure that
+    we know but a bug of ours.
+    """
+    error = named_error(failure, ", ".join(result.input))
+    if debug:
+        traceback.print_exception(failure, file=sys.stderr)
+    say(str(error))
+    if json:
+        show_piece(result.as_json(error) + "\n")
+    return error

@@ -1,0 +1,192 @@
+"""What was typed after --input and --files-from -> the groups of sounds to ask about, one prompt each, in stable order.
+
+Names come in, as typed or as lines of a list; out come groups to open, problems that count as failed inputs, and notes
+about what was passed over. No sound is opened here: only folders are read, and each file is looked at once or twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cli.inputs.search import (
+    EXTENSIONS,
+    MISSING,
+    STDIN,
+    Group,
+    Item,
+    Remark,
+    Search,
+    exists,
+    is_plain,
+    named,
+    typed,
+    unreadable,
+)
+from errors import InputError
+
+__all__ = ["EXTENSIONS", "STDIN", "Group", "InputError", "Listing", "find_inputs"]
+
+_LINE = 'write {"audio": "a.wav", "prompt": "..."}, or ./{ where a name begins with {'
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What there is to do.
+
+    `problems` are (path, "path: reason; fix") of inputs that failed before they could be opened, `skipped` notes about
+    what was passed over and is no failure. Both keep a name as it is: `say` makes one line of it. `whole` are the
+    groups of all shards, for what each shard must decide alike, such as the names of output files.
+    """
+
+    groups: tuple[Group, ...]
+    problems: tuple[tuple[str, str], ...]
+    skipped: tuple[str, ...]
+    whole: tuple[Group, ...] = ()
+
+
+def find_inputs(
+    inputs: Sequence[str],
+    *,
+    each: bool,
+    recursive: bool,
+    lists: Sequence[str],
+    null: bool,
+    extensions: frozenset[str] | None,
+    shard: tuple[int, int] | None,
+) -> Listing:
+    """The groups that `inputs` and the files `lists` name: one for the typed files together, one for each other sound.
+
+    With `each`, every typed file is a group of its own. A missing one stays in a group of several when another input
+    exists, for the group's own failure to name it. `recursive` looks into the folders of a folder and gives ** its
+    meaning, `extensions` (lower case, with the dot; default EXTENSIONS) are those taken from folders and patterns.
+    With `null` a NUL ends each name of a list. `shard` (i, n) is the i-th of n disjoint parts, which may be empty;
+    the notes belong to the first.
+
+    Raises InputError when nothing typed exists or is a sound and no list names anything, when a list cannot be read,
+    and when standard input is to be read twice.
+    """
+    if [*inputs, *lists].count(STDIN) > 1:
+        raise InputError("standard input (-) can be read only once", fix="save it to a file")
+    search = Search(recursive, EXTENSIONS if extensions is None else extensions)
+    together = () if each else tuple(filter(is_plain, inputs))
+    apart = set(inputs) - set(together)
+    items = [item for name in inputs if name in apart for item in typed(name, search)]
+    items += [item for name in lists for item in _listed(name, search, null=null)]
+    due = [item for item in items if isinstance(item, Group) or item.kind == "failed"]
+    if not due and not any(map(exists, together)):
+        missing = [Remark(name, MISSING, "absent") for name in together]
+        raise InputError(_line(*missing, *(item for item in items if isinstance(item, Remark))))
+    return _listing(_without_duplicates([Group(together)] * bool(together) + items), shard)
+
+
+def _listing(items: Iterable[Item], shard: tuple[int, int] | None) -> Listing:
+    """Items in order -> the listing. Problems take turns like groups, so that each is told by one shard only."""
+    notes, turns = list[str](), list[Item]()
+    for item in items:
+        if isinstance(item, Remark) and item.kind == "skipped":
+            notes.append(_line(item))
+        else:
+            turns.append(item)
+    first, count = shard or (1, 1)
+    ours = turns[first - 1 :: count]
+    return Listing(
+        groups=tuple(item for item in ours if isinstance(item, Group)),
+        problems=tuple((item.path, _line(item)) for item in ours if isinstance(item, Remark)),
+        skipped=tuple(notes if first == 1 else ()),
+        whole=tuple(item for item in turns if isinstance(item, Group)),
+    )
+
+
+def _line(*remarks: Remark) -> str:
+    """Remarks in one line: the names that share a reason stand before it."""
+    names: dict[str, list[str]] = {}
+    for remark in remarks:
+        names.setdefault(remark.reason, []).append(remark.path or repr(remark.path))
+    told = [f"{', '.join(paths)}: {reason}" for reason, paths in names.items()]
+    return "; ".join(told) or "nothing to ask about; name a sound with --input"
+
+
+def _without_duplicates(items: Iterable[Item]) -> Iterator[Item]:
+    """Pass items on; a lone file that has been asked the same before becomes a remark."""
+    first: dict[tuple[str | None, str], str] = {}
+    folders: dict[str, str] = {}  # a folder as it is named -> the real one: one look for thousands of files in it
+    for item in items:
+        if isinstance(item, Group) and len(item.paths) == 1:
+            (path,) = item.paths
+            key = item.prompt, _real(path, folders)
+            if key in first:
+                named = f" as {first[key]}" if first[key] != path else ""
+                yield Remark(path, f"given before{named}; it is answered once", "skipped")
+                continue
+            first[key] = path
+        yield item
+
+
+def _real(path: str, folders: dict[str, str]) -> str:
+    """What os.path.realpath says of a file; `folders` keeps what was found out about its folder."""
+    if path == STDIN:
+        return STDIN
+    try:
+        if os.path.islink(path):  # noqa: PTH114 - Path would change the name
+            return os.path.realpath(path)
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        return os.path.join(folders[folder], name)  # noqa: PTH118
+    except ValueError:  # no file can have this name
+        return path
+
+
+def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
+    """The items of a list, line by line. What is missing counts as failed: each line is told, even if none is good."""
+    text = _read(name) if null else _read(name).removeprefix("\ufeff")
+    lines = enumerate(text.split("\0" if null else "\n"), start=1)
+    entries = [(number, entry) for number, line in lines if (entry := line if null else line.removesuffix("\r"))]
+    for number, entry in entries:
+        try:
+            group = Group((entry,)) if null else _from_line(entry)
+        except ValueError as error:
+            yield Remark(f"{'standard input' if name == STDIN else name}:{number}", str(error), "failed")
+            continue
+        for item in named(group.paths[0], search) if len(group.paths) == 1 else [group]:
+            if isinstance(item, Group):
+                yield item if group.prompt is None else replace(item, prompt=group.prompt)
+            else:
+                yield replace(item, kind="failed") if item.kind == "absent" else item
+    if not entries:
+        yield Remark(name, "no name in this list; write one on each line", "skipped")
+
+
+def _read(name: str) -> str:
+    """The text of a list, whatever bytes its names have; raises InputError."""
+    try:
+        data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(_line(unreadable(name, error))) from None
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _from_line(line: str) -> Group:
+    """A name, or JSON -> its group; raises ValueError with reason and fix."""
+    if "\0" in line:
+        raise ValueError("a NUL in the line; give -0 for names that end in NUL")
+    return _from_json(line) if line.startswith("{") else Group((line,))
+
+
+def _from_json(line: str) -> Group:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"no JSON ({getattr(error, 'msg', error)}); {_LINE}") from None
+    paths = [record["audio"]] if isinstance(record.get("audio"), str) else record.get("audio")
+    if not isinstance(paths, list) or not paths or not all(isinstance(path, str) and path for path in paths):
+        raise ValueError(f'"audio" must be a name or a list of names; {_LINE}')
+    prompt = record.get("question") if record.get("prompt") is None else record["prompt"]  # null is as good as nothing
+    if prompt is not None and not (isinstance(prompt, str) and prompt.strip()):
+        raise ValueError(f'"prompt" must be a text that is not empty; {_LINE}')
+    return Group(tuple(paths), prompt)

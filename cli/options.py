@@ -1,0 +1,227 @@
+"""The command line as one frozen `Options`. Imports nothing heavy: `--help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.flags import FTYPES, PROMPT, SAMPLE, SYSTEM, build_parser
+
+__all__ = ["PROMPT", "SAMPLE", "SYSTEM", "Options", "parse_arguments"]
+
+ROOT = Path(__file__).resolve().parent.parent
+MAX_THREADS = 1024  # far over any machine; the libraries crash on more than they can start
+MAX_BATCH = 256
+MAX_SECONDS = 1e6  # of --timeout: what a lock can wait
+MAX_MINUTES = 10080  # of --keep: a week
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for. `inputs` and `lists` as typed; None where nothing was said.
+
+    `prompts` are those of --prompt and --prompts-from; with a `task` there are none. `shard` is (number from 1, of how
+    many). `max_new_tokens` None leaves it to the task. `keep` are minutes.
+    """
+
+    inputs: tuple[str, ...]
+    each: bool
+    recursive: bool
+    lists: tuple[str, ...]
+    null: bool
+    extensions: frozenset[str] | None
+    shard: tuple[int, int] | None
+    prompts: tuple[str, ...]
+    task: str | None
+    language: str | None
+    to: str | None
+    question: str | None
+    word: str | None
+    choices: tuple[str, ...]
+    itn: bool
+    caption_style: str | None
+    raw: bool
+    system: str
+    max_new_tokens: int | None
+    chat: bool
+    long: str
+    batch: int
+    timeout: float | None
+    keep: float | None
+    savepath: Path | None
+    output_dir: Path | None
+    formats: tuple[str, ...]
+    overwrite: bool
+    json: bool
+    quiet: bool
+    debug: bool
+    model: Path | None
+    verify: bool
+    doctor: bool
+    backend: str
+    device: str
+    threads: int
+    env_id: int
+    memory_mode: int
+    env_list: bool
+    benchmark_count: int
+    notes: tuple[str, ...]
+
+
+def parse_arguments(argv: list[str] | None = None) -> Options:
+    """Parse `argv` (default: the process's own). Exits with 0 after --help and its like, raises UsageError."""
+    parser = build_parser()
+    given = parser.parse_args(argv)
+    _print_and_exit(parser, given)
+    _check(parser, given)
+    return Options(
+        inputs=tuple(given.inputs or ([] if given.lists or given.chat else [str(SAMPLE)])),
+        each=given.each,
+        recursive=given.recursive,
+        lists=tuple(given.lists),
+        null=given.null,
+        extensions=_extensions(given.ftype),
+        shard=_shard(parser, given.shard),
+        prompts=_prompts(parser, given),
+        task=given.task,
+        language=given.language,
+        to=given.to,
+        question=given.question,
+        word=given.word,
+        choices=_listed(given.choices),
+        itn=given.itn,
+        caption_style=given.caption_style,
+        raw=given.raw,
+        system=given.system,
+        max_new_tokens=given.max_new_tokens,
+        chat=given.chat,
+        long=given.long,
+        batch=given.batch,
+        timeout=given.timeout,
+        keep=given.keep,
+        savepath=given.savepath,
+        output_dir=given.output_dir,
+        formats=_formats(parser, given),
+        overwrite=given.overwrite,
+        json=given.json,
+        quiet=given.quiet,
+        debug=given.debug,
+        model=given.model,
+        verify=given.verify,
+        doctor=given.doctor,
+        backend="onnxruntime" if given.onnx else given.backend,
+        device=given.device,
+        threads=given.threads,
+        env_id=given.env_id,
+        memory_mode=given.memory_mode,
+        env_list=given.env_list,
+        benchmark_count=given.benchmark_count + 1 if given.benchmark else 0,
+        notes=tuple(_notes(given)),
+    )
+
+
+def _print_and_exit(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """--list-tasks and --completion print something and end the program, as --help does."""
+    text = None
+    if given.list_tasks:
+        from tokenizer.tasks import list_tasks
+
+        text = list_tasks()
+    if given.completion:
+        from cli.completion import completion
+        from tokenizer.tasks import LANGUAGES, TASKS
+
+        words = {"task": list(TASKS), "language": list(LANGUAGES), "to": list(LANGUAGES)}
+        text = completion(parser, given.completion, words=words)
+    if text is not None:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.flush()
+        raise SystemExit(0)
+
+
+def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Refuse what contradicts itself or is out of range."""
+    longest = 1 if given.max_new_tokens is None else given.max_new_tokens
+    if min(longest, given.benchmark_count, given.batch) < 1:
+        parser.error("--max-new-tokens, --batch and --benchmark_count must be at least 1")
+    if not 0 <= given.threads <= MAX_THREADS:
+        parser.error(f"--threads must be 0 (the library's choice) to {MAX_THREADS}")
+    if given.batch > MAX_BATCH:
+        parser.error(f"--batch must be 1 to {MAX_BATCH}")
+    if given.timeout is not None and not 0 < given.timeout < MAX_SECONDS:
+        parser.error("--timeout must be a number of seconds over 0")
+    if given.keep is not None and not 0 <= given.keep <= MAX_MINUTES:
+        parser.error(f"--keep must be 0 (end it) to {MAX_MINUTES} minutes")
+    sources = [*given.inputs, *given.lists, *[name for name in (given.prompts_from,) if name]]
+    if sources.count("-") > (0 if given.benchmark else 1):
+        parser.error("standard input (-) can be read only once; save it to a file")
+    if given.onnx and given.backend == "ailia":
+        parser.error("--onnx and --backend ailia contradict each other")
+    if given.task and (given.prompts or given.prompts_from):
+        parser.error("--task brings its own prompt; leave --prompt out, or leave --task out")
+    if given.chat and (given.output_dir or given.benchmark or given.choices or given.raw):
+        parser.error("--chat does not go with --output-dir, --benchmark, --choices or --raw")
+    if given.formats and not given.output_dir:
+        parser.error("--format needs --output-dir; for standard output there is --json")
+
+
+def _prompts(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:
+    """All prompts, in the order --prompt, --prompts-from; the default where nothing is asked."""
+    prompts = list(given.prompts)
+    if given.prompts_from:
+        try:
+            file = sys.stdin if given.prompts_from == "-" else open(given.prompts_from, encoding="utf-8")  # noqa: PTH123, SIM115
+            with file:
+                prompts += [line.strip() for line in file if line.strip()]
+        except (OSError, ValueError) as error:
+            parser.error(f"--prompts-from {given.prompts_from}: cannot be read ({error})")
+        if not prompts:
+            parser.error(f"--prompts-from {given.prompts_from}: no prompt in it; write one on each line")
+    if not all(prompt.strip() for prompt in prompts):
+        parser.error("--prompt is empty; say what you want to know about the sound")
+    return tuple(prompts or ([] if given.task else [PROMPT]))
+
+
+def _shard(parser: argparse.ArgumentParser, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        parser.error(f"--shard {text}: write i/n, the i-th of n parts, such as 1/8")
+    return int(number), int(count)
+
+
+def _formats(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:
+    """The formats of --output-dir, each once; txt where none is named."""
+    from cli.output.formats import FORMATS
+
+    names = _listed(given.formats) or ("txt",)
+    if unknown := [name for name in names if name not in (*FORMATS, "all")]:
+        parser.error(f"--format {unknown[0]}: choose from {', '.join(FORMATS)}, all")
+    return tuple(name for name in FORMATS if name in names or "all" in names)
+
+
+def _extensions(ftype: str) -> frozenset[str] | None:
+    """--ftype: the suffixes it names, or None where it names a kind of file (the replaced tool's use of it)."""
+    names = [] if ftype in FTYPES else _listed(ftype)
+    return frozenset("." + name.lower().lstrip(".") for name in names) or None
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def _notes(given: argparse.Namespace) -> list[str]:
+    """A clear word for each accepted flag that does nothing here."""
+    notes = []
+    if given.profile:
+        notes.append("--profile: no profile is written; the timings are in --json")
+    if given.ftype in FTYPES[1:]:
+        notes.append(f"--ftype {given.ftype}: ignored, this model takes audio only")
+    if given.video:
+        notes.append(f"--video {given.video}: ignored; take its sound with `ffmpeg -i {given.video} sound.flac`")
+    if given.required or given.disable_ailia_tokenizer:
+        notes.append("--required and --disable_ailia_tokenizer have no meaning here")
+    return notes

@@ -1,0 +1,94 @@
+"""The record of one answer, and how it looks as one line of JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from errors import QwenAudioError
+
+STAGES = ("load_s", "audio_s", "encode_s", "prefill_s", "decode_s")
+
+
+@dataclass(frozen=True)
+class Audio:
+    """A sound of the prompt: its length in seconds and how much of it the model heard."""
+
+    path: str
+    seconds: float
+    seconds_used: float
+
+
+@dataclass
+class Window:
+    """A stretch of a recording, from `start` to `end` in seconds, and what was answered about it.
+
+    `choices` has the natural logarithm of the probability of each option of --choices.
+    """
+
+    start: float
+    end: float
+    text: str = ""
+    finish_reason: str | None = None
+    silent: bool = False
+    choices: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word and when it is said, in seconds from the recording's start."""
+
+    word: str
+    start: float
+    end: float
+
+
+@dataclass
+class Answer:
+    """One answer as it comes into being; `finish_reason` is None until it is whole.
+
+    `windows` are the stretches that were asked about one by one, `words` those of an answer with times. `timings` in
+    seconds by stage; `load_s` is that of the process, the same in each of its answers.
+    """
+
+    input: list[str]
+    prompt: str
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    audio: list[Audio] = field(default_factory=list)
+    task: str | None = None
+    windows: list[Window] = field(default_factory=list)
+    words: list[Word] | None = None
+    model: str | None = None
+    backend: str | None = None
+    timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time spent inside to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[stage] += time.perf_counter() - start
+
+    def record(self) -> dict[str, Any]:
+        """What there is to know of it, as JSON can hold it."""
+        record = {"status": "ok", **asdict(self)}
+        record["input"] = self.input[0] if len(self.input) == 1 else self.input
+        record["timings"] = {stage: round(seconds, 4) for stage, seconds in self.timings.items()}
+        return record
+
+    def as_json(self, error: QwenAudioError | None = None) -> str:
+        """One line: `status` is ok, or error and then `error` says why and `kind` what sort of failure it is."""
+        record = self.record()
+        if error is not None:
+            record |= {"status": "error", "error": str(error), "kind": error.kind}
+        # A name that is not valid UTF-8 holds lone surrogates: as \udcff they leave the line valid, and come back.
+        return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,83 @@
+"""The two ways out: answers on standard output and, if asked for, in a file; everything else on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from pathlib import Path
+
+from errors import OutputError, UsageError
+
+
+def prepare_streams() -> None:
+    """Write UTF-8 whatever the locale says; a stream that the shell has closed becomes the null device."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - open to the end
+        elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def hide_native_messages() -> None:
+    """Keep what C libraries print (libmpg123 comments on every odd MP3) from standard error, which is for our lines.
+
+    Python's own standard error gets a descriptor of its own. For the process's start only: threads would see it change.
+    """
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        own = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stderr.fileno())
+        os.close(null)
+        sys.stderr = own
+
+
+def show_piece(piece: str) -> None:
+    """A piece of the answer on standard output, at once.
+
+    Raises BrokenPipeError when its reader went away and OutputError when it fails otherwise; from then on what is
+    written goes nowhere, so that nothing fails again when the process ends.
+    """
+    try:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OutputError(f"standard output: {error.strerror}", fix="the answer is not complete there") from None
+
+
+def say(message: str, *, quiet: bool = False) -> None:
+    """One line on standard error, whatever characters a file name brings; where nobody listens, nothing."""
+    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)
+    if not quiet:
+        with contextlib.suppress(OSError):
+            print(f"qwen_audio: {line}", file=sys.stderr, flush=True)
+
+
+def check_savepath(path: Path) -> None:
+    """Raise UsageError for a file that certainly cannot be written: better now than after the last answer."""
+    if path.is_dir():
+        raise UsageError(f"--savepath {path}: this is a folder", fix="name a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"--savepath {path}: there is no folder {path.parent}", fix="make it first")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"--savepath {path}: no right to write there", fix="name another file")
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; a device or a pipe is simply written to. Raises OSError."""
+    target = Path(os.path.realpath(path))  # a link stays a link
+    if target.exists() and not target.is_file():
+        target.write_text(text, encoding="utf-8")
+        return
+    temporary = target.with_name(target.name + ".part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,89 @@
+"""What is asked about each sound: the prompts as typed, or the one of a task, with how their answers are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cli.flags import LONGEST_ANSWER
+from cli.options import Options
+from cli.output.answer import Word
+from errors import UsageError
+from models.manifest import FILE_NAME, file_sha256
+from tokenizer.tasks import Task, TaskOptions, find_task, parse_choices, task_prompt
+
+if TYPE_CHECKING:
+    from cli.run.open_model import Model
+
+STITCHED = ("transcribe", "translate", "timestamps")  # tasks whose windows join to one text
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt, its longest answer in tokens, and the task that it belongs to, if any."""
+
+    prompt: str
+    max_new_tokens: int
+    task: Task | None = None
+
+    @property
+    def is_stitched(self) -> bool:
+        """Whether the answers about the windows of a recording are parts of one text."""
+        return self.task is not None and self.task.name in STITCHED
+
+    def read(self, text: str, offset: float) -> tuple[str, list[Word] | None]:
+        """An answer about a window that starts at `offset` seconds -> its text and, where it has times, its words."""
+        if self.task is None:
+            return text, None
+        plain, timed = self.task.parse(text)
+        if timed is None:
+            return plain, None
+        return plain, [Word(one.word, round(one.start + offset, 3), round(one.end + offset, 3)) for one in timed]
+
+
+def find_questions(options: Options, *, chat: bool) -> list[Question]:
+    """The questions of a run, for a chat or a base model; raises UsageError."""
+    longest = options.max_new_tokens or LONGEST_ANSWER
+    if options.choices:
+        parse_choices(",".join(options.choices))
+    if options.task is None:
+        _check_unused(options)
+        return [Question(prompt, longest) for prompt in options.prompts]
+    task = find_task(options.task)
+    prompt = task_prompt(task, chat=chat, options=_task_options(options))
+    own = None if chat else task.max_new_tokens
+    return [Question(prompt, options.max_new_tokens or own or LONGEST_ANSWER, task)]
+
+
+def settings(options: Options, questions: Sequence[Question], model: Model) -> dict[str, object]:
+    """Everything beside the sounds that an answer depends on, as JSON can hold it."""
+    return {
+        "prompts": [(one.prompt, one.max_new_tokens, one.task.name if one.task else None) for one in questions],
+        "choices": options.choices,
+        "chat": model.chat,
+        "system": options.system,
+        "long": options.long,
+        "model": file_sha256(model.manifest.path(FILE_NAME)),
+        "backend": model.backend,
+    }
+
+
+def _task_options(options: Options) -> TaskOptions:
+    return TaskOptions(
+        language=options.language,
+        to=options.to,
+        question=options.question,
+        choices=options.choices,
+        word=options.word,
+        itn=options.itn,
+        caption_style=options.caption_style,
+    )
+
+
+def _check_unused(options: Options) -> None:
+    """An option of a task without a task would silently do nothing."""
+    given: dict[str, object] = {"language": options.language, "to": options.to, "question": options.question}
+    given |= {"word": options.word, "itn": options.itn, "caption-style": options.caption_style}
+    if unused := [name for name, value in given.items() if value]:
+        raise UsageError(f"--{unused[0]} belongs to a --task", fix="name one, see --list-tasks")

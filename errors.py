@@ -1,0 +1,67 @@
+"""The one kind of error that is raised on purpose: what is wrong, what to do, and how the run ends.
+
+Every room may import this file; it imports nothing. Whatever is shown, counted, put into JSON or turned into an exit
+code is read from the fields of the error, never from its text.
+"""
+
+from __future__ import annotations
+
+
+class QwenAudioError(Exception):
+    """Something that the user can mend. As text it is one line: `message; fix`.
+
+    `kind` is a word or two, the same for all errors of a sort: runs count by it. `exit_code` is that of a run which
+    this error ends or spoils.
+    """
+
+    kind = "other"
+    exit_code = 1
+
+    def __init__(self, message: str, fix: str = "", *, kind: str | None = None, exit_code: int | None = None) -> None:
+        """Say in `message` what is wrong and where, in `fix` what to do about it."""
+        super().__init__(f"{message}; {fix}" if fix else message)
+        self.message, self.fix = message, fix
+        self.kind = kind or self.kind
+        self.exit_code = self.exit_code if exit_code is None else exit_code
+
+
+class UsageError(QwenAudioError):
+    """A command line that cannot be meant."""
+
+    kind, exit_code = "usage", 2
+
+
+class PromptError(QwenAudioError):
+    """A prompt that this model cannot take: empty, too long, an unknown token, or clips that do not fit it."""
+
+    kind, exit_code = "prompt", 2
+
+
+class InputError(QwenAudioError):
+    """Nothing to work on: no input exists, or a list of inputs cannot be read."""
+
+    kind, exit_code = "no input", 4
+
+
+class AudioError(QwenAudioError):
+    """A sound that cannot be read."""
+
+    kind = "not a sound"
+
+
+class OutputError(QwenAudioError):
+    """An answer that cannot be written."""
+
+    kind = "output"
+
+
+class ModelError(QwenAudioError):
+    """A model, checkpoint or download that is missing, unfinished, damaged or of another format."""
+
+    kind, exit_code = "model", 3
+
+
+class BackendError(QwenAudioError):
+    """A backend that cannot start, or a graph that it cannot open or run."""
+
+    kind, exit_code = "backend", 3

@@ -1,0 +1,73 @@
+"""nano, the model that comes with the program: its checkpoint, converted once into the user's cache.
+
+What is shipped is the checkpoint (`models/nano/checkpoint`), for it goes into every precision and flavour; what is
+opened is a model directory made from it in a second. A directory is named after what it was made from, so a new
+checkpoint or converter never meets an old conversion, and it gets its name when it is whole, so that several processes
+may start at once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from errors import ModelError
+from models.manifest import FILE_NAME, file_sha256, load_manifest
+
+CHECKPOINT = Path(__file__).resolve().parent / "checkpoint"
+PRECISIONS = {"fused": "int8-fine", "plain": "int8"}
+
+
+def embedded_model(*, flavour: str = "fused") -> Path:
+    """The model directory of nano in `flavour`; raises ModelError where the checkpoint is missing or damaged."""
+    if not (CHECKPOINT / "config.json").is_file():
+        raise ModelError(f"{CHECKPOINT}: not there, so this copy of the program is incomplete", fix="clone it again")
+    name = f"nano-{PRECISIONS[flavour]}-{flavour}-{_digest()}"
+    try:
+        cache = cache_directory()
+        cache.mkdir(parents=True, exist_ok=True)
+        return _converted(cache / name, flavour)
+    except (OSError, RuntimeError):  # no home, a read-only or a full one: for this run only
+        cache = Path(tempfile.mkdtemp(prefix="qwen-audio-"))
+        atexit.register(shutil.rmtree, cache, ignore_errors=True)
+        return _converted(cache / name, flavour)
+
+
+def _converted(directory: Path, flavour: str) -> Path:
+    """Make `directory` unless it is there and whole."""
+    try:
+        load_manifest(directory)
+    except ModelError:
+        from models.convert.convert import convert
+
+        shutil.rmtree(directory, ignore_errors=True)  # damaged, if it is there at all
+        unfinished = Path(tempfile.mkdtemp(prefix=f"{directory.name}-", dir=directory.parent))
+        try:
+            convert(CHECKPOINT, unfinished, precision=PRECISIONS[flavour], flavour=flavour)
+            unfinished.replace(directory)
+        except ModelError as error:
+            raise ModelError(f"{error}", fix="clone the program again") from None
+        except OSError:
+            if not (directory / FILE_NAME).is_file():  # or another process was first
+                raise
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return directory
+
+
+def _digest() -> str:
+    """Short hash of all that a conversion depends on: the checkpoint's bytes and the converter's."""
+    whole = hashlib.sha256()
+    for path in (*sorted(CHECKPOINT.iterdir()), *sorted((CHECKPOINT.parents[1] / "convert").glob("*.py"))):
+        whole.update(file_sha256(path).encode())
+    return whole.hexdigest()[:16]
+
+
+def cache_directory() -> Path:
+    """Where the XDG base directory specification puts what can be made again."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(named) if Path(named).is_absolute() else Path.home() / ".cache") / "qwen-audio"

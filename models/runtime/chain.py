@@ -1,0 +1,48 @@
+"""A decoder in parts as one session: each part's output is the first input of the next.
+
+ONNX Runtime packs the weights of a graph in one thread, which is most of the time that a big model takes to open; parts
+are opened at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from models.manifest import Graph, Manifest
+from models.runtime.session import Array, Session, SessionOptions, open_session
+
+
+def open_chain(manifest: Manifest, graphs: Sequence[Graph], options: SessionOptions, *, rows: int = 1) -> Session:
+    """Open graphs that go on from one another, one or more; raises BackendError as `open_session` does."""
+    if options.keep:
+        from models.server.client import open_kept
+
+        return open_kept(manifest, graphs, options, rows=rows)
+    if len(graphs) == 1:
+        return open_session(manifest, graphs[0], options, rows=rows)
+    with ThreadPoolExecutor(len(graphs), "open") as pool:
+        opening = [pool.submit(open_session, manifest, graph, options, rows=rows) for graph in graphs]
+    return Chain(graphs, [one.result() for one in opening])
+
+
+class Chain:
+    """Sessions run one after the other; each keeps the state of its own layers."""
+
+    def __init__(self, graphs: Sequence[Graph], sessions: Sequence[Session]) -> None:
+        self._parts = list(zip(graphs, sessions, strict=True))
+
+    def run(
+        self, feeds: Mapping[str, Array], *, rows: Sequence[int] = (0,), lengths: Sequence[int] = ()
+    ) -> list[Array]:
+        """Run every part once; returns the outputs of the last."""
+        outputs: list[Array] = []
+        for graph, session in self._parts:
+            own = {name: feeds[name] for name in graph.inputs if name in feeds}
+            outputs = session.run(own | dict(zip(graph.inputs, outputs, strict=False)), rows=rows, lengths=lengths)
+        return outputs
+
+    def rewind(self, length: int, *, row: int = 0) -> None:
+        """Keep the first `length` positions of a row in every part."""
+        for _, session in self._parts:
+            session.rewind(length, row=row)

@@ -1,0 +1,642 @@
+"""Which sounds are asked about: files, folders, patterns and lists -> groups, problems and notes, in stable order."""
+
+import io
+import itertools
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.inputs.listing import EXTENSIONS, Group, find_inputs
+from errors import InputError
+
+NOT_NAMED = "\udcff\n\tü.wav"  # a byte that is no UTF-8, a line end, a tab
+
+
+def find(*inputs, lists=(), each=False, recursive=False, null=False, extensions=None, shard=None):
+    return find_inputs(
+        inputs, each=each, recursive=recursive, lists=lists, null=null, extensions=extensions, shard=shard
+    )
+
+
+def names(found):
+    """The paths of each group, those of one path as a bare name."""
+    return [group.paths[0] if len(group.paths) == 1 else group.paths for group in found.groups]
+
+
+def clean(found):
+    """The names of a listing without problems and notes."""
+    assert (found.problems, found.skipped) == ((), ())
+    return names(found)
+
+
+def make(*paths):
+    for path in map(Path, paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def write_list(data, name="list.txt"):
+    Path(name).write_bytes(data if isinstance(data, bytes) else data.encode("utf-8", "surrogateescape"))
+    return (name,)
+
+
+def write_json(*records):
+    return write_list("".join(json.dumps(record) + "\n" for record in records), "list.jsonl")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make("a.wav", "b.flac", "talks/2.WAV", "talks/1.mp3", "talks/.hidden.wav", "talks/deep/3.ogg", "talks/.git/4.wav")
+    Path("empty").mkdir()
+
+
+# --- files
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (["a.wav"], ["a.wav"]),
+        (["b.flac", "a.wav"], [("b.flac", "a.wav")]),
+        (["a.wav", "a.wav"], [("a.wav", "a.wav")]),
+        (["-"], ["-"]),
+        (["a.wav", "-"], [("a.wav", "-")]),
+        (["a.wav", "missing.wav"], [("a.wav", "missing.wav")]),
+        (["talks", "b.flac", "a.wav"], [("b.flac", "a.wav"), "talks/1.mp3", "talks/2.WAV"]),
+        (["talks", "missing.wav"], ["missing.wav", "talks/1.mp3", "talks/2.WAV"]),
+    ],
+)
+def test_typed_files_are_one_group_before_all_others(inputs, expected):
+    assert clean(find(*inputs)) == expected
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (["b.flac", "a.wav"], ["b.flac", "a.wav"]),
+        (["talks", "b.flac", "-"], ["talks/1.mp3", "talks/2.WAV", "b.flac", "-"]),
+        (["b.flac", "*.wav", "talks"], ["b.flac", "a.wav", "talks/1.mp3", "talks/2.WAV"]),
+    ],
+)
+def test_each_file_is_a_group_of_its_own_in_the_order_typed(inputs, expected):
+    assert clean(find(*inputs, each=True)) == expected
+
+
+def test_each_missing_file_is_a_problem():
+    found = find("a.wav", "no.wav", "b.flac", each=True)
+    assert names(found) == ["a.wav", "b.flac"]
+    assert found.problems == (("no.wav", "no.wav: no such file; check the path"),)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "noise", "film.mkv"])
+@pytest.mark.parametrize("each", [True, False])
+def test_a_file_that_is_named_may_have_any_extension(name, each):
+    make(name)
+    assert clean(find(name, each=each)) == [name]
+    assert clean(find(lists=write_list(name))) == [name]
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"), [("gone.wav", "a link to something"), ("link.wav", "a link that leads back to itself")]
+)
+def test_a_link_that_leads_nowhere_is_a_problem_that_says_so(target, reason):
+    Path("link.wav").symlink_to(target)
+    for found in (find("link.wav", each=True), find(lists=write_list("link.wav")), find("lin*")):
+        ((path, line),) = found.problems
+        assert (path, found.groups) == ("link.wav", ())
+        assert line.startswith(f"link.wav: {reason}")
+
+
+def test_a_file_that_cannot_be_looked_at_is_left_to_its_opening(monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.lstat", refuse)
+    monkeypatch.setattr("os.stat", refuse)
+    assert clean(find("locked/a.wav", each=True)) == ["locked/a.wav"]
+    assert clean(find("locked/a.wav")) == ["locked/a.wav"]
+
+
+def test_a_device_that_fails_is_not_called_missing(monkeypatch):
+    def fail(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    listed = write_list("a.wav")
+    monkeypatch.setattr("os.stat", fail)
+    assert find(lists=listed).problems == (
+        ("a.wav", "a.wav: cannot be read (Input/output error); check the path and its permissions"),
+    )
+
+
+def test_a_pipe_is_read_if_it_is_named_and_passed_over_in_a_folder():
+    os.mkfifo("talks/pipe.wav")
+    assert clean(find("talks/pipe.wav")) == ["talks/pipe.wav"]
+    found = find("talks")
+    assert names(found) == ["talks/1.mp3", "talks/2.WAV"]
+    assert found.skipped == ("talks/pipe.wav: a pipe or a device, passed over; name it itself to have it read",)
+
+
+# --- nothing to work on
+
+
+@pytest.mark.parametrize("each", [True, False])
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (["no.wav"], "no.wav: no such file; check the path"),
+        ([""], "'': no such file; check the path"),
+        (["no.wav", "nor.wav"], "no.wav, nor.wav: no such file; check the path"),
+        (["a.wav/x"], "a.wav/x: no such file; check the path"),
+        (["x" * 300], f"{'x' * 300}: no such file; check the path"),
+        (["a\0.wav"], "a\0.wav: no such file; check the path"),
+        (["\ud800/a.wav"], "\ud800/a.wav: no such file; check the path"),  # no bytes stand for this name
+        (["*.aiff"], "*.aiff: no sound matches; check the pattern"),
+        ([], "nothing to ask about; name a sound with --input"),
+    ],
+)
+def test_nothing_to_work_on_is_an_error_that_names_what_was_given(inputs, message, each):
+    with pytest.raises(InputError) as error:
+        find(*inputs, each=each)
+    assert str(error.value) == message
+
+
+def test_folders_without_a_sound_are_named_with_the_fix():
+    make("texts/a.txt")
+    with pytest.raises(InputError) as error:
+        find("empty", "texts", "no.wav")
+    message = str(error.value)
+    assert message.startswith("no.wav: no such file; check the path; empty, texts: no sound in it (.aif .aiff ")
+    assert "give -r" in message
+    assert message.endswith("texts: passed over what is no sound (1 .txt)")
+    with pytest.raises(InputError, match=r"with ffmpeg$"):
+        find("empty", recursive=True)
+
+
+def test_an_empty_list_alone_is_nothing_to_work_on():
+    with pytest.raises(InputError, match=r"list\.txt: no name in this list"):
+        find(lists=write_list("\n\r\n"))
+    assert find("a.wav", lists=("list.txt",)).skipped == ("list.txt: no name in this list; write one on each line",)
+
+
+@pytest.mark.parametrize("name", ["no.txt", "talks", "a\0b", ""])
+def test_a_list_that_cannot_be_read_ends_it(name):
+    with pytest.raises(InputError, match="cannot be read") as error:
+        find("a.wav", lists=(name,))
+    assert str(error.value).startswith(name or "''")
+
+
+@pytest.mark.parametrize(("inputs", "lists"), [(["-", "-"], []), (["-"], ["-"]), ([], ["-", "-"])])
+def test_standard_input_is_read_once(inputs, lists):
+    with pytest.raises(InputError, match="only once"):
+        find(*inputs, lists=lists)
+
+
+# --- folders
+
+
+def test_a_folder_is_a_group_for_each_sound_directly_in_it():
+    assert clean(find("talks")) == ["talks/1.mp3", "talks/2.WAV"]
+    assert clean(find("talks/")) == ["talks/1.mp3", "talks/2.WAV"]
+
+
+def test_below_a_folder_nothing_hidden_is_found():
+    assert clean(find("talks", recursive=True)) == ["talks/1.mp3", "talks/2.WAV", "talks/deep/3.ogg"]
+    assert clean(find(".", recursive=True)) == ["a.wav", "b.flac", "talks/1.mp3", "talks/2.WAV", "talks/deep/3.ogg"]
+
+
+def test_a_folder_that_is_named_may_be_hidden():
+    assert clean(find("talks/.git")) == ["talks/.git/4.wav"]
+
+
+@pytest.mark.parametrize("inputs", [["order"], ["order/**/*"]])
+def test_the_order_is_that_of_the_bytes_of_the_path(inputs):
+    ordered = ["10.wav", "2.wav", "B.wav", "a-b.wav", "a-b/x.wav", "a.wav", "a/x.wav", "aé.wav", "\udcff.wav"]
+    make(*(f"order/{name}" for name in reversed(ordered)))
+    assert clean(find(*inputs, recursive=True)) == [f"order/{name}" for name in ordered]
+
+
+@pytest.mark.parametrize("recursive", [True, False])
+def test_what_is_no_sound_is_told_once_for_each_root(recursive):
+    make("talks/b.txt", "talks/a.TXT", "talks/notes", "talks/deep/c.pdf")
+    found = find("talks", recursive=recursive)
+    deep = "1 .pdf, " if recursive else ""
+    assert found.skipped == (f"talks: passed over what is no sound ({deep}2 .txt, 1 without extension)",)
+    assert found.problems == ()
+
+
+def test_an_empty_folder_beside_others_is_a_note():
+    found = find("empty", "a.wav")
+    (note,) = found.skipped
+    assert (names(found), found.problems) == (["a.wav"], ())
+    assert note.startswith("empty: no sound in it")
+
+
+def test_extensions_choose_what_is_taken_from_folders_and_patterns():
+    make("talks/x.m4a")
+    found = find("talks", "a.*", "b.flac", extensions=frozenset({".m4a"}), recursive=True)
+    assert names(found) == ["b.flac", "talks/x.m4a"]
+    assert found.skipped == ("talks: passed over what is no sound (1 .mp3, 1 .ogg, 1 .wav)", *found.skipped[1:])
+    assert found.problems == (("a.*", "a.*: no sound matches; check the pattern"),)
+
+
+def test_all_extensions_are_known_in_any_case():
+    make(*(f"kinds/{number}{extension.upper()}" for number, extension in enumerate(sorted(EXTENSIONS))))
+    assert len(clean(find("kinds"))) == len(EXTENSIONS)
+
+
+def refuse_folder(monkeypatch, refused):
+    """Permission bits do not bind root: the folder is refused where it is read."""
+    read = Path.iterdir
+
+    def iterdir(self):
+        if str(self) == refused:
+            raise PermissionError(13, "Permission denied")
+        return read(self)
+
+    monkeypatch.setattr("pathlib.Path.iterdir", iterdir)
+    return (refused, f"{refused}: cannot be read (Permission denied); check the path and its permissions")
+
+
+@pytest.mark.parametrize("refused", ["talks", "talks/deep"])
+def test_a_folder_that_cannot_be_read_is_a_problem_and_the_rest_goes_on(monkeypatch, refused):
+    problem = refuse_folder(monkeypatch, refused)
+    found = find("a.wav", "talks", recursive=True)
+    assert found.problems == (problem,)
+    assert found.skipped == ()
+    assert names(found) == (["a.wav"] if refused == "talks" else ["a.wav", "talks/1.mp3", "talks/2.WAV"])
+
+
+def test_a_folder_that_cannot_be_read_is_something_to_work_on(monkeypatch):
+    problem = refuse_folder(monkeypatch, "talks")
+    assert find("talks").problems == (problem,)
+    assert find("talks", "no.wav").problems == (problem,)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permission bits do not bind root")
+def test_a_folder_without_rights_is_a_problem():
+    Path("talks").chmod(0)
+    try:
+        assert find("talks").problems[0][0] == "talks"
+    finally:
+        Path("talks").chmod(0o700)
+
+
+def test_links_that_lead_nowhere_in_a_folder_are_problems_if_they_would_be_sounds():
+    Path("talks/0.wav").symlink_to("gone")
+    Path("talks/more").symlink_to("more")
+    found = find("talks", recursive=True)
+    assert names(found) == ["talks/1.mp3", "talks/2.WAV", "talks/deep/3.ogg"]
+    assert [path for path, _ in found.problems] == ["talks/0.wav"]
+    assert found.skipped == ("talks: passed over what is no sound (1 without extension)",)
+
+
+# --- links and duplicates
+
+
+@pytest.mark.parametrize("target", [".", "..", "deep", "deep/.."])
+def test_loops_of_links_end_and_every_folder_is_read_once(target):
+    Path("talks/loop").symlink_to(target)
+    found = find("talks", recursive=True)
+    assert names(found)[:2] == ["talks/1.mp3", "talks/2.WAV"]
+    assert "talks/deep/3.ogg" in names(found)
+    assert len({os.path.realpath(name) for name in names(found)}) == len(names(found))
+    (note,) = [note for note in found.skipped if "the same folder as talks" in note]
+    assert note.startswith("talks/loop")
+    assert found.problems == ()
+
+
+def test_two_links_that_lead_into_each_other_end():
+    make("one/a.wav", "two/b.wav")
+    Path("one/to").symlink_to("../two")
+    Path("two/to").symlink_to("../one")
+    for inputs in (["one"], ["one/**"], ["one/**/*.wav"]):
+        found = find(*inputs, recursive=True)
+        assert names(found) == ["one/a.wav", "one/to/b.wav"]
+        assert found.skipped == ("one/to/to: the same folder as one; it is read once",)
+
+
+def test_a_folder_goes_by_its_own_name_before_a_link_to_it():
+    make("tree/z/a.wav")
+    Path("tree/a").symlink_to("z")
+    found = find("tree", recursive=True)
+    assert (names(found), found.skipped) == (["tree/z/a.wav"], ("tree/a: the same folder as tree/z; it is read once",))
+
+
+def test_a_link_to_a_folder_outside_is_followed_only_below():
+    make("outside/x.wav")
+    Path("talks/out").symlink_to("../outside")
+    assert clean(find("talks")) == ["talks/1.mp3", "talks/2.WAV"]
+    assert "talks/out/x.wav" in clean(find("talks", recursive=True))
+    assert clean(find("talks/out")) == ["talks/out/x.wav"]
+
+
+def test_a_file_given_twice_is_asked_once():
+    Path("link.wav").symlink_to("a.wav")
+    Path("alias").symlink_to("talks")
+    given = ["a.wav", "link.wav", "./a.wav", "talks/../a.wav", "a.wav", "talks/1.mp3", "talks", "alias"]
+    found = find(*given, each=True)
+    assert names(found) == ["a.wav", "talks/1.mp3", "talks/2.WAV"]
+    assert found.skipped == (
+        "link.wav: given before as a.wav; it is answered once",
+        "./a.wav: given before as a.wav; it is answered once",
+        "talks/../a.wav: given before as a.wav; it is answered once",
+        "a.wav: given before; it is answered once",
+        "talks/1.mp3: given before; it is answered once",
+        "alias/1.mp3: given before as talks/1.mp3; it is answered once",
+        "alias/2.WAV: given before as talks/2.WAV; it is answered once",
+    )
+
+
+def test_a_file_may_be_repeated_within_a_group_and_beside_one():
+    assert clean(find("a.wav", "a.wav", lists=write_list("a.wav\n"))) == [("a.wav", "a.wav"), "a.wav"]
+
+
+def test_a_hard_link_is_a_file_of_its_own():
+    os.link("a.wav", "c.wav")
+    assert clean(find("a.wav", "c.wav", each=True)) == ["a.wav", "c.wav"]
+
+
+def test_another_prompt_is_another_question():
+    records = [{"audio": "a.wav", "prompt": prompt} for prompt in ("who?", "what?", "who?")]
+    found = find("a.wav", lists=write_json(*records))
+    assert found.groups == (Group(("a.wav",)), Group(("a.wav",), "who?"), Group(("a.wav",), "what?"))
+    assert found.skipped == ("a.wav: given before; it is answered once",)
+
+
+# --- patterns
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.wav", ["a.wav"]),
+        ("?.[wf]*", ["a.wav", "b.flac"]),
+        ("talks/*.mp3", ["talks/1.mp3"]),
+        ("t*/*", ["talks/1.mp3", "talks/2.WAV", "talks/deep/3.ogg"]),  # a folder that matches is a folder
+        ("tal*", ["talks/1.mp3", "talks/2.WAV"]),
+        ("talks/.h*", ["talks/.hidden.wav"]),
+    ],
+)
+def test_a_pattern_is_a_group_for_each_match(pattern, expected):
+    assert clean(find(pattern)) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("**/*.ogg", ["talks/deep/3.ogg"]),
+        ("**/[12].*", ["talks/1.mp3", "talks/2.WAV"]),
+        ("**/a.wav", ["a.wav"]),
+        ("**", ["a.wav", "b.flac", "talks/1.mp3", "talks/2.WAV", "talks/deep/3.ogg"]),
+        ("t*/**/**/*.[mo]*", ["talks/1.mp3", "talks/deep/3.ogg"]),
+        ("./talks/**/deep/**", ["talks/deep/3.ogg"]),
+        ("**/deep/*.ogg", ["talks/deep/3.ogg"]),
+    ],
+)
+def test_two_stars_are_any_number_of_folders(pattern, expected):
+    assert clean(find(pattern, recursive=True)) == expected
+
+
+def test_a_pattern_may_be_absolute(tmp_path):
+    assert clean(find(f"{tmp_path}/*.wav")) == [f"{tmp_path}/a.wav"]
+    assert clean(find(f"{tmp_path}/**/*.ogg", recursive=True)) == [f"{tmp_path}/talks/deep/3.ogg"]
+
+
+def test_without_recursion_two_stars_are_one_and_the_fix_says_so():
+    assert clean(find("**/*.mp3")) == ["talks/1.mp3"]
+    with pytest.raises(InputError, match=r"give -r for \*\*"):
+        find("**/*.ogg")
+
+
+@pytest.mark.parametrize("name", ["[1].wav", "what?.wav", "**.wav"])
+def test_a_file_of_that_name_is_no_pattern(name):
+    make(name, "1.wav")
+    assert clean(find(name)) == [name]
+    assert clean(find(lists=write_list(name))) == [name]
+
+
+@pytest.mark.parametrize("pattern", ["*.aiff", "no/*.wav", "no/**", "a.wav/**", "[", "[z-a]*", "a\0*"])
+@pytest.mark.parametrize("recursive", [True, False])
+def test_a_pattern_that_matches_nothing_is_a_problem_that_names_it(pattern, recursive):
+    found = find("a.wav", pattern, recursive=recursive)
+    ((path, line),) = found.problems
+    assert (path, names(found)) == (pattern, ["a.wav"])
+    assert line.startswith(f"{pattern}: no sound matches; check the pattern")
+
+
+def test_a_pattern_that_matches_no_sound_tells_what_it_matched():
+    make("a.txt", "b.txt")
+    found = find("a.wav", "*.txt")
+    assert [path for path, _ in found.problems] == ["*.txt"]
+    assert found.skipped == ("*.txt: passed over what is no sound (2 .txt)",)
+
+
+def test_a_missing_name_in_a_list_is_no_pattern():
+    found = find(lists=write_list("*.wav"))
+    assert (found.groups, found.problems) == ((), (("*.wav", "*.wav: no such file; check the path"),))
+
+
+# --- lists
+
+
+@pytest.mark.parametrize(
+    ("data", "null"),
+    [
+        (b"b.flac\na.wav\n", False),
+        (b"b.flac\na.wav", False),
+        (b"b.flac\r\n\r\n\na.wav\r\n", False),
+        (b"\xef\xbb\xbfb.flac\na.wav\n", False),
+        (b"b.flac\0a.wav\0", True),
+        (b"b.flac\0\0a.wav", True),
+    ],
+)
+def test_a_list_names_a_group_on_each_line(data, null):
+    assert clean(find(lists=write_list(data), null=null)) == ["b.flac", "a.wav"]
+
+
+def test_lists_follow_what_was_typed_in_their_order():
+    make("c.wav", "d.wav")
+    lists = write_list("d.wav", "1") + write_list("c.wav", "2")
+    assert clean(find("talks", "b.flac", "a.wav", lists=lists)) == [
+        ("b.flac", "a.wav"),
+        "talks/1.mp3",
+        "talks/2.WAV",
+        "d.wav",
+        "c.wav",
+    ]
+
+
+def test_a_list_may_come_from_standard_input(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a.wav\n{\n")))
+    found = find(lists=["-"])
+    assert names(found) == ["a.wav"]
+    assert [path for path, _ in found.problems] == ["standard input:2"]
+
+
+def test_a_closed_standard_input_is_no_list(monkeypatch):
+    closed = io.TextIOWrapper(io.BytesIO())
+    closed.close()
+    monkeypatch.setattr(sys, "stdin", closed)
+    with pytest.raises(InputError, match="-: cannot be read"):
+        find(lists=["-"])
+
+
+def test_a_dash_in_a_list_is_standard_input_as_a_sound():
+    assert clean(find(lists=write_list("a.wav\n-\n"))) == ["a.wav", "-"]
+
+
+@pytest.mark.parametrize("name", [NOT_NAMED, "{a}.wav", "\r.wav\r", " ", "\ufeff.wav", "\x85\u2028.wav"])
+def test_any_name_survives_a_list_that_is_separated_by_nul(name):
+    make(f"./{name}")
+    assert clean(find(lists=write_list(f"{name}\0a.wav\0"), null=True)) == [name, "a.wav"]
+
+
+@pytest.mark.parametrize("name", ["\udcff.wav", "\x0b\x0c\x1c\x85\u2028.wav", " a.wav ", "#a.wav", "./{a}.wav"])
+def test_a_line_ends_at_its_line_end_only(name):
+    make(name)
+    assert clean(find(lists=write_list(f"{name}\na.wav\n"))) == [name, "a.wav"]
+
+
+def test_any_name_survives_folders_patterns_and_json():
+    make(f"odd/{NOT_NAMED}")
+    expected = [f"odd/{NOT_NAMED}"]
+    assert clean(find("odd")) == clean(find("odd/*")) == clean(find("odd/**", recursive=True)) == expected
+    assert clean(find(lists=write_json({"audio": expected[0]}))) == expected  # as \udcff: so our own records write it
+
+
+def test_raw_bytes_of_a_name_survive_in_json():
+    make("\udcff.wav")
+    assert clean(find(lists=write_list(b'{"audio": "\xff.wav"}'))) == ["\udcff.wav"]
+
+
+def test_a_folder_in_a_list_is_a_folder():
+    assert clean(find(lists=write_list("a.wav\ntalks\n"))) == ["a.wav", "talks/1.mp3", "talks/2.WAV"]
+    found = find(lists=write_json({"audio": "talks", "prompt": "who?"}), recursive=True)
+    assert [group.prompt for group in found.groups] == ["who?"] * 3
+
+
+def test_paths_of_a_list_begin_at_the_current_folder():
+    found = find(lists=write_list("1.mp3\na.wav\n", "talks/list.txt"))
+    assert (names(found), [path for path, _ in found.problems]) == (["a.wav"], ["1.mp3"])
+
+
+def test_a_list_of_which_all_is_missing_is_told_line_by_line():
+    found = find(lists=write_list("x.wav\ny.wav\n"))
+    assert found.groups == ()
+    assert [line for _, line in found.problems] == [f"{name}.wav: no such file; check the path" for name in "xy"]
+
+
+def test_a_nul_in_a_line_is_a_problem_with_the_fix():
+    found = find(lists=write_list(b"b.flac\0a.wav\0\na.wav\n"))
+    assert names(found) == ["a.wav"]
+    assert found.problems == (("list.txt:1", "list.txt:1: a NUL in the line; give -0 for names that end in NUL"),)
+
+
+# --- lists in JSON
+
+
+@pytest.mark.parametrize(
+    ("record", "group"),
+    [
+        ({"audio": "a.wav"}, Group(("a.wav",))),
+        ({"audio": ["a.wav"]}, Group(("a.wav",))),
+        ({"audio": ["b.flac", "a.wav", "b.flac"]}, Group(("b.flac", "a.wav", "b.flac"))),
+        ({"audio": ["b.flac", "no.wav"]}, Group(("b.flac", "no.wav"))),  # opening it names the failure
+        ({"audio": "a.wav", "prompt": "who?"}, Group(("a.wav",), "who?")),
+        ({"audio": ["a.wav", "b.flac"], "question": "who?"}, Group(("a.wav", "b.flac"), "who?")),
+        ({"audio": "a.wav", "prompt": "who?", "question": "what?"}, Group(("a.wav",), "who?")),
+        ({"audio": "a.wav", "prompt": None, "question": "what?"}, Group(("a.wav",), "what?")),
+        ({"audio": "a.wav", "prompt": None, "id": 7, "text": ["x"]}, Group(("a.wav",))),
+        ({"audio": "-", "prompt": "who?"}, Group(("-",), "who?")),
+    ],
+)
+def test_a_line_of_json_brings_its_audios_and_its_question(record, group):
+    found = find(lists=write_json(record))
+    assert (found.groups, found.problems, found.skipped) == ((group,), (), ())
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("{", "no JSON (Expecting property name"),
+        ('{"audio": "a.wav"', "no JSON"),
+        ('{"audio": "a.wav"} {}', "no JSON (Extra data)"),
+        ("{a}.wav", "./{"),
+        ('{"a":' * 100_000, "no JSON"),
+        ('{"a": ' + "1" * 5_000 + "}", "no JSON (Exceeds the limit"),
+        ("{}", '"audio"'),
+        ('{"audio": null}', '"audio"'),
+        ('{"audio": ""}', '"audio"'),
+        ('{"audio": []}', '"audio"'),
+        ('{"audio": ["a.wav", ""]}', '"audio"'),
+        ('{"audio": ["a.wav", 1]}', '"audio"'),
+        ('{"audio": {"path": "a.wav"}}', '"audio"'),
+        ('{"audio": "a.wav", "prompt": " \\n"}', '"prompt"'),
+        ('{"audio": "a.wav", "prompt": 7}', '"prompt"'),
+        ('{"audio": "a.wav", "question": ["who?"]}', '"prompt"'),
+    ],
+)
+def test_a_broken_line_is_a_problem_with_its_number(line, word):
+    found = find(lists=write_list(f"a.wav\n\n{line}\nb.flac\n"))
+    ((path, told),) = found.problems
+    assert (path, names(found)) == ("list.txt:3", ["a.wav", "b.flac"])
+    assert told.startswith("list.txt:3: ")
+    assert word in told
+    assert len(told) < 300
+
+
+@pytest.mark.parametrize("name", ["no.wav", "a\0.wav", "\ud800.wav", "x" * 300])
+def test_a_missing_audio_of_json_is_a_problem_by_its_name(name):
+    found = find(lists=write_json({"audio": name}, {"audio": "a.wav"}))
+    assert names(found) == ["a.wav"]
+    assert found.problems == ((name, f"{name}: no such file; check the path"),)
+
+
+# --- shards
+
+
+def mixed():
+    make(*(f"many/{number:02}.wav" for number in range(23)), "many/x.txt")
+    Path("many/gone.wav").symlink_to("nothing")
+    lists = write_list("no.wav\nmany/03.wav\n{\na.wav\n" + '{"audio": "a.wav", "prompt": "who?"}\n')
+    return {"inputs": ["b.flac", "many", "*.aiff", "talks"], "lists": lists, "recursive": True}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 28, 100])
+def test_shards_are_disjoint_and_together_the_whole(count):
+    given = mixed()
+    inputs = given.pop("inputs")
+    whole = find(*inputs, **given)
+    parts = [find(*inputs, **given, shard=(number, count)) for number in range(1, count + 1)]
+    assert len(whole.groups) == 1 + 23 + 3 + 2
+    assert len(whole.problems) == 4
+    for kind in ("groups", "problems", "skipped"):
+        together = list(itertools.chain.from_iterable(getattr(part, kind) for part in parts))
+        assert sorted(map(str, together)) == sorted(map(str, getattr(whole, kind)))
+    sizes = [len(part.groups) + len(part.problems) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+    assert parts[0].skipped == whole.skipped
+    assert {part.whole for part in parts} == {whole.groups}
+
+
+def test_a_shard_is_every_nth_of_groups_and_problems_in_order():
+    lists = write_list("a.wav\nno.wav\nb.flac\ntalks\n")
+    first, second = (find(lists=lists, shard=(number, 2)) for number in (1, 2))
+    assert (names(first), first.problems) == (["a.wav", "b.flac", "talks/2.WAV"], ())
+    assert (names(second), second.problems[0][0]) == (["talks/1.mp3"], "no.wav")
+
+
+def test_a_shard_may_be_empty():
+    assert find("a.wav", shard=(2, 2)).groups == ()
+    with pytest.raises(InputError):
+        find("no.wav", shard=(2, 2))
+
+
+def test_what_lies_in_a_file_does_not_move_it_to_another_shard():
+    before = find("talks", recursive=True, shard=(2, 2))
+    Path("talks/1.mp3").write_bytes(b"something else, and longer")
+    assert find("talks", recursive=True, shard=(2, 2)) == before

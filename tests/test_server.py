@@ -1,0 +1,430 @@
+"""Graphs kept open by a process of their own: the same bits, one run at a time, and nothing that a run must know of."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audio_encoder.encoder import AudioEncoder
+from decoder.decoder import Decoder
+from errors import BackendError
+from models.manifest import load_manifest
+from models.runtime.chain import open_chain
+from models.server import client as keep
+from models.server.__main__ import Keeper
+from models.server.client import KeptSession, _Line, ask_keeper, end_kept, open_kept
+from models.server.messages import receive, send
+from tests.tiny_models import ONNX_RUNTIME, forced, make_mels, make_prompt
+
+ROOT = Path(__file__).resolve().parent.parent
+KEPT = dataclasses.replace(ONNX_RUNTIME, keep=60.0)
+SOON = 20.0  # seconds: far more than any of this takes
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="this system has no Unix sockets")
+
+
+@pytest.fixture(autouse=True)
+def runtime(monkeypatch):
+    """A folder for the socket, with a short path; its keeper ends with the test."""
+    folder = Path(tempfile.mkdtemp(prefix="qa-"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    yield folder
+    if ask_keeper("state"):
+        end_kept()
+        eventually(lambda: not ask_keeper("state"))
+    shutil.rmtree(folder)
+
+
+def eventually(condition):
+    """Wait until something holds."""
+    until = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def held():
+    """What the keeper holds, after a run that ended has been noticed."""
+    eventually(lambda: ask_keeper("state").get("left") is not None)
+    return ask_keeper("state")
+
+
+class Pair:
+    """Two ends of a connection within the process."""
+
+    def __init__(self):
+        import multiprocessing.connection
+
+        self.near, self.far = multiprocessing.connection.Pipe()
+
+
+# --- the wire
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int64", "int32", "bool"])
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 4), (2, 3, 4)])
+def test_arrays_cross_as_they_are(dtype, shape):
+    pair, array = Pair(), np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    send(pair.near, {"do": "run", "number": 7}, {"one": array, "other": array.T})
+    header, arrays = receive(pair.far)
+    assert header == {"do": "run", "number": 7}
+    for name, expected in (("one", array), ("other", array.T)):
+        assert arrays[name].dtype == expected.dtype
+        np.testing.assert_array_equal(arrays[name], expected)
+
+
+def test_a_caller_who_is_interrupted_gets_the_answer_to_the_next_question():
+    pair = Pair()
+    line = _Line(pair.near)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            line.ask({"do": "slow"})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    def answer():
+        for expected in ("slow", "quick"):
+            header, _ = receive(pair.far)
+            assert header["do"] == expected
+            send(pair.far, {}, {"said": np.array(list(expected.encode()))})
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    assert bytes(line.ask({"do": "quick"})["said"].tolist()) == b"quick"
+    thread.join(SOON)
+    line.close()
+
+
+def test_arrays_that_cannot_be_written_to_are_sent_once():
+    class Spy:
+        def __init__(self):
+            self.sent = []
+
+        def ask(self, header, arrays=None):
+            self.sent.append((header["known"], sorted(arrays)))
+            return {}
+
+        def close(self):
+            pass
+
+    spy, table, other = Spy(), np.ones(3), np.ones(3)
+    table.flags.writeable = other.flags.writeable = False
+    session = KeptSession(spy)
+    session.run({"table": table, "x": np.ones(2)})
+    session.run({"table": table, "x": np.ones(2)})
+    session.run({"table": other, "x": np.ones(2)})
+    assert spy.sent == [(["table"], ["table", "x"]), ([], ["x"]), (["table"], ["table", "x"])]
+
+
+# --- the same bits
+
+
+@pytest.mark.parametrize(("precision", "flavour"), [("fp32", "fused"), ("int8", "fused"), ("int4", "fused"), ("fp32", "plain")])  # fmt: skip
+def test_a_kept_model_gives_the_same_bits(tiny, precision, flavour):
+    manifest = tiny(precision, flavour)
+    mels = make_mels(1, [50, 31])
+    for _ in range(2):  # the second run finds both graphs open
+        ours, kept = AudioEncoder(manifest, ONNX_RUNTIME), AudioEncoder(manifest, KEPT)
+        for expected, found in zip(ours.encode(mels), kept.encode(mels), strict=True):
+            np.testing.assert_array_equal(found, expected)
+        ids, new_ids = make_prompt(5, 13), [*make_prompt(6, 9), 0]
+        decoder = Decoder(manifest, KEPT)
+        expected = forced(Decoder(manifest, ONNX_RUNTIME), ids, (), new_ids)
+        np.testing.assert_array_equal(forced(decoder, ids, (), new_ids), expected)
+        decoder.rewind(13)
+        np.testing.assert_array_equal(decoder.step(new_ids[0]), expected[1])
+        del kept, decoder
+
+
+def test_rows_of_a_kept_model_are_their_own(tiny):
+    manifest = tiny("int8")
+    ours, kept = Decoder(manifest, ONNX_RUNTIME, rows=3), Decoder(manifest, KEPT, rows=3)
+    for row in range(3):
+        ids = make_prompt(row, 5 + row)
+        np.testing.assert_array_equal(kept.prefill(ids, row=row), ours.prefill(ids, row=row))
+    for new in ({0: 3, 2: 4}, {1: 7}, {0: 1, 1: 2, 2: 3}):
+        expected, found = ours.advance(new), kept.advance(new)
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[row], expected[row]) for row in expected)
+
+
+# --- who is kept
+
+
+def test_the_next_run_finds_the_graphs_open_and_another_model_takes_their_place(tiny):
+    first, second = tiny("fp32"), tiny("int8")
+    kept = [AudioEncoder(first, KEPT), Decoder(first, KEPT)]
+    kept.clear()
+    state = held()
+    assert state["models"] == [str(first.directory)]
+    assert 0 < state["left"] <= KEPT.keep
+    AudioEncoder(first, KEPT)
+    assert held()["pid"] == state["pid"]
+    Decoder(second, KEPT)
+    assert held()["models"] == [str(second.directory)]
+    assert held()["pid"] == state["pid"]
+
+
+def test_a_model_that_was_written_again_is_opened_again(tiny, tmp_path):
+    directory = shutil.copytree(tiny("fp32").directory, tmp_path / "model")
+    ids = make_prompt(1, 8)
+    before = Decoder(load_manifest(directory), KEPT).prefill(ids)
+    held()
+    shutil.rmtree(directory)
+    shutil.copytree(tiny("fp32", seed=2).directory, directory)
+    after = Decoder(load_manifest(directory), KEPT).prefill(ids)
+    assert not np.array_equal(after, before)
+    np.testing.assert_array_equal(after, Decoder(load_manifest(directory), ONNX_RUNTIME).prefill(ids))
+
+
+def test_a_second_run_waits_for_its_turn(tiny, monkeypatch):
+    manifest, order = tiny("fp32"), []
+    first = Decoder(manifest, KEPT)
+    expected = first.prefill([1, 2, 3])
+    monkeypatch.setattr(keep, "_CLIENT", "another run")
+
+    def second():
+        found = Decoder(manifest, KEPT).prefill([1, 2, 3])
+        order.append("second")
+        np.testing.assert_array_equal(found, expected)
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    time.sleep(0.3)
+    order.append("first")
+    assert ask_keeper("state")["left"] is None
+    del first
+    thread.join(SOON)
+    assert order == ["first", "second"]
+
+
+def test_two_that_begin_at_once_start_one_keeper(tiny):
+    manifest, sessions = tiny("fp32"), []
+
+    def run(graph):
+        sessions.append(open_kept(manifest, [graph], KEPT))
+
+    threads = [threading.Thread(target=run, args=(graph,)) for graph in (manifest.encoder, *manifest.decoder)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON)
+    assert len(sessions) == len(threads) > 1
+    sessions.clear()
+    assert held()["models"] == [str(manifest.directory)]  # both in the one that can be asked
+
+
+def test_nobody_asks_and_it_ends(tiny, runtime):
+    Decoder(tiny("fp32"), dataclasses.replace(KEPT, keep=0.2))
+    eventually(lambda: not ask_keeper("state"))
+    eventually(lambda: len(list((runtime / "qwen-audio").iterdir())) == 1)
+    assert [path.name for path in (runtime / "qwen-audio").iterdir()] == ["lock"]
+
+
+def test_a_run_that_is_killed_ends_its_turn(tiny):
+    manifest = tiny("fp32")
+    code = (
+        "import sys, time; from pathlib import Path; from decoder.decoder import Decoder; "
+        "from models.manifest import load_manifest; from models.runtime.session import SessionOptions; "
+        f"d = Decoder(load_manifest(Path({str(manifest.directory)!r})), "
+        "SessionOptions(backend='onnxruntime', threads=1, keep=60.0)); d.prefill([1, 2]); print('open', flush=True); "
+        "time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "open\n"
+    assert ask_keeper("state")["left"] is None
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert held()["models"] == [str(manifest.directory)]
+    found, expected = (Decoder(manifest, options).prefill([1, 2, 3]) for options in (KEPT, ONNX_RUNTIME))
+    np.testing.assert_array_equal(found, expected)
+
+
+# --- what goes wrong
+
+
+def test_a_keeper_that_was_killed_is_told_and_the_next_run_starts_another(tiny):
+    decoder = Decoder(tiny("fp32"), KEPT)
+    decoder.prefill([1, 2, 3])
+    os.kill(ask_keeper("state")["pid"], signal.SIGKILL)
+    with pytest.raises(BackendError, match="the process that kept the model open is gone"):
+        decoder.step(4)
+    assert Decoder(tiny("fp32"), KEPT).prefill([1, 2, 3]).shape == (tiny("fp32").decoder_sizes.vocab_size,)
+
+
+def test_what_cannot_be_opened_is_told_as_without_a_keeper(tiny, tmp_path):
+    directory = shutil.copytree(tiny("fp32").directory, tmp_path / "model")
+    manifest = load_manifest(directory)
+    graph = directory / manifest.encoder.file
+    graph.write_bytes(bytes(graph.stat().st_size))
+    told = []
+    for options in (ONNX_RUNTIME, KEPT):
+        with pytest.raises(BackendError) as failure:
+            open_chain(manifest, [manifest.encoder], options)
+        told.append(str(failure.value))
+    assert told[0] == told[1]
+
+
+def test_feeds_of_another_contract_are_told_and_the_session_goes_on(tiny):
+    manifest = tiny("fp32")
+    session = open_kept(manifest, [manifest.encoder], KEPT)
+    with pytest.raises(BackendError, match=manifest.encoder.file):
+        session.run({"nonsense": np.zeros(1, np.float32)})
+    mels = make_mels(1, [40])
+    feeds = {"mel": mels[0][0][None, :, :40], "n_frames": np.array([20], np.int64)}
+    (found,) = session.run(feeds)
+    (expected,) = open_chain(manifest, [manifest.encoder], ONNX_RUNTIME).run(feeds)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
+def test_a_folder_that_others_may_enter_is_refused(tiny, runtime, mode):
+    folder = runtime / "qwen-audio"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(BackendError, match=f"{folder} is not a folder of yours alone"):
+        Decoder(tiny("fp32"), KEPT)
+    assert ask_keeper("state") == {}
+
+
+def test_a_link_in_place_of_the_folder_is_refused(tiny, runtime, tmp_path):
+    (runtime / "qwen-audio").symlink_to(tmp_path)
+    with pytest.raises(BackendError, match="is not a folder of yours alone"):
+        Decoder(tiny("fp32"), KEPT)
+
+
+def test_a_path_too_long_for_a_socket_is_told(tiny, tmp_path, monkeypatch):
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    with pytest.raises(BackendError, match="too long a path for a socket"):
+        Decoder(tiny("fp32"), KEPT)
+
+
+def test_a_keeper_that_was_stopped_is_not_waited_for(tiny, monkeypatch):
+    monkeypatch.setattr(keep, "ANSWERING", 0.2)
+    decoder = Decoder(tiny("fp32"), KEPT)
+    pid = ask_keeper("state")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert ask_keeper("state") == {}
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert decoder.prefill([1, 2, 3]).size
+
+
+def test_a_keeper_that_cannot_be_made_is_told(tiny, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(BackendError, match=r"--keep: /no/such/python: No such file or directory; leave --keep out"):
+        Decoder(tiny("fp32"), KEPT)
+
+
+def test_a_keeper_that_does_not_start_is_told(tiny, monkeypatch):
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(BackendError, match="could not be served"):
+        Decoder(tiny("fp32"), KEPT)
+
+
+def test_a_keeper_is_over_only_when_nobody_is_connected():
+    keeper = Keeper()
+    assert not keeper.is_over()
+    with keeper._turn("a run", 0.0):
+        assert not keeper.is_over()
+    assert keeper.is_over()
+
+
+# --- from the shell
+
+
+def run(*arguments, **environment):
+    command = [sys.executable, "qwen_audio.py", "-q", "--json", "-i", "tests/golden/nano/speech.flac", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_shell_loop_pays_for_opening_once():
+    alone = json.loads(run().stdout)
+    assert ask_keeper("state") == {}
+    first = run("--keep", "1")
+    state = held()
+    second = run(QWEN_AUDIO_KEEP="1")
+    assert (first.returncode, second.returncode, second.stderr) == (0, 0, "")
+    for found in (json.loads(first.stdout), json.loads(second.stdout)):
+        assert {**found, "timings": 0} == {**alone, "timings": 0}
+    assert held()["pid"] == state["pid"]
+    assert run("--keep", "0").returncode == 0
+    eventually(lambda: ask_keeper("state") == {})
+
+
+def test_the_doctor_says_what_is_kept():
+    run("--keep", "1")
+    state = held()
+    found = subprocess.run(
+        [sys.executable, "qwen_audio.py", "--doctor"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert f"kept open: {state['models'][0]}, by process {state['pid']}, for " in found.stdout
+
+
+@pytest.mark.parametrize("minutes", ["-1", "nan", "inf", "soon"])
+def test_minutes_that_are_none_are_refused(minutes):
+    for found in (run(f"--keep={minutes}"), run(QWEN_AUDIO_KEEP=minutes)):
+        assert found.returncode == 2
+        assert found.stderr.count("\n") == 1
+        assert "--keep" in found.stderr
+
+
+@pytest.fixture
+def busy():
+    """The model is kept, and in use by a run that ends when it is told to."""
+    chat = subprocess.Popen(
+        [sys.executable, "qwen_audio.py", "--chat", "--keep", "1", "-q"], cwd=ROOT, stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    eventually(lambda: ask_keeper("state").get("models"))
+    yield chat
+    chat.communicate()
+
+
+def start_waiting():
+    """A run that has said that it waits."""
+    command = [sys.executable, "qwen_audio.py", "--keep", "1", "-i", "tests/golden/nano/speech.flac"]
+    waiting = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "--keep: the model is in use by another run" not in (told := waiting.stderr.readline()):
+        assert told
+    return waiting
+
+
+def test_a_run_that_waits_says_so_and_is_served_then(busy):
+    waiting = start_waiting()
+    busy.communicate()
+    answer, _ = waiting.communicate(timeout=SOON)
+    assert (busy.returncode, waiting.returncode) == (0, 0)
+    assert answer == 'The person says: "room one hundred and thirty please".\n'
+
+
+def test_a_run_that_waits_can_be_interrupted(busy):
+    waiting = start_waiting()
+    time.sleep(0.2)
+    waiting.send_signal(signal.SIGINT)
+    answer, told = waiting.communicate(timeout=SOON)
+    assert (waiting.returncode, answer) == (130, "")
+    assert told.endswith("interrupted\n")
+    assert busy.poll() is None
