@@ -1,190 +1,229 @@
-"""Ask Qwen-Audio about a sound: `python3 qwen_audio.py --input x.flac --prompt "what does the person say?"`.
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#   "ailia>=1.4",
+#   "numpy>=1.26",
+#   "soundfile>=0.12.1",
+#   "tiktoken>=0.7",
+#   "onnxruntime>=1.20",
+#   "onnx>=1.16",
+#   "huggingface_hub>=0.24",
+#   "tqdm>=4.66",
+# ]
+# ///
+"""Ask Qwen-Audio about sounds: `python3 qwen_audio.py --input x.flac --prompt "what does the person say?"`.
 
-    sound -> log-mel -> embeddings -> ids -> text
+    sound -> log-mel -> embeddings -> prompt ids -> new ids -> text
 
-`listen` is the first half of that way, `ask` builds the prompts, `answer` is the second half; each goes through all
-sounds, one after the other or several side by side. The rest opens the model, decides where answers go and turns
-failures into one line and an exit code. Rooms are imported where they are used: --help is instant.
+From Python:
+
+    import qwen_audio
+    model = qwen_audio.load()  # the embedded model, or a directory
+    print(model.answer("what does the person say?", "x.flac"))
+
+`listen`, `prompt_ids` and `answer` are the steps of that way. The command line (cli/) is built from the same functions.
+Rooms are imported where they are used, so that `--help` is instant.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.errors import INTERRUPTED, READER_GONE, TERMINATED, Terminated, end_on_sigterm, report_failure
-from cli.options import Options, parse_arguments
-from cli.output.answer import Answer
-from cli.output.streams import hide_native_messages, prepare_streams, say
-from cli.run.prefetch import ahead, leave, then
+from errors import ModelError, QwenAudioError
 
 if TYPE_CHECKING:
-    from cli.run.job import Case
-    from cli.run.open_model import Model
-    from cli.run.reporter import Board
-    from cli.run.segments import Piece
-    from decoder.generate import Request
+    import numpy as np
+    import numpy.typing as npt
+
+    from audio_encoder.encoder import AudioEncoder
+    from decoder.decoder import Decoder
+    from decoder.generate import Event, Request
+    from models.manifest import Manifest
+    from models.runtime.session import SessionOptions
+    from tokenizer.chat import Turn
+    from tokenizer.tokenizer import Tokenizer
+
+    Float32 = npt.NDArray[np.float32]
+    Sound = str | Path | Float32
+
+__all__ = ["Model", "QwenAudioError", "answer", "answer_all", "choose", "listen", "load", "prompt_ids"]
+
+SYSTEM = "You are a helpful assistant."
+MAX_NEW_TOKENS = 512
 
 
-def listen(case: Case, model: Model, options: Options) -> Iterator[Piece]:
-    """The sounds of a case -> embeddings [audio_tokens + 2, d_model] each; window by window where one is long."""
+@dataclass(frozen=True)
+class Model:
+    """An open model. `chat`: it is asked in a ChatML conversation, else with the bare prompt of a base model."""
+
+    manifest: Manifest
+    encoder: AudioEncoder
+    decoder: Decoder
+    tokenizer: Tokenizer
+    backend: str
+    chat: bool
+
+    @property
+    def end_id(self) -> int:
+        """The id that ends an answer as the model was trained to end it."""
+        return self.tokenizer.im_end if self.chat else self.tokenizer.endoftext
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The ids that end an answer."""
+        return self.tokenizer.stop_ids if self.chat else frozenset({self.tokenizer.endoftext})
+
+    def answer(self, prompt: str, *sounds: Sound, max_new_tokens: int = MAX_NEW_TOKENS) -> str:
+        """Answer a prompt about sounds: files, or waveforms float32 [samples] at 16 kHz. See `stream`."""
+        return "".join(self.stream(prompt, *sounds, max_new_tokens=max_new_tokens))
+
+    def stream(self, prompt: str, *sounds: Sound, max_new_tokens: int = MAX_NEW_TOKENS) -> Iterator[str]:
+        """Yield the answer as it is decoded; it is the same on every run.
+
+        A recording over 30 s, which is what the model hears at once, gets an answer for each window of it, a line each.
+        Raises QwenAudioError for a sound that cannot be read, for one over 30 s beside others, and for a prompt that
+        is too long.
+        """
+        for number, part in enumerate(_parts(sounds)):
+            clips = listen(part, self)
+            ids = prompt_ids(prompt, clips, self)
+            yield "\n" * (number > 0)
+            yield from answer(ids, clips, self, max_new_tokens=max_new_tokens)
+
+
+def load(
+    directory: str | Path | None = None, options: SessionOptions | None = None, *, rows: int = 1, raw: bool = False
+) -> Model:
+    """Open a model directory, by default the embedded model; `rows` answers can be decoded side by side.
+
+    `raw` asks a chat model as a base model is asked. Raises ModelError for a directory that is no whole model, and
+    BackendError where no backend can run it.
+    """
+    from audio_encoder.encoder import AudioEncoder
+    from decoder.decoder import Decoder
+    from models.manifest import load_manifest
+    from models.nano.embedded import embedded_model
+    from models.runtime.session import SessionOptions, choose_backend, open_together
+    from tokenizer.tokenizer import Tokenizer
+
+    manifest = load_manifest(embedded_model() if directory is None else Path(directory))
+    options = options or SessionOptions()
+    if options.backend == "auto":
+        options = replace(options, backend=choose_backend(manifest, options)[0])
+    tokenizer = Tokenizer(manifest.path(manifest.vocabulary or ""))
+    _check_fit(manifest, tokenizer)
+    open_encoder, open_decoder = (
+        partial(AudioEncoder, manifest, options),
+        partial(Decoder, manifest, options, rows=rows),
+    )
+    encoder, decoder = open_together(open_encoder, open_decoder)
+    return Model(manifest, encoder, decoder, tokenizer, options.backend, manifest.chat_format == "chatml" and not raw)
+
+
+def listen(sounds: Iterable[Sound], model: Model) -> list[Float32]:
+    """The sounds of one prompt -> their embeddings, float32 [audio_tokens + 2, d_model] each; at most 30 s of each."""
     from audio_encoder.log_mel import log_mel_spectrogram
-    from cli.run.segments import pieces
 
-    for piece in pieces(case, long=options.long):  # with waveforms [samples], mono, 16 kHz
-        with piece.timed("audio_s"):
-            mels = [log_mel_spectrogram(waveform) for waveform in piece.waveforms]  # ([n_mels, 3000], frames of sound)
-        with piece.timed("encode_s"):
-            piece.clips = model.encoder.encode(mels)
-        yield piece
+    waveforms = [_waveform(sound) for sound in sounds]  # [samples] each
+    mels = [log_mel_spectrogram(waveform) for waveform in waveforms]  # ([n_mels, 3000], frames of sound) each
+    return model.encoder.encode(mels)
 
 
-def ask(cases: Iterable[Case], model: Model, options: Options, board: Board) -> Iterator[Request]:
-    """Cases -> requests: the ids of each question about each piece of sound, with the clips that they speak of."""
-    from decoder.generate import Request
+def prompt_ids(
+    prompt: str, clips: Sequence[Float32], model: Model, *, history: Sequence[Turn] = (), system: str = SYSTEM
+) -> list[int]:
+    """A prompt about clips -> ids [prompt_tokens], with a run of ids in the place of each clip.
+
+    `history` are the turns before in a dialogue; their clips come first in `clips`. Raises PromptError.
+    """
     from tokenizer.chat import Turn, encode_base, encode_chat
 
-    tokenizer, window = model.tokenizer, model.manifest.max_window_size
-    # The next sounds are read and encoded while these are answered.
-    heard = ahead(partial(listen, model=model, options=options), cases, timeout=options.timeout)
-    with closing(heard):
-        for case, piece in heard:
-            if isinstance(piece, Exception):
-                board.fail(case, piece)
-                continue
-            spans = tuple(len(clip) for clip in piece.clips)
-            for key in board.hear(case, piece):
-                try:
-                    if model.chat:
-                        turns = [Turn(key.question.prompt, audio_spans=spans)]
-                        ids = encode_chat(tokenizer, turns, system=options.system, max_window_size=window)
-                    else:
-                        ids = encode_base(tokenizer, key.question.prompt, audio_spans=spans)
-                except Exception as failure:  # noqa: BLE001 - told by the board, which raises what is a bug
-                    board.fail(case, failure)
-                    break
-                key.answer.prompt_tokens = max(key.answer.prompt_tokens, len(ids))
-                longest = key.question.max_new_tokens
-                yield Request(key, ids, piece.clips, model.stop_ids, longest, case.deadline, group=case)
+    own = clips[sum(len(turn.audio_spans) for turn in history) :]
+    spans = tuple(len(clip) for clip in own)
+    if not model.chat:
+        return encode_base(model.tokenizer, prompt, audio_spans=spans)
+    turns = [*history, Turn(prompt, audio_spans=spans)]
+    return encode_chat(model.tokenizer, turns, system=system, max_window_size=model.manifest.max_window_size)
 
 
-def answer(requests: Iterator[Request], model: Model, board: Board) -> None:
-    """Requests -> text, as it is decoded, on the board."""
+def answer(
+    ids: Sequence[int], clips: Sequence[Float32], model: Model, *, max_new_tokens: int = MAX_NEW_TOKENS
+) -> Iterator[str]:
+    """Prompt ids and clips -> the answer, in whole characters, as it is decoded greedily. Raises PromptError."""
+    from decoder.generate import Request
+
+    request = Request(None, ids, clips, model.stop_ids, max_new_tokens)
+    for event, text in answer_all(iter([request]), model):
+        if event.error:
+            raise event.error
+        yield text
+
+
+def answer_all(requests: Iterator[Request], model: Model) -> Iterator[tuple[Event, str]]:
+    """Requests -> the events of each, as many side by side as the decoder has rows, with the text that is certain now.
+
+    The answers are those that each request gets alone. All decoding goes through here.
+    """
     from decoder.generate import generate_many
     from tokenizer.stream import TextStream
 
-    streams: dict[object, TextStream] = {}
+    streams: dict[Hashable, TextStream] = {}
     for event in generate_many(model.decoder, requests):
         stream = streams.setdefault(event.key, TextStream(model.tokenizer))
-        piece = "" if event.token_id is None else stream.push(event.token_id)
-        if event.finish_reason or event.error:
-            piece += streams.pop(event.key).end()
-        board.take(event, piece)
+        text = "" if event.token_id is None else stream.push(event.token_id)
+        if event.is_last:
+            text += streams.pop(event.key).end()
+        yield event, text
 
 
-def decide(requests: Iterator[Request], model: Model, board: Board, names: Sequence[str]) -> None:
-    """Requests -> the likeliest of some choices, with the log-probability of each, on the board."""
-    from decoder.choices import choose
-    from errors import PromptError
+def choose(ids: Sequence[int], clips: Sequence[Float32], model: Model, choices: Sequence[str]) -> dict[str, float]:
+    """The natural logarithm of the probability that the model answers with exactly each of `choices`."""
+    from decoder import choices as decoder_choices
 
-    choices = {choice: model.tokenizer.encode(choice, special="audio") for choice in names}
-    for request in requests:
-        try:
-            found = choose(model.decoder, request.ids, request.clips, list(choices.values()), end_id=model.end_id)
-        except PromptError as failure:
-            board.fail(request.key.case, failure)
-        else:
-            board.choose(request.key, dict(zip(choices, found, strict=True)), choices)
+    options = [model.tokenizer.encode(choice, special="audio") for choice in choices]
+    found = decoder_choices.choose(model.decoder, ids, clips, options, end_id=model.end_id)
+    return dict(zip(choices, found, strict=True))
 
 
-def go_through(cases: Iterable[Case], model: Model, options: Options, board: Board) -> None:
-    """The whole way, for all cases."""
-    requests = ask(cases, model, options, board)
-    if options.choices:
-        decide(requests, model, board, options.choices)
+def _check_fit(manifest: Manifest, tokenizer: Tokenizer) -> None:
+    """The three parts must be of one model: else every prompt would be refused as if it were at fault."""
+    sizes, directory = manifest.decoder_sizes, manifest.directory
+    if (tokenizer.audio_start, tokenizer.audio_end) != (sizes.audio_start, sizes.audio_end):
+        found = f"its vocabulary has <audio> as {tokenizer.audio_start}, its decoder as {sizes.audio_start}"
+        raise ModelError(f"{directory}: {found}", "convert the checkpoint again with its own qwen.tiktoken")
+    width = manifest.encoder_sizes.d_model
+    if tokenizer.vocab_size > sizes.vocab_size or width != sizes.d_model:
+        found = f"{tokenizer.vocab_size} tokens and an encoder of width {width} do not fit a decoder of "
+        raise ModelError(
+            f"{directory}: {found}{sizes.vocab_size} and {sizes.d_model}", "convert or download this model again"
+        )
+
+
+def _waveform(sound: Sound) -> Float32:
+    from audio_encoder.waveform import check_length, load_waveform
+
+    if isinstance(sound, str | Path):
+        return check_length(load_waveform(sound), str(sound))
+    return check_length(sound, "the waveform")
+
+
+def _parts(sounds: Sequence[Sound]) -> Iterator[list[Float32]]:
+    """What the model hears at once: all sounds together, or the windows of one long recording, one by one."""
+    from audio_encoder.windows import cut_windows, refuse_long
+
+    waveforms = [_waveform(sound) for sound in sounds]
+    if len(waveforms) == 1:
+        yield from ([window.waveform] for window in cut_windows(waveforms))
     else:
-        answer(requests, model, board)
-
-
-def run(options: Options) -> int:
-    """Answer every input; returns the exit code of the run. What makes it impossible as a whole is raised."""
-    from cli.run.benchmark import benchmark
-    from cli.run.open_model import open_model, say_environments
-    from cli.run.reporter import RunOver, open_board
-
-    for note in options.notes:
-        say(note, quiet=options.quiet)
-    if options.env_list:
-        say_environments()
-    with open_board(options) as board:
-        if board.listing.groups:
-            opening = Answer(list(options.inputs), "")
-            with opening.timed("load_s"):
-                model = open_model(options)
-            cases = board.cases(model, opening.timings["load_s"])
-            if not options.benchmark_count:  # they are listened to again
-                cases = then(cases, model.encoder.close)
-            try:
-                go_through(cases, model, options, board)
-            except BrokenPipeError:
-                raise
-            except RunOver:
-                pass
-            except Exception as failure:  # noqa: BLE001 - told in a line; a bug of ours is raised again
-                board.abort(failure)
-            for case in board.answered:
-                benchmark(partial(repeated, case, model, options, board), options.benchmark_count)
-    return board.code
-
-
-def repeated(case: Case, model: Model, options: Options, board: Board) -> Answer:
-    """The first answer of a case, once more, shown nowhere."""
-    silent, fresh = board.again(case)
-    go_through([fresh], model, options, silent)
-    return fresh.answers[0]
-
-
-def attempt(argv: list[str]) -> int:
-    """Run as the arguments say and tell what ended it; a keyboard or a reader that ends it is not told here."""
-    asked, json, debug = Answer([], ""), "--json" in argv, "--debug" in argv
-    try:
-        options = parse_arguments(argv)
-        asked = Answer(list(options.inputs), options.prompts[0] if options.prompts else "")
-        if options.doctor:
-            from cli.doctor.report import doctor
-
-            return doctor(options)
-        if options.chat:
-            from cli.run.chat import chat
-
-            return chat(options, listen)
-        return run(options)
-    except BrokenPipeError:
-        raise
-    except Exception as failure:  # noqa: BLE001 - a bug of ours is raised again
-        return report_failure(failure, asked, json=json, debug=debug).exit_code
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line `argv` (default: the process's own); returns the exit code, but --help exits with 0."""
-    prepare_streams()
-    try:
-        return attempt(sys.argv[1:] if argv is None else argv)
-    except Terminated:
-        say("terminated")
-        return TERMINATED
-    except KeyboardInterrupt:
-        say("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:
-        return READER_GONE
+        yield [refuse_long(waveform) for waveform in waveforms]
 
 
 if __name__ == "__main__":
-    if "--debug" not in sys.argv:
-        hide_native_messages()
-    end_on_sigterm()
-    leave(main())
+    from cli.main import start
+
+    start()

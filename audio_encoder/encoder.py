@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import load_array
 from models.manifest import Manifest
 from models.runtime.chain import open_chain
 from models.runtime.session import Session, SessionOptions
@@ -40,8 +41,7 @@ class AudioEncoder:
         self._open = partial(open_chain, manifest, [manifest.encoder], options or SessionOptions())
         self._session: Session | None = self._open()
         self._bos, self._eos = (
-            np.load(manifest.path(name), allow_pickle=False).astype(np.float32).reshape(1, -1)
-            for name in manifest.boundary_rows
+            load_array(manifest, name).astype(np.float32).reshape(1, -1) for name in manifest.boundary_rows
         )
         self._each = manifest.contract == "fused"
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from audio_encoder.log_mel import CHUNK_SECONDS, SAMPLE_RATE
+from errors import AudioError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,6 +78,15 @@ def cut_windows(blocks: Iterable[NDArray[np.float32]], *, longest: float = CHUNK
         start, held, room = start + cut, held - cut, room[cut:]
     if held:
         yield Window(start / SAMPLE_RATE, room[:held].copy())
+
+
+def refuse_long(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Pass on a waveform, [samples] at 16 kHz, that is heard whole; raises AudioError for one over 30 s."""
+    if len(waveform) > CHUNK_SECONDS * SAMPLE_RATE:
+        seconds = len(waveform) / SAMPLE_RATE
+        reason = f"a sound of {seconds:.1f} s beside others: the model hears {CHUNK_SECONDS} s of each"
+        raise AudioError(reason, "cut it, or ask about it alone", kind="too long")
+    return waveform
 
 
 def is_silent(waveform: NDArray[np.float32]) -> bool:

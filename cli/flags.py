@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from errors import UsageError
 
-SAMPLE = Path(__file__).resolve().parent.parent / "tests" / "golden" / "1272-128104-0000.flac"
+SAMPLE = Path(__file__).resolve().parent.parent / "tests" / "golden" / "nano" / "speech.flac"
 PROMPT = "what does the person say?"
 SYSTEM = "You are a helpful assistant."
 LONGEST_ANSWER = 512
@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="store_true", help="show the versions of the program and its backends")
     _add_asking(parser)
     _add_inputs(parser)
     _add_output(parser)

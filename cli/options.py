@@ -68,6 +68,7 @@ class Options:
     env_list: bool
     benchmark_count: int
     notes: tuple[str, ...]
+    ends_kept_model: bool = False
 
 
 def parse_arguments(argv: list[str] | None = None) -> Options:
@@ -77,7 +78,7 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
     _print_and_exit(parser, given)
     _check(parser, given)
     return Options(
-        inputs=tuple(given.inputs or ([] if given.lists or given.chat else [str(SAMPLE)])),
+        inputs=_inputs(given),
         each=given.each,
         recursive=given.recursive,
         lists=tuple(given.lists),
@@ -119,12 +120,24 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
         env_list=given.env_list,
         benchmark_count=given.benchmark_count + 1 if given.benchmark else 0,
         notes=tuple(_notes(given)),
+        ends_kept_model=given.keep == 0 and not given.inputs and not given.lists and not given.chat,
     )
 
 
+def _inputs(given: argparse.Namespace) -> tuple[str, ...]:
+    """The sounds as typed; the sample that comes with the program where none is named."""
+    if given.inputs or given.lists or given.chat:
+        return tuple(given.inputs)
+    return (str(SAMPLE),)
+
+
 def _print_and_exit(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
-    """--list-tasks and --completion print something and end the program, as --help does."""
+    """--version, --list-tasks and --completion print something and end the program, as --help does."""
     text = None
+    if given.version:
+        from cli.version import version_line
+
+        text = version_line()
     if given.list_tasks:
         from tokenizer.tasks import list_tasks
 

@@ -67,23 +67,23 @@ class Decoder:
         self,
         ids: Sequence[int],
         clips: Sequence[Float32] = (),
-        guesses: Sequence[int] = (),
+        drafts: Sequence[int] = (),
         *,
         row: int = 0,
         reuse: bool = False,
     ) -> Float32:
         """Start a new sequence with the prompt `ids`, whose k-th audio span holds `clips[k]` [span, d_model].
 
-        Behind it, as if by `extend`, come `guesses`, ids that it may go on with. Returns float32 [1 + guesses, vocab],
-        the logits after the prompt and after each guess. With `reuse`, what the row holds of the beginning already
-        is not run again; clips are compared by value, and must not be changed afterwards. Without it, a fused model
-        still keeps what it holds of the text before the first clip, the system prompt as a rule. In the fused flavour
+        Behind it, as if by `extend`, come `drafts`, ids that it may go on with. Returns float32 [1 + drafts, vocab],
+        the logits after the prompt and after each draft token. With `reuse`, what the row holds of the beginning
+        already is not run again; clips are compared by value, and must not be changed afterwards. Without it, a
+        fused model still keeps what it holds of the text before the first clip, the system prompt as a rule. In the fused flavour
         the bits are those of a fresh prefill. Raises PromptError, and then keeps the old sequence.
         """
         array = np.asarray(ids, np.int64)
         self._check(array)
-        if len(guesses):
-            self._check(np.asarray(guesses, np.int64), len(array))
+        if len(drafts):
+            self._check(np.asarray(drafts, np.int64), len(array))
         audio = place_audio(array, clips, self.sizes)
         fresh = Row(array.tolist(), audio, len(array), ntk_alpha(len(array), self.sizes))
         kept = shared_beginning(self._held[row], fresh) if reuse or self.takes_back_freely else 0
@@ -91,8 +91,8 @@ class Decoder:
             first = audio[0][0] if audio else 0
             kept = min(kept, first - first % 2)
         self._held[row] = Row()  # until the run has succeeded there is nothing to continue
-        fresh.ids += guesses
-        logits = self._contract.prefill(row, fresh, kept, last=1 + len(guesses))
+        fresh.ids += drafts
+        logits = self._contract.prefill(row, fresh, kept, last=1 + len(drafts))
         self._held[row] = fresh
         return logits
 

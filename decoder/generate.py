@@ -8,9 +8,8 @@ is the same on every run, and a row of the decoder knows nothing of the others, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,14 +23,6 @@ from models.manifest import DecoderSizes
 # A loop is one n-gram of at most LOOP_LONGEST ids, said LOOP_TIMES times or more, in LOOP_LEAST ids or more. No chorus
 # is one: it would have to fill the 30 seconds that a model hears with over three ids a second, and nothing else.
 LOOP_LONGEST, LOOP_TIMES, LOOP_LEAST = 32, 8, 96
-# The time of a run of 2, 4, 6 and 8 ids, guesses among them, against that of one [measured on the full model in int4,
-# that of 6 between its neighbours; int8 is near]: from about there on each more costs as much. They go in pairs.
-RUN_COSTS = (1.0, 1.3, 1.55, 1.8)
-RUN = 2 * len(RUN_COSTS)
-# What each guess adds to the run of a prompt, as a share of the time of one id's run [measured likewise], and the most.
-PROMPT_COST, PROMPT_GUESSES = 0.18, 15
-# Ids that would come in the time of one run anyway: a longer run must bring more than its time does elsewhere.
-WORTH = 1.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +58,11 @@ class Event:
     finish_reason: str | None = None
     error: PromptError | None = None
 
+    @property
+    def is_last(self) -> bool:
+        """Whether the request has ended."""
+        return self.finish_reason is not None or self.error is not None
+
 
 @dataclass
 class _Answer:
@@ -77,17 +73,14 @@ class _Answer:
     new_ids: list[int] = field(default_factory=list)
     ended: bool = False
 
-    def guess(self, drafts: Drafts, room: int, cost: Callable[[int], float]) -> list[int]:
-        """Ids that may follow, at most `room` and no more than are wanted: as many as pay for `cost(number)` runs."""
-        most = min(room, self.request.max_new_tokens - len(self.new_ids) - 1)
-        guesses = list(drafts.after([*self.request.ids[-LONGEST:], *self.new_ids], most))
-        best, kept, gain = 0.0, 0, 0.0
-        for number, guess in enumerate(guesses, 1):
-            gain += guess.chance
-            paid = gain - WORTH * cost(number)
-            if paid >= best:
-                best, kept = paid, number
-        return [guess.token_id for guess in guesses[:kept]]
+    @property
+    def end_ids(self) -> list[int]:
+        """The end of the prompt and what was said so far: as much as draft tokens are looked up by."""
+        return [*self.request.ids[-LONGEST:], *self.new_ids]
+
+    def wanted(self, room: int) -> int:
+        """How many draft tokens there is room for, and a use."""
+        return min(room, self.request.max_new_tokens - len(self.new_ids) - 1)
 
     def take(self, logits: Float32, *, is_full: bool) -> Event:
         """The likeliest id of `logits` [vocab], and whether it is the last; `is_full`: the context has no more room."""
@@ -130,15 +123,15 @@ def generate(
             yield event.token_id
 
 
-def generate_many(decoder: Decoder, requests: Iterator[Request], *, guessing: bool = True) -> Iterator[Event]:
+def generate_many(decoder: Decoder, requests: Iterator[Request], *, speculate: bool = True) -> Iterator[Event]:
     """Answer requests, as many at a time as the decoder has rows; yields the events of each in order, others between.
 
     The iterator is asked for the next request only when a row is free for it, and a free row takes it at once. A prompt
     that the model cannot take ends no other; what the iterator or the backend (BackendError) raises ends all. With
-    `guessing`, a run takes in what earlier answers and prompts let expect, too: the same ids come, earlier.
+    `speculate`, a run takes in draft tokens too: the same ids come, earlier.
     """
     answers: dict[int, _Answer] = {}  # by row
-    drafts = Drafts() if guessing and decoder.takes_back_freely else None
+    drafts = Drafts() if speculate and decoder.takes_back_freely else None
     waiting = True
     while True:
         while waiting and len(answers) < decoder.rows:
@@ -152,16 +145,16 @@ def generate_many(decoder: Decoder, requests: Iterator[Request], *, guessing: bo
                 answers[answer.row] = answer
         if not answers:
             return
-        guesses = _guesses(decoder, answers, drafts) if drafts else {}
-        logits = decoder.extend({row: [answer.new_ids[-1], *guesses.get(row, ())] for row, answer in answers.items()})
+        drafted = _drafts(decoder, answers, drafts) if drafts else {}
+        logits = decoder.extend({row: [answer.new_ids[-1], *drafted.get(row, ())] for row, answer in answers.items()})
         for row, answer in sorted(answers.items()):
-            yield from _take(decoder, answer, guesses.get(row, ()), logits[row], drafts)
+            yield from _take(decoder, answer, drafted.get(row, ()), logits[row], drafts)
             if answer.ended:
                 del answers[row]
 
 
 def _start(decoder: Decoder, answer: _Answer, drafts: Drafts | None) -> Iterator[Event]:
-    """Prefill a request into its row, with guesses of its answer, and take what comes."""
+    """Prefill a request into its row, with draft tokens of its answer, and take what comes."""
     request, row = answer.request, answer.row
     if request.max_new_tokens < 1:
         yield answer.end("length")
@@ -169,62 +162,47 @@ def _start(decoder: Decoder, answer: _Answer, drafts: Drafts | None) -> Iterator
     if _is_late(request):
         yield answer.end("timeout")
         return
-    guesses: list[int] = []
+    drafted: list[int] = []
     if drafts:
-        room = min(PROMPT_GUESSES, decoder.sizes.max_positions - len(request.ids))
-        guesses = answer.guess(drafts, room, partial(_prompt_cost, decoder.rows))
+        room = decoder.sizes.max_positions - len(request.ids)
+        drafted = drafts.for_prompt(answer.end_ids, answer.wanted(room), rows=decoder.rows)
     reuse = request.group is not None and request.group == decoder.groups[row]
     try:
-        logits = decoder.begin(request.ids, request.clips, guesses, row=row, reuse=reuse)
+        logits = decoder.begin(request.ids, request.clips, drafted, row=row, reuse=reuse)
     except PromptError as error:
         yield answer.end(None, error=error)
         return
     decoder.groups[row] = request.group
     if drafts:
         drafts.read(_words(request.ids, decoder.sizes))
-    yield from _take(decoder, answer, guesses, logits, drafts)
+    yield from _take(decoder, answer, drafted, logits, drafts)
 
 
 def _take(
-    decoder: Decoder, answer: _Answer, guesses: Sequence[int], logits: Float32, drafts: Drafts | None
+    decoder: Decoder, answer: _Answer, drafted: Sequence[int], logits: Float32, drafts: Drafts | None
 ) -> Iterator[Event]:
-    """The events of a run that ended in `guesses`, by its last logits [1 + guesses, vocab], as far as they hold."""
-    sure = decoder.positions[answer.row] - len(guesses)
+    """The events of a run that ended in `drafted`, as far as its last `logits` [1 + drafted, vocab] bear them out."""
+    sure = decoder.positions[answer.row] - len(drafted)
     for held, after in enumerate(logits):
         event = answer.take(after, is_full=sure + held == decoder.sizes.max_positions)
         if drafts and answer.ended:
-            drafts.remember([*answer.request.ids[-LONGEST:], *answer.new_ids])
+            drafts.remember(answer.end_ids)
         yield event
-        if answer.ended or held == len(guesses) or event.token_id != guesses[held]:
+        if answer.ended or held == len(drafted) or event.token_id != drafted[held]:
             break
-    if held < len(guesses):
+    if held < len(drafted):
         decoder.rewind(sure + held, answer.row)
 
 
-def _guesses(decoder: Decoder, answers: dict[int, _Answer], drafts: Drafts) -> dict[int, list[int]]:
+def _drafts(decoder: Decoder, answers: dict[int, _Answer], drafts: Drafts) -> dict[int, list[int]]:
     """For each row, ids that may come next, as far as there is room for them in a run and in the context."""
-    share, largest = RUN // len(answers) - 1, decoder.sizes.max_positions
     found: dict[int, list[int]] = {}
-    together = len(answers)
+    taken = len(answers)
     for row, answer in answers.items():
-        room = min(share, largest - decoder.positions[row] - 1)
-        found[row] = answer.guess(drafts, room, partial(_more_cost, together))
-        together += len(found[row])
+        room = decoder.sizes.max_positions - decoder.positions[row] - 1
+        found[row] = drafts.for_run(answer.end_ids, answer.wanted(room), taken=taken, rows=len(answers))
+        taken += len(found[row])
     return found
-
-
-def _prompt_cost(rows: int, guesses: int) -> float:
-    """What guesses add to a prompt's run; the ids of so many rows would come in less time elsewhere."""
-    return guesses * PROMPT_COST * max(1, rows / _run_cost(rows) / WORTH)
-
-
-def _more_cost(ids: int, more: int) -> float:
-    """What `more` ids add to a run of so many."""
-    return _run_cost(ids + more) - _run_cost(ids)
-
-
-def _run_cost(ids: int) -> float:
-    return RUN_COSTS[min((ids + 1) // 2, len(RUN_COSTS)) - 1]
 
 
 def _words(ids: Sequence[int], sizes: DecoderSizes) -> list[int]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import load_array
 from models.manifest import Manifest
 from models.rotary import logn_scale, ntk_alpha, rotary_tables
 from models.runtime.session import IDLE_POSITIONS, Array, Session
@@ -60,7 +61,7 @@ class FusedContract:
         self._sizes, self.slots = manifest.decoder_sizes, slots
         self._session, self._pairs = session, manifest.pairs
         assert manifest.embeddings
-        self._table: Array = np.load(manifest.path(manifest.embeddings), mmap_mode="r", allow_pickle=False)
+        self._table: Array = load_array(manifest, manifest.embeddings, mapped=True)
         self._scale = _one_more(logn_scale(self._sizes))  # [max_positions + 1]
         self._tables: dict[int, dict[str, Array]] = {}  # of each alpha that was met
 

@@ -1,14 +1,15 @@
-"""What an answer may go on with, looked up in what was said before.
+"""Draft tokens: what an answer may go on with, looked up in what was said before, and how many of them pay.
 
-A run of several ids costs little more than a run of one, and its logits are the same, bit for bit: so a guess of the
-next ids is checked in the run that makes the first of them, and changes nothing but the time. The answers of a folder
-share their wording, and so do a transcript and the next turn; no second model is needed.
+A run of several ids costs little more than a run of one, and its logits are the same, bit for bit. So draft tokens are
+checked in the run that makes the first of them, and change nothing but the time. The answers of a folder share their
+wording, and so do a transcript and the next turn; no second model is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -20,19 +21,27 @@ END, OPEN = -1, -2
 # What was met n times, and m times of these went on with an id, goes on so again with a chance of (m - DOUBT) / n, with
 # half the doubt where LONGEST ids are the same; one id alone says less, by ALONE. [fitted to nano's answers]
 DOUBT, ALONE = 0.4, 0.25
-UNLIKELY = 0.1  # nobody looks further than such a guess
+UNLIKELY = 0.1  # nobody looks further than such a draft token
+# The time of a run of 2, 4, 6 and 8 ids against that of one [measured on the full model in int4, that of 6 between its
+# neighbours; int8 is near]: from about there on each more costs as much. They go in pairs.
+RUN_COSTS = (1.0, 1.3, 1.55, 1.8)
+LONGEST_RUN = 2 * len(RUN_COSTS)
+# What each draft token adds to the run of a prompt, as a share of the time of one id's run [measured], and the most.
+PROMPT_COST, PROMPT_DRAFTS = 0.18, 15
+# Ids that would come in the time of one run anyway: a longer run must bring more than its time does elsewhere.
+WORTH = 1.8
 
 
 @dataclass(frozen=True)
-class Guess:
-    """An id that may come next, and the chance that it and all guesses before it are right."""
+class Draft:
+    """An id that may come next, and the chance that it and all drafts before it are right."""
 
     token_id: int
     chance: float
 
 
 class Drafts:
-    """The ids of prompts and answers so far."""
+    """The ids of prompts and answers so far, and what they let expect."""
 
     def __init__(self) -> None:
         self._said = np.full(REMEMBERED, END, np.int32)
@@ -55,24 +64,43 @@ class Drafts:
         self._count += len(said)
         self._said[self._count] = END
 
-    def after(self, ids: Sequence[int], most: int) -> Iterator[Guess]:
+    def for_prompt(self, ids: Sequence[int], most: int, *, rows: int) -> list[int]:
+        """Ids that may answer the prompt `ids`, at most `most`, to run with it; `rows` may decode side by side."""
+        return self._paying(ids, min(most, PROMPT_DRAFTS), partial(_prompt_cost, rows))
+
+    def for_run(self, ids: Sequence[int], most: int, *, taken: int, rows: int) -> list[int]:
+        """Ids that may follow `ids`, at most `most`, for a run of `rows` that has `taken` ids already."""
+        return self._paying(ids, min(most, LONGEST_RUN // rows - 1), partial(_more_cost, taken))
+
+    def _paying(self, ids: Sequence[int], most: int, cost: Callable[[int], float]) -> list[int]:
+        """As many of the ids that may follow as pay for `cost(number)` runs."""
+        drafts = list(self.after(ids, most))
+        best, kept, gain = 0.0, 0, 0.0
+        for number, draft in enumerate(drafts, 1):
+            gain += draft.chance
+            paid = gain - WORTH * cost(number)
+            if paid >= best:
+                best, kept = paid, number
+        return [draft.token_id for draft in drafts[:kept]]
+
+    def after(self, ids: Sequence[int], most: int) -> Iterator[Draft]:
         """At most `most` ids that may follow the end of `ids`, as far as they were met and are not unlikely."""
         before, chance = list(ids[-LONGEST:]), 1.0
         while most > 0 and chance >= UNLIKELY:
-            guess = self._next(before)
-            if guess.token_id == END:
+            draft = self._next(before)
+            if draft.token_id == END:
                 return
-            most, chance = most - 1, chance * guess.chance
-            yield Guess(guess.token_id, chance)
-            before.append(guess.token_id)
+            most, chance = most - 1, chance * draft.chance
+            yield Draft(draft.token_id, chance)
+            before.append(draft.token_id)
 
-    def _next(self, before: Sequence[int]) -> Guess:
+    def _next(self, before: Sequence[int]) -> Draft:
         """What most often followed the longest end of `before` that was met, the last of equals; END if none was."""
         said = self._said[: self._count + 1]
         # Where the last id of `before` was met, and went on.
         places, length = np.flatnonzero((said[:-1] == before[-1]) & (said[1:] != OPEN)), 1
         if not len(places):
-            return Guess(END, 0)
+            return Draft(END, 0)
         while length < min(len(before), LONGEST):
             longer = places[said[places - length] == before[-1 - length]]  # every text begins behind an END
             if not len(longer):
@@ -81,4 +109,18 @@ class Drafts:
         ids, behind, times = np.unique(said[places + 1][::-1], return_index=True, return_counts=True)
         best = np.lexsort((behind, -times))[0]
         chance = (times[best] - (DOUBT if length < LONGEST else DOUBT / 2)) / len(places)
-        return Guess(int(ids[best]), float(chance if length > 1 else ALONE * chance))
+        return Draft(int(ids[best]), float(chance if length > 1 else ALONE * chance))
+
+
+def _prompt_cost(rows: int, drafts: int) -> float:
+    """What draft tokens add to a prompt's run; the ids of so many rows would come in less time elsewhere."""
+    return drafts * PROMPT_COST * max(1, rows / _run_cost(rows) / WORTH)
+
+
+def _more_cost(ids: int, more: int) -> float:
+    """What `more` ids add to a run of so many."""
+    return _run_cost(ids + more) - _run_cost(ids)
+
+
+def _run_cost(ids: int) -> float:
+    return RUN_COSTS[min((ids + 1) // 2, len(RUN_COSTS)) - 1]

@@ -26,7 +26,7 @@ import numpy as np
 import soundfile
 
 import cli.run.open_model
-import qwen_audio
+from cli.main import main as run_command
 from cli.options import parse_arguments
 from models.convert.convert import convert
 from tests.benchmarks.geometry import TINY as WITH_VOCABULARY
@@ -203,7 +203,7 @@ def run(arguments: list[str], data: bytes, place: Place) -> tuple[int, str, str]
     signal.alarm(SECONDS)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(place.folder):
-            code = qwen_audio.main(["--max-new-tokens", "4", *arguments])
+            code = run_command(["--max-new-tokens", "4", *arguments])
     except SystemExit as end:
         code = int(end.code or 0)
     finally:

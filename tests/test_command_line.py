@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import soundfile
 
-import qwen_audio
 from audio_encoder.encoder import AudioEncoder
+from cli.main import main
 from cli.options import parse_arguments
 from cli.run.open_model import open_model
 from models.manifest import load_manifest
@@ -57,7 +57,7 @@ def ask(capsys):
     """ask(*arguments) -> Ended: `main` in this process."""
 
     def ask(*arguments):
-        code = qwen_audio.main([str(argument) for argument in arguments])
+        code = main([str(argument) for argument in arguments])
         return Ended(code, *capsys.readouterr())
 
     return ask
@@ -604,7 +604,7 @@ def test_help_is_written_in_an_ascii_locale():
 
 
 def test_a_missing_package_is_one_line_and_code_3(speech):
-    program = "import sys; sys.modules['numpy'] = None; import qwen_audio; sys.exit(qwen_audio.main(sys.argv[1:]))"
+    program = "import sys; sys.modules['numpy'] = None; import cli.main; sys.exit(cli.main.main(sys.argv[1:]))"
     command = [sys.executable, "-c", program, "-i", speech, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     ended = Ended(done.returncode, done.stdout, done.stderr)

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from cli.inputs.listing import Group
-from cli.output.filenames import DIGITS, LONGEST, plan_stems
+from cli.output.filenames import DIGITS, LONGEST, plan_filenames
 from cli.output.formats import FORMATS
 
 
 def stems(*names, folders=()):
     """The stems of inputs, one name each or a tuple of names for several in one prompt; a hash is written as #."""
     groups = [Group((name,) if isinstance(name, str) else name) for name in names]
-    planned = plan_stems(groups, folders)
+    planned = plan_filenames(groups, folders)
     assert len(set(planned.values())) == len(set(groups))
     return [hashless(planned[group]) for group in groups]
 
@@ -69,7 +69,7 @@ def test_what_lies_below_a_folder_keeps_its_place(folders, names, planned):
 
 def test_two_questions_about_one_sound_have_two_names():
     one, two = Group(("a.wav",), "who?"), Group(("a.wav",), "where?")
-    planned = plan_stems([one, two])
+    planned = plan_filenames([one, two])
     assert [hashless(planned[group]) for group in (one, two)] == ["a.wav-#", "a.wav-#"]
     assert planned[one] != planned[two]
 
@@ -80,7 +80,7 @@ def test_a_name_that_the_file_system_takes_as_input_has_outputs(char, ending, tm
     longest = char * ((255 - len(ending)) // len(os.fsencode(char))) + ending
     (tmp_path / longest).touch()
     groups = [Group((str(tmp_path / longest),)), Group((str(tmp_path / longest), "b.wav")), Group(("b/" + longest,))]
-    planned = plan_stems(groups)
+    planned = plan_filenames(groups)
     assert len(set(planned.values())) == 3
     for stem in planned.values():
         assert len(os.fsencode(stem)) <= LONGEST
@@ -92,12 +92,12 @@ def test_the_order_of_the_inputs_makes_no_difference_nor_how_they_are_typed(tmp_
     monkeypatch.chdir(tmp_path)
     letters = random.Random(1)
     names = sorted({"".join(letters.choices("ab/.A", k=6)) + letters.choice([".wav", ".txt"]) for _ in range(300)})
-    planned = plan_stems([Group((name,)) for name in names], ["a", "b"])
+    planned = plan_filenames([Group((name,)) for name in names], ["a", "b"])
     letters.shuffle(names)
-    assert plan_stems([Group((name,)) for name in names], ["b", "a"]) == planned
+    assert plan_filenames([Group((name,)) for name in names], ["b", "a"]) == planned
     assert all(not stem.startswith("/") and ".." not in Path(stem).parts[:-1] for stem in planned.values())
     plain, absolute = (
-        plan_stems([Group((f"{where}x/a.wav",)), Group((f"{where}y/a.wav",))]) for where in ("", f"{tmp_path}/")
+        plan_filenames([Group((f"{where}x/a.wav",)), Group((f"{where}y/a.wav",))]) for where in ("", f"{tmp_path}/")
     )
     assert list(plain.values()) == list(absolute.values())
 
@@ -105,6 +105,6 @@ def test_the_order_of_the_inputs_makes_no_difference_nor_how_they_are_typed(tmp_
 def test_thousands_of_names_are_planned_quickly():
     groups = [Group((f"corpus/{i % 300}/{i // 3}.{ending}",)) for i in range(3_000) for ending in ("wav", "mp3", "ogg")]
     start = time.process_time()
-    planned = plan_stems(groups, ["corpus"])
+    planned = plan_filenames(groups, ["corpus"])
     assert len(set(planned.values())) == len(groups)
     assert time.process_time() - start < 10

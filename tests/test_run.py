@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-import qwen_audio
+from cli.main import main
 from cli.options import parse_arguments
 from cli.run.open_model import open_model
 
@@ -36,7 +36,7 @@ def ask(opened, monkeypatch, capsys):
     monkeypatch.setattr("cli.run.open_model.open_model", lambda options: opened[options.batch])
 
     def ask(*arguments):
-        code = qwen_audio.main(["--max-new-tokens", "6", *map(str, arguments)])
+        code = main(["--max-new-tokens", "6", *map(str, arguments)])
         return code, *capsys.readouterr()
 
     return ask

@@ -11,8 +11,8 @@ import pytest
 
 from decoder import generate
 from decoder.decoder import Decoder
-from decoder.generate import RUN, Request, generate_many
-from decoder.speculation import LONGEST, REMEMBERED, Drafts
+from decoder.generate import Request, generate_many
+from decoder.speculation import LONGEST, LONGEST_RUN, REMEMBERED, Drafts
 from errors import PromptError
 from models.manifest import load_manifest
 from tests.benchmarks import speculation as benchmark
@@ -168,7 +168,7 @@ def test_answers_like_those_before_take_fewer_and_fewer_runs():
     assert 4 <= counts[4] <= counts[3] <= counts[2] < counts[1] < 15
     lengths = [len(run[0]) for run in runs(decoder) if isinstance(run[0], list)]
     assert lengths[0] == 2  # a guess beside the first id costs nothing
-    assert max(lengths) == RUN  # more and more is believed
+    assert max(lengths) == LONGEST_RUN  # more and more is believed
 
 
 def test_an_answer_as_before_comes_with_its_prompt():
@@ -260,7 +260,7 @@ def test_what_stands_for_a_clip_is_not_learnt():
 def test_guessing_can_be_left():
     script = [*range(10, 30), STOP]
     decoder = ScriptedDecoder({1: script, 2: script}, takes_back_freely=True)
-    list(generate_many(decoder, iter([ask(1), ask(2, ids=[2])]), guessing=False))
+    list(generate_many(decoder, iter([ask(1), ask(2, ids=[2])]), speculate=False))
     assert len(runs(decoder)) == 40
 
 
@@ -279,7 +279,7 @@ def test_a_real_decoder_says_the_same_with_guesses_and_without(tiny, precision, 
             extend(ids),
         )[1]
         requests = (Request(key, ids, clip, frozenset({3}), 24) for key, ids in enumerate(prompts))
-        told.append((answers(generate_many(decoder, requests, guessing=guessing)), len(sizes)))
+        told.append((answers(generate_many(decoder, requests, speculate=guessing)), len(sizes)))
     assert told[0][0] == told[1][0]
     assert told[1][1] < 0.8 * told[0][1]  # runs
 
@@ -339,7 +339,7 @@ def test_the_full_geometry_says_the_same_with_guesses_and_without():
             begin(ids, clips, guesses, **options),
         )[1]
         requests = (Request(key, ids, [], frozenset(), 20) for key, ids in enumerate(prompts))
-        found[guessing] = answers(generate_many(decoder, requests, guessing=guessing))
+        found[guessing] = answers(generate_many(decoder, requests, speculate=guessing))
     assert found[True] == found[False]
     assert runs[False] == 5 * 19
     assert runs[True] < 0.8 * runs[False]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cli.inputs.search import (
+    CHECK_PATH,
     EXTENSIONS,
     MISSING,
     STDIN,
@@ -27,6 +28,7 @@ from cli.inputs.search import (
     typed,
     unreadable,
 )
+from cli.options import Options
 from errors import InputError
 
 __all__ = ["EXTENSIONS", "STDIN", "Group", "InputError", "Listing", "find_inputs"]
@@ -38,28 +40,19 @@ _LINE = 'write {"audio": "a.wav", "prompt": "..."}, or ./{ where a name begins w
 class Listing:
     """What there is to do.
 
-    `problems` are (path, "path: reason; fix") of inputs that failed before they could be opened, `skipped` notes about
-    what was passed over and is no failure. Both keep a name as it is: `say` makes one line of it. `whole` are the
+    `problems` are (path, error) of inputs that failed before they could be opened, `skipped` notes about what was
+    passed over and is no failure. Both keep a name as it is: `say` makes one line of it. `whole` are the
     groups of all shards, for what each shard must decide alike, such as the names of output files.
     """
 
     groups: tuple[Group, ...]
-    problems: tuple[tuple[str, str], ...]
+    problems: tuple[tuple[str, InputError], ...]
     skipped: tuple[str, ...]
     whole: tuple[Group, ...] = ()
 
 
-def find_inputs(
-    inputs: Sequence[str],
-    *,
-    each: bool,
-    recursive: bool,
-    lists: Sequence[str],
-    null: bool,
-    extensions: frozenset[str] | None,
-    shard: tuple[int, int] | None,
-) -> Listing:
-    """The groups that `inputs` and the files `lists` name: one for the typed files together, one for each other sound.
+def find_inputs(options: Options) -> Listing:
+    """The groups that the inputs and lists name: one for the typed files together, one for each other sound.
 
     With `each`, every typed file is a group of its own. A missing one stays in a group of several when another input
     exists, for the group's own failure to name it. `recursive` looks into the folders of a folder and gives ** its
@@ -70,45 +63,49 @@ def find_inputs(
     Raises InputError when nothing typed exists or is a sound and no list names anything, when a list cannot be read,
     and when standard input is to be read twice.
     """
+    inputs, lists = options.inputs, options.lists
     if [*inputs, *lists].count(STDIN) > 1:
         raise InputError("standard input (-) can be read only once", fix="save it to a file")
-    search = Search(recursive, EXTENSIONS if extensions is None else extensions)
-    together = () if each else tuple(filter(is_plain, inputs))
+    search = Search(options.recursive, options.extensions or EXTENSIONS)
+    together = () if options.each else tuple(filter(is_plain, inputs))
     apart = set(inputs) - set(together)
     items = [item for name in inputs if name in apart for item in typed(name, search)]
-    items += [item for name in lists for item in _listed(name, search, null=null)]
-    due = [item for item in items if isinstance(item, Group) or item.kind == "failed"]
+    items += [item for name in lists for item in _listed(name, search, null=options.null)]
+    due = [item for item in items if isinstance(item, Group) or item.state == "failed"]
     if not due and not any(map(exists, together)):
-        missing = [Remark(name, MISSING, "absent") for name in together]
-        raise InputError(_line(*missing, *(item for item in items if isinstance(item, Remark))))
-    return _listing(_without_duplicates([Group(together)] * bool(together) + items), shard)
+        missing = [Remark(name, MISSING, "absent", CHECK_PATH) for name in together]
+        raise _nothing([*missing, *(item for item in items if isinstance(item, Remark))])
+    return _listing(_without_duplicates([Group(together)] * bool(together) + items), options.shard)
 
 
 def _listing(items: Iterable[Item], shard: tuple[int, int] | None) -> Listing:
     """Items in order -> the listing. Problems take turns like groups, so that each is told by one shard only."""
     notes, turns = list[str](), list[Item]()
     for item in items:
-        if isinstance(item, Remark) and item.kind == "skipped":
-            notes.append(_line(item))
+        if isinstance(item, Remark) and item.state == "skipped":
+            notes.append(str(item.error()))
         else:
             turns.append(item)
     first, count = shard or (1, 1)
     ours = turns[first - 1 :: count]
     return Listing(
         groups=tuple(item for item in ours if isinstance(item, Group)),
-        problems=tuple((item.path, _line(item)) for item in ours if isinstance(item, Remark)),
+        problems=tuple((item.path, item.error()) for item in ours if isinstance(item, Remark)),
         skipped=tuple(notes if first == 1 else ()),
         whole=tuple(item for item in turns if isinstance(item, Group)),
     )
 
 
-def _line(*remarks: Remark) -> str:
-    """Remarks in one line: the names that share a reason stand before it."""
-    names: dict[str, list[str]] = {}
+def _nothing(remarks: Sequence[Remark]) -> InputError:
+    """Why there is nothing to do, in one line: the names that share a reason stand before it."""
+    names: dict[tuple[str, str], list[str]] = {}
     for remark in remarks:
-        names.setdefault(remark.reason, []).append(remark.path or repr(remark.path))
-    told = [f"{', '.join(paths)}: {reason}" for reason, paths in names.items()]
-    return "; ".join(told) or "nothing to ask about; name a sound with --input"
+        names.setdefault((remark.reason, remark.fix), []).append(remark.path or repr(remark.path))
+    if not names:
+        return InputError("nothing to ask about", "name a sound with --input")
+    *others, ((reason, fix), last) = names.items()
+    told = "".join(f"{', '.join(paths)}: {why}; {mend}; " for (why, mend), paths in others)
+    return InputError(f"{told}{', '.join(last)}: {reason}", fix, kind=remarks[-1].kind)
 
 
 def _without_duplicates(items: Iterable[Item]) -> Iterator[Item]:
@@ -121,7 +118,7 @@ def _without_duplicates(items: Iterable[Item]) -> Iterator[Item]:
             key = item.prompt, _real(path, folders)
             if key in first:
                 named = f" as {first[key]}" if first[key] != path else ""
-                yield Remark(path, f"given before{named}; it is answered once", "skipped")
+                yield Remark(path, f"given before{named}", "skipped", "it is answered once")
                 continue
             first[key] = path
         yield item
@@ -151,15 +148,16 @@ def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
         try:
             group = Group((entry,)) if null else _from_line(entry)
         except ValueError as error:
-            yield Remark(f"{'standard input' if name == STDIN else name}:{number}", str(error), "failed")
+            place = f"{'standard input' if name == STDIN else name}:{number}"
+            yield Remark(place, str(error), "failed", kind="list")
             continue
         for item in named(group.paths[0], search) if len(group.paths) == 1 else [group]:
             if isinstance(item, Group):
                 yield item if group.prompt is None else replace(item, prompt=group.prompt)
             else:
-                yield replace(item, kind="failed") if item.kind == "absent" else item
+                yield replace(item, state="failed") if item.state == "absent" else item
     if not entries:
-        yield Remark(name, "no name in this list; write one on each line", "skipped")
+        yield Remark(name, "no name in this list", "skipped", "write one on each line")
 
 
 def _read(name: str) -> str:
@@ -167,7 +165,7 @@ def _read(name: str) -> str:
     try:
         data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
     except (OSError, ValueError) as error:
-        raise InputError(_line(unreadable(name, error))) from None
+        raise unreadable(name, error).error() from None
     return data.decode("utf-8", "surrogateescape")
 
 

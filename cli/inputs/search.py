@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
+from errors import InputError
+
 EXTENSIONS = frozenset({".flac", ".wav", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff"})
 STDIN = "-"
-MISSING = "no such file; check the path"
+MISSING, CHECK_PATH = "no such file", "check the path"
+MEND_LINK = "mend or remove it"
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,20 @@ class Group:
 
 @dataclass(frozen=True)
 class Remark:
-    """What is told about an input: it is absent, it has failed though something is there, or it is passed over."""
+    """What is told about an input: it is absent, it has failed though something is there, or it is passed over.
+
+    `kind` is that of the error which it becomes.
+    """
 
     path: str
     reason: str
-    kind: Literal["absent", "failed", "skipped"]
+    state: Literal["absent", "failed", "skipped"]
+    fix: str = ""
+    kind: str = "missing"
+
+    def error(self) -> InputError:
+        """What is raised or told for it."""
+        return InputError(f"{self.path or repr(self.path)}: {self.reason}", self.fix, kind=self.kind)
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,7 @@ def typed(name: str, search: Search) -> Iterator[Item]:
     """A name from the command line: a pattern, a folder or a sound."""
     if _is_pattern(name):
         fix = "check the pattern" + ", and give -r for **" * ("**" in name and not search.recursive)
-        nothing = Remark(name, f"no sound matches; {fix}", "absent")
+        nothing = Remark(name, "no sound matches", "absent", fix)
         yield from _sort_out(name, _matches(name, search), search, nothing)
     else:
         yield from named(name, search)
@@ -75,29 +87,29 @@ def named(name: str, search: Search, *, by_user: bool = True) -> Iterator[Item]:
         return
     if stat.S_ISDIR(mode):
         fix = "convert others with ffmpeg" + ", or give -r for the folders in it" * (not search.recursive)
-        nothing = Remark(name, f"no sound in it ({' '.join(sorted(search.extensions))}); {fix}", "skipped")
+        nothing = Remark(name, f"no sound in it ({' '.join(sorted(search.extensions))})", "skipped", fix)
         yield from _sort_out(name, _walk(name, recursive=search.recursive), search, nothing)
     elif by_user or stat.S_ISREG(mode):
         yield Group((name,))
     else:  # a pipe may keep its reader waiting for ever
-        yield Remark(name, "a pipe or a device, passed over; name it itself to have it read", "skipped")
+        yield Remark(name, "a pipe or a device, passed over", "skipped", "name it itself to have it read")
 
 
 def _absence(name: str, error: OSError | ValueError) -> Remark:
     """Why there is no file: ValueError is a name that none can have."""
     code = error.errno if isinstance(error, OSError) else errno.ENOENT
     if code == errno.ELOOP:
-        return Remark(name, "a link that leads back to itself; mend or remove it", "failed")
+        return Remark(name, "a link that leads back to itself", "failed", MEND_LINK, "broken link")
     if os.path.islink(name):  # noqa: PTH114
-        return Remark(name, "a link to something that is not there; mend or remove it", "failed")
+        return Remark(name, "a link to something that is not there", "failed", MEND_LINK, "broken link")
     if code in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-        return Remark(name, MISSING, "absent")
+        return Remark(name, MISSING, "absent", CHECK_PATH)
     return unreadable(name, error)
 
 
 def unreadable(name: str, error: OSError | ValueError) -> Remark:
     reason = getattr(error, "strerror", None) or error
-    return Remark(name, f"cannot be read ({reason}); check the path and its permissions", "failed")
+    return Remark(name, f"cannot be read ({reason})", "failed", "check the path and its permissions", "unreadable")
 
 
 def _sort_out(root: str, found: Iterable[str | Remark], search: Search, nothing: Remark) -> Iterator[Item]:
@@ -109,7 +121,7 @@ def _sort_out(root: str, found: Iterable[str | Remark], search: Search, nothing:
     for item in sorted(found, key=lambda item: os.fsencode(item if isinstance(item, str) else item.path)):
         if isinstance(item, Remark):
             yield item
-            explained = item.kind == "failed"
+            explained = item.state == "failed"
         else:
             extension = os.path.splitext(item)[1].lower()  # noqa: PTH122 - a Path for each of thousands is slow
             explained = extension in search.extensions or os.path.isdir(item)  # noqa: PTH112

@@ -19,7 +19,7 @@ LONGEST = 255 - len(".json")  # bytes of a name: what file systems take, less th
 DIGITS = 12  # of a hash in a name: enough for 100,000 files that are all called audio.wav
 
 
-def plan_stems(groups: Sequence[Group], folders: Sequence[str] = ()) -> dict[Group, str]:
+def plan_filenames(groups: Sequence[Group], folders: Sequence[str] = ()) -> dict[Group, str]:
     """The stem of each group's output files; `folders` are the inputs as typed, for those that are folders.
 
     `talk.flac` gets `talk`; below one of `folders` it keeps its sub-folders; standard input is `stdin`, and several

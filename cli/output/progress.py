@@ -1,15 +1,13 @@
 """How far a run over many inputs is, on standard error, and what became of them in one line at its end.
 
-On a terminal a bar stands in the last line; elsewhere a plain line comes every ten seconds. Whatever else Python writes
-to standard error meanwhile (`say`, a warning, a traceback) goes above the bar. No colours, no control sequences but a
-carriage return, so NO_COLOR has nothing to switch off; a terminal that cannot do that (TERM=dumb) gets the plain lines.
-One input is a question, not a run: it has no progress and no summary.
+On a terminal a bar stands in the last line, and what `say` writes goes above it; elsewhere a plain line comes every ten
+seconds. A terminal that cannot move its cursor (TERM=dumb) gets the plain lines too. One input is a question, not a
+run: it has no progress and no summary.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import sys
 import time
@@ -22,46 +20,6 @@ from cli.output.streams import say
 
 EVERY = 10.0  # seconds between two plain lines
 DONE_BEFORE = "done before"
-
-# What a failure is called in the summary, by what stands behind the name in its line. The last match counts: a name can
-# hold anything, the reason comes after it.
-_REASONS = {
-    ": no such file": "missing",
-    ": no sound matches": "missing",
-    ": a link ": "broken link",
-    ": this is a folder": "folder",
-    ": cannot be read (": "unreadable",
-    ": the file is empty": "empty",
-    ": no samples in it": "empty",
-    ": no sound that can be read": "not a sound",
-    " files are not read here; ": "not read here",
-    ": an MP3 of varying": "not read here",
-    ": damaged header": "damaged",
-    ": samples that are not finite": "damaged",
-    ": cut short": "cut short",
-    " is too short to be heard; ": "too short",
-    ": not enough memory": "memory",
-}
-# By the name of the class: to import all rooms would take seconds. The first in the order of inheritance counts.
-_CLASSES = {
-    "TimeoutError": "timeout",
-    "FileNotFoundError": "missing",
-    "OSError": "unreadable",
-    "MemoryError": "memory",
-    "PromptError": "prompt",
-    "UsageError": "prompt",
-    "BackendError": "backend",
-}
-
-
-def cause_of(failure: Exception | str) -> str:
-    """One or two words for the summary: of an exception, or of the line that tells a failure."""
-    text = str(failure)
-    reason = max(_REASONS, key=text.rfind)
-    if reason in text:
-        return _REASONS[reason]
-    names = [] if isinstance(failure, str) else [kind.__name__ for kind in type(failure).__mro__]
-    return next((_CLASSES[name] for name in names if name in _CLASSES), "other")
 
 
 class Progress:
@@ -84,19 +42,19 @@ class Progress:
         self._seconds = 0.0  # of sound in them
         self._failed, self._skipped = Counter[str](), Counter[str]()
         self._start = self._told = clock()
-        self._bar: _Bar | None = None
+        self._bar: Any = None
 
     def __enter__(self) -> Self:
         self._start = self._told = self._clock()
         if not self._quiet and self._total != 1 and not self._beside_answers and _draws_bars(sys.stderr):
             with contextlib.suppress(ImportError):  # without tqdm there are lines
-                self._bar = _Bar(sys.stderr, self._total)
+                self._bar = _open_bar(sys.stderr, self._total)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar:
+        if self._bar is not None:
             self._bar.close()
         if self._is_told() and (error is None or self._done()):  # what failed before the first input is told by itself
             say(self.summary(), quiet=self._quiet)
@@ -108,9 +66,9 @@ class Progress:
         self._seconds += seconds
         self._show()
 
-    def failed(self, cause: str) -> None:
-        """An input failed, for a cause as short as those of `cause_of`."""
-        self._failed[cause] += 1
+    def failed(self, kind: str) -> None:
+        """An input failed, of a `kind` as errors have it."""
+        self._failed[kind] += 1
         self._show()
 
     def skipped(self, why: str = DONE_BEFORE) -> None:
@@ -163,58 +121,23 @@ class Progress:
         return max(self._clock() - self._start, 1e-3)
 
     def _show(self) -> None:
-        if self._bar:
-            self._bar.show(self._done(), ", ".join(self._state()))
+        if self._bar is not None:
+            columns = _columns(sys.stderr)  # the terminal may have become wider or narrower
+            self._bar.n, self._bar.ncols = self._done(), columns
+            # Without a total, tqdm does not cut what is too long.
+            self._bar.set_postfix_str(", ".join(self._state())[: max(columns - 20, 0)])
         elif not self._quiet and self._total != 1 and self._clock() - self._told >= EVERY:
             self._told = self._clock()
             say(self.line())
 
 
-class _Bar(io.TextIOBase):
-    """A bar in the last line of a terminal; stands in for sys.stderr, so that what is written there goes above it."""
+def _open_bar(terminal: TextIO, total: int | None) -> Any:
+    from tqdm import tqdm  # type: ignore[import-untyped]
 
-    def __init__(self, terminal: TextIO, total: int | None) -> None:
-        from tqdm import tqdm  # type: ignore[import-untyped]
-
-        tqdm.monitor_interval = 0  # no thread of its own: each file redraws the bar
-        self._terminal, self._rest = terminal, ""
-        form = "{percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt} files{postfix}" if total else "{n_fmt} files{postfix}"
-        self._tqdm: Any = tqdm(
-            total=total, file=terminal, bar_format=form, leave=False, mininterval=0, ncols=_columns(terminal), nrows=24
-        )
-        sys.stderr = self
-
-    def show(self, done: int, state: str) -> None:
-        """Redraw the bar; the terminal may have become wider or narrower."""
-        columns = _columns(self._terminal)
-        self._tqdm.n, self._tqdm.ncols = done, columns
-        self._tqdm.set_postfix_str(state[: max(columns - 20, 0)])  # without a total, tqdm does not cut what is too long
-
-    def write(self, text: str) -> int:
-        """Write whole lines above the bar; what has no end yet waits for it."""
-        with self._tqdm.get_lock():  # a warning may come from another thread
-            lines, newline, self._rest = (self._rest + text).rpartition("\n")
-            if newline:
-                self._tqdm.clear()
-                self._terminal.write(lines + newline)
-                self._tqdm.refresh()
-        return len(text)
-
-    def close(self) -> None:
-        """Take the bar away, and give standard error back."""
-        if sys.stderr is self:
-            sys.stderr = self._terminal
-            self._tqdm.close()
-            self._terminal.write(self._rest)
-            self._rest = ""
-
-    def isatty(self) -> bool:
-        """As the terminal says."""
-        return self._terminal.isatty()
-
-    def fileno(self) -> int:
-        """As the terminal says."""
-        return self._terminal.fileno()
+    tqdm.monitor_interval = 0  # no thread of its own: each file redraws the bar
+    form = "{percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt} files{postfix}" if total else "{n_fmt} files{postfix}"
+    columns = _columns(terminal)
+    return tqdm(total=total, file=terminal, bar_format=form, leave=False, mininterval=0, ncols=columns, nrows=24)
 
 
 def _draws_bars(stream: TextIO) -> bool:

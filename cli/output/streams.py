@@ -56,7 +56,16 @@ def say(message: str, *, quiet: bool = False) -> None:
     line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)
     if not quiet:
         with contextlib.suppress(OSError):
-            print(f"qwen_audio: {line}", file=sys.stderr, flush=True)
+            _write_line(f"qwen_audio: {line}")
+
+
+def _write_line(line: str) -> None:
+    """Above the progress bar, if there is one: it is tqdm's, so it can only be there where tqdm was imported."""
+    if "tqdm" in sys.modules:
+        sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+        sys.stderr.flush()
+    else:
+        print(line, file=sys.stderr, flush=True)
 
 
 def check_savepath(path: Path) -> None:

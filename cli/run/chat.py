@@ -11,27 +11,22 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cli.errors import INPUT_FAILED, OK, report_failure
 from cli.flags import LONGEST_ANSWER
-from cli.inputs.listing import Group
 from cli.options import Options
 from cli.output.answer import Answer
 from cli.output.streams import save_text, say, show_piece
-from cli.run.job import Case
-from cli.run.segments import Piece
+from cli.run.open_model import open_model
+from cli.run.segments import Segment, segments
+from decoder.generate import Request
 from errors import UsageError
-from tokenizer.chat import Turn, dropped_turns, encode_chat
-from tokenizer.stream import TextStream
-
-if TYPE_CHECKING:
-    from cli.run.open_model import Model
-
-    Listen = Callable[[Case, Model, Options], Iterable[Piece]]
+from qwen_audio import answer_all, listen, prompt_ids
+from tokenizer.chat import Turn, dropped_turns
 
 COMMANDS = """\
 /audio FILE…   hear these sounds; the next question is about them too
@@ -80,11 +75,9 @@ class Dialogue:
 class Talk:
     """A dialogue with an open model."""
 
-    def __init__(self, options: Options, listen: Listen) -> None:
+    def __init__(self, options: Options) -> None:
         """Open the model; raises UsageError for a base model, which knows no dialogue."""
-        from cli.run.open_model import open_model
-
-        self._options, self._listen, self._model = options, listen, open_model(options)
+        self._options, self._model = options, open_model(options)
         if not self._model.chat:
             raise UsageError(f"--chat: {self._model.manifest.directory} is a base model", fix="ask it with --task")
         self.dialogue, self.code = Dialogue(), OK
@@ -111,9 +104,10 @@ class Talk:
     def hear(self, names: list[str]) -> None:
         """Listen to sounds, for the next question. Raises AudioError."""
         for name in names:
-            (piece,) = self._listen(Case(Group((name,)), [], []), self._model, replace(self._options, long="first"))
-            self.dialogue.waiting.append((name, piece.clips[0]))
-            say(f"{name}: {_heard(piece)}", quiet=self._options.quiet)
+            (segment,) = segments([name], long="first")
+            (clip,) = listen(segment.waveforms, self._model)
+            self.dialogue.waiting.append((name, clip))
+            say(f"{name}: {_heard(segment)}", quiet=self._options.quiet)
 
     def _command(self, name: str, argument: str) -> None:
         if name == "/audio" and argument:
@@ -150,31 +144,27 @@ class Talk:
             show_piece(" ".join(start.text.split("\n")) + "\n")
 
     def _pieces(self, answer: Answer) -> Iterator[str]:
-        from decoder.generate import Request, generate_many
-
         tokenizer, turns, options = self._model.tokenizer, self.dialogue.turns, self._options
         window = self._model.manifest.max_window_size
         dropped = dropped_turns(tokenizer, turns, system=options.system, max_window_size=window)
-        ids = encode_chat(tokenizer, turns, system=options.system, max_window_size=window)
         clips = [clip for of_turn in self.dialogue.clips[dropped:] for clip in of_turn]
+        ids = prompt_ids(turns[-1].text, clips, self._model, history=turns[dropped:-1], system=options.system)
         answer.prompt_tokens, answer.model = len(ids), str(self._model.manifest.directory)
         answer.backend = self._model.backend
         longest = options.max_new_tokens or LONGEST_ANSWER
         request = Request("answer", ids, clips, self._model.stop_ids, longest, group="dialogue")
-        stream = TextStream(tokenizer)
-        for event in generate_many(self._model.decoder, iter([request])):
+        for event, text in answer_all(iter([request]), self._model):
             if event.error:
                 raise event.error
             if event.token_id is not None:
                 answer.token_ids.append(event.token_id)
-                yield stream.push(event.token_id)
             answer.finish_reason = event.finish_reason
-        yield stream.end()
+            yield text
 
 
-def chat(options: Options, listen: Listen) -> int:
+def chat(options: Options) -> int:
     """Talk until the lines end; returns OK, or INPUT_FAILED if something failed on the way."""
-    talk = Talk(options, listen)
+    talk = Talk(options)
     talk.hear(list(options.inputs))
     if sys.stdin.isatty():
         say("a question, or /help; Ctrl-D ends", quiet=options.quiet)
@@ -222,8 +212,8 @@ def _history() -> Iterator[None]:
             readline.write_history_file(path)
 
 
-def _heard(piece: Piece) -> str:
-    audio = piece.audio[0]
+def _heard(segment: Segment) -> str:
+    audio = segment.audio[0]
     if audio.seconds > audio.seconds_used:
         return f"the first {audio.seconds_used:.1f} s of {audio.seconds:.1f} s heard; a dialogue takes 30 s of a sound"
     return f"{audio.seconds:.1f} s heard"

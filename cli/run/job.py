@@ -1,44 +1,83 @@
-"""One input on its way through the run: its sounds, what was asked about them, and what has been answered so far."""
+"""One input on its way through a run: what is asked about it, and what has been answered so far."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cli.inputs.listing import Group
 from cli.output.answer import Answer, Window
 from cli.run.questions import Question
-from cli.run.segments import Piece
+from cli.run.segments import Segment
 
 
 @dataclass(eq=False)
-class Case:
-    """A group of sounds with one answer for each question; `stem` names its output files, `key` what they depend on.
+class Job:
+    """A group of sounds, with one answer for each question.
 
-    `waiting` counts the requests that are not answered yet; `is_heard` says that no more will come.
+    `filename` is that of its output files, without ending; `key` is a hash of all that they depend on. `deadline` is a
+    time of `time.monotonic`. `open_queries` counts those without an answer yet; `is_heard`: no more will come.
+    `is_last`: there is no job behind it.
     """
 
     group: Group
     questions: list[Question]
     answers: list[Answer]
-    stem: str = ""
+    filename: str = ""
     key: str | None = None
     deadline: float | None = None
-    waiting: int = 0
-    is_heard: bool = False
+    is_last: bool = False
     is_done_before: bool = False
-    is_begun: bool = False
+    open_queries: int = 0
+    is_heard: bool = False
     failure: Exception | None = None
+    queries: list[Query] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """The names of its sounds."""
+        return ", ".join(self.group.paths)
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more can become of it."""
-        return self.failure is not None or self.is_done_before or (self.is_heard and not self.waiting)
+        return self.failure is not None or self.is_done_before or (self.is_heard and not self.open_queries)
 
     @property
     def is_streamed(self) -> bool:
-        """Whether the pieces of text, as they come, are the answer: one raw prompt, no choices."""
+        """Whether the pieces of text, as they come, are the answer: one prompt, no task that reads it."""
         return len(self.questions) == 1 and self.questions[0].task is None
+
+    @property
+    def seconds(self) -> float:
+        """How much sound it holds."""
+        return sum(audio.seconds for audio in self.answers[0].audio)
+
+    def hear(self, segment: Segment) -> list[Query]:
+        """Take in a segment that was listened to; returns what is to be asked about it."""
+        for answer in self.answers:
+            answer.audio = list(segment.audio)
+            answer.timings["audio_s"] += segment.audio_s
+            answer.timings["encode_s"] += segment.encode_s
+            answer.windows.append(Window(segment.start, segment.end, silent=segment.is_silent))
+        self.open_queries += len(self.answers)
+        self.is_heard = segment.is_last
+        pairs = zip(self.questions, self.answers, strict=True)
+        queries = [Query(self, question, answer, answer.windows[-1]) for question, answer in pairs]
+        self.queries += queries
+        return queries
+
+    def finish(self) -> None:
+        """Put each answer together from its windows, once they are all answered."""
+        for question, answer in zip(self.questions, self.answers, strict=True):
+            read = [question.read(window.text, window.start) for window in answer.windows]
+            timed = [words for _, words in read if words is not None]
+            answer.token_ids = [one for query in self.queries if query.answer is answer for one in query.token_ids]
+            answer.words = [word for words in timed for word in words] if timed else None
+            answer.text = _joined(question, answer.windows, [text for text, _ in read])
+            for window, (text, _) in zip(answer.windows, read, strict=True):
+                window.text = text
+            reasons = {window.finish_reason for window in answer.windows}
+            answer.finish_reason = next(reason for reason in ("loop", "length", "choice", "stop") if reason in reasons)
 
     def warnings(self) -> Iterator[str]:
         """What its reader must know: sound that was not heard, an answer that went round in circles."""
@@ -48,36 +87,18 @@ class Case:
                 yield f"{audio.path}: {left} were left out; the model hears 30 s"
         for answer in self.answers:
             if answer.finish_reason == "loop":
-                yield f"{', '.join(answer.input)}: the answer repeated itself and was stopped (finish_reason: loop)"
+                yield f"{self}: the answer repeated itself and was stopped (finish_reason: loop)"
 
-    @property
-    def seconds(self) -> float:
-        """How much sound it holds."""
-        return sum(audio.seconds for audio in self.answers[0].audio)
 
-    def hear(self, piece: Piece) -> list[tuple[Question, Answer, Window]]:
-        """Note what was listened to; returns each question with its answer and the window that is to be filled."""
-        for answer in self.answers:
-            answer.audio = list(piece.audio)
-            for stage, seconds in piece.timings.items():
-                answer.timings[stage] += seconds
-            answer.windows.append(Window(piece.start, piece.end, silent=piece.is_silent))
-        self.waiting += len(self.answers)
-        self.is_heard = piece.is_last
-        windows = [answer.windows[-1] for answer in self.answers]
-        return list(zip(self.questions, self.answers, windows, strict=True))
+@dataclass(eq=False)
+class Query:
+    """A question about one segment of a job, where its answer goes, and the ids that came so far."""
 
-    def finish(self) -> None:
-        """Put each answer together from its windows, once they are all answered."""
-        for question, answer in zip(self.questions, self.answers, strict=True):
-            read = [question.read(window.text, window.start) for window in answer.windows]
-            timed = [words for _, words in read if words is not None]
-            answer.words = [word for words in timed for word in words] if timed else None
-            answer.text = _joined(question, answer.windows, [text for text, _ in read])
-            for window, (text, _) in zip(answer.windows, read, strict=True):
-                window.text = text
-            reasons = {window.finish_reason for window in answer.windows}
-            answer.finish_reason = next(reason for reason in ("loop", "length", "choice", "stop") if reason in reasons)
+    job: Job
+    question: Question
+    answer: Answer
+    window: Window
+    token_ids: list[int] = field(default_factory=list)
 
 
 def clock(seconds: float) -> str:

@@ -1,10 +1,7 @@
 """The next sounds are read and encoded in a thread of their own while the caller decodes the present one.
 
-    for job, heard in ahead(listen, jobs, timeout=options.timeout):    # in order; closed by `contextlib.closing`
+    for job, heard in prefetch(listen, jobs, timeout=options.timeout):  # in order; closed by `contextlib.closing`
         answer(job, heard) unless isinstance(heard, Exception)
-
-`then` says when there is nothing left to make. `beside` does one thing in a thread, for two models that open at the
-same time.
 
 In: `make`, which gives the results of one job one after the other (the windows of a recording; one, for a short clip),
 and the jobs. Out: pairs of job and result. This module knows neither sounds nor models.
@@ -15,7 +12,6 @@ for standard input (exit code 134). So a process that has used this ends by `lea
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 import threading
@@ -23,6 +19,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, NoReturn, TypeVar
+
+from errors import QwenAudioError
 
 Job = TypeVar("Job")
 T = TypeVar("T")
@@ -33,7 +31,7 @@ _STEP = 0.5  # seconds: Windows sees Ctrl-C only between two waits
 _GRACE = 0.2  # seconds for threads that are told to end, when the process does
 
 
-def ahead(
+def prefetch(
     make: Callable[[Job], Iterable[T]], jobs: Iterable[Job], *, depth: int = 1, timeout: float | None = None
 ) -> Generator[tuple[Job, T | Exception], None, None]:
     """Every result of `make(job)`, job by job, made in a thread while the caller works on the results before.
@@ -43,7 +41,7 @@ def ahead(
 
     An Exception raised by `make` is the last result of its job, and the run goes on. What `jobs` raises ends the run:
     it is raised here after the results before it. A result that takes over `timeout` seconds (the time for which it
-    waits for room, or for the caller, does not count) becomes a TimeoutError, the last result of its job: the stuck
+    waits for room, or for the caller, does not count) becomes a QwenAudioError, the last result of its job: the stuck
     thread is left behind and another goes on with the next job. A result that came late while nobody looked is taken.
 
     What says that a job is complete is for `make` to yield, at once and not with the next job: that may be long in
@@ -63,43 +61,14 @@ def ahead(
         bench.close()
 
 
-def then(jobs: Iterable[Job], end: Callable[[], None]) -> Iterator[Job]:
-    """The jobs, and `end()` when there are no more: with `ahead`, as soon as the last result has been made."""
-    yield from jobs
-    end()
-
-
-def beside(make: Callable[[], T]) -> Callable[[], T]:
-    """Begin `make()` in a thread; what is returned waits for it and gives what it gave, or raises what it raised."""
-    found: list[T] = []
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            found.append(make())
-        except BaseException as failure:  # noqa: BLE001 - raised again on the caller's side
-            failures.append(failure)
-
-    worker = threading.Thread(target=work, name=_NAME, daemon=True)
-    worker.start()
-
-    def wait() -> T:
-        while worker.is_alive():
-            worker.join(_STEP)
-        if failures:
-            raise failures[0]
-        return found[0]
-
-    return wait
-
-
 def leave(code: int) -> NoReturn:
     """End the process with `code`, as sys.exit does; hard, both streams flushed, if a thread of ours is still busy."""
     threads = [thread for thread in threading.enumerate() if thread.name == _NAME]
     for thread in threads:
         thread.join(_GRACE / len(threads))
     if any(thread.is_alive() for thread in threads):
-        atexit._run_exitfuncs()  # noqa: SLF001 - temporary folders are removed; os._exit would skip it
+        if "models.nano.embedded" in sys.modules:  # os._exit would skip its own cleaning up
+            sys.modules["models.nano.embedded"].remove_temporary()
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
@@ -161,13 +130,14 @@ class _Bench(Generic[Job, T]):
         self._worker.start()
 
     def _patience(self) -> float:
-        """Seconds to wait before looking again; a result that is overdue becomes a TimeoutError here."""
+        """Seconds to wait before looking again; a result that is overdue becomes an error here."""
         if self._timeout is None or self._making is None:
             return _STEP
         job, since = self._making
         left = since + self._timeout - time.monotonic()
         if left <= 0:
-            self._put(job, TimeoutError(f"not ready within {self._timeout:g} s; {_SLOW}"))
+            late = f"{job}: not ready within {self._timeout:g} s"
+            self._put(job, QwenAudioError(late, _SLOW, kind="timeout"))
             self._hire()
         return min(max(left, 0), _STEP)
 

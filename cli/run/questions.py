@@ -14,7 +14,7 @@ from models.manifest import FILE_NAME, file_sha256
 from tokenizer.tasks import Task, TaskOptions, find_task, parse_choices, task_prompt
 
 if TYPE_CHECKING:
-    from cli.run.open_model import Model
+    from qwen_audio import Model
 
 STITCHED = ("transcribe", "translate", "timestamps")  # tasks whose windows join to one text
 

@@ -1,12 +1,11 @@
-"""The sounds of one input, in pieces that the model can hear: whole clips, or the windows of a long recording."""
+"""The sounds of one input, in segments that the model can hear: whole clips, or the windows of a long recording."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cli.output.answer import Audio
 
@@ -14,74 +13,64 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from cli.run.job import Case
-
     Float32 = npt.NDArray[np.float32]
 
 
 @dataclass
-class Piece:
-    """What one prompt is about: waveforms [samples] mono 16 kHz, then in their place clips [audio_tokens + 2, d_model].
+class Segment:
+    """What one prompt is about: `waveforms`, [samples] at 16 kHz each, and later in their place `clips`.
 
-    `start` and `end` are seconds of the recording; `audio` says how much of each file was heard up to here.
+    `start` and `end` are seconds of the recording. `audio` says how much of each file was heard up to here. `clips` are
+    embeddings [audio_tokens + 2, d_model]. `audio_s` and `encode_s` are the seconds that reading and encoding took.
     """
 
-    waveforms: list[Any] = field(default_factory=list)
-    clips: list[Any] = field(default_factory=list)
-    start: float = 0.0
-    end: float = 0.0
-    audio: list[Audio] = field(default_factory=list)
-    is_last: bool = True
-    is_silent: bool = False
-    timings: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the time spent inside to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.timings[stage] = self.timings.get(stage, 0.0) + time.perf_counter() - start
+    waveforms: list[Float32]
+    start: float
+    end: float
+    audio: list[Audio]
+    is_last: bool
+    is_silent: bool
+    audio_s: float
+    encode_s: float = 0.0
+    clips: list[Float32] = field(default_factory=list)
 
 
-def pieces(case: Case, *, long: str) -> Iterator[Piece]:
-    """One piece with all sounds, each as far as the model hears it; or, for a single recording, one for each window.
+def segments(paths: Sequence[str], *, long: str) -> Iterator[Segment]:
+    """One segment with all sounds, at most 30 s of each; or, for a single recording, one for each of its windows.
 
-    `long` is "windows" or "first". A case that was done before has one piece with nothing in it; one that has failed
-    has no more. Raises AudioError, at the end of the file for what is only seen there.
+    `long` is "windows" or "first". Raises AudioError, at the end of the file for what is only seen there.
     """
-    paths = case.group.paths
-    if case.is_done_before:
-        yield Piece()
-    elif long == "windows" and len(paths) == 1:
-        for piece in _windows(paths[0]):
-            if case.failure is not None:
-                return
-            yield piece
+    if long == "windows" and len(paths) == 1:
+        yield from _windows(paths[0])
     else:
         yield _whole(paths)
 
 
-def _whole(paths: Sequence[str]) -> Piece:
-    start = time.perf_counter()
-    piece = Piece()
+def _whole(paths: Sequence[str]) -> Segment:
+    from audio_encoder.windows import is_silent
+
+    begun, waveforms, audio = time.perf_counter(), list["Float32"](), list[Audio]()
     for path in paths:
         waveform, seconds = _beginning(path)
-        piece.waveforms.append(waveform)
-        piece.audio.append(Audio(path, round(seconds, 3), round(_seconds(len(waveform)), 3)))
-    piece.end = round(max(audio.seconds_used for audio in piece.audio), 3)
-    piece.is_silent = _all_silent(piece.waveforms)
-    piece.timings["audio_s"] = time.perf_counter() - start
-    return piece
+        waveforms.append(waveform)
+        audio.append(Audio(path, round(seconds, 3), round(_seconds(len(waveform)), 3)))
+    return Segment(
+        waveforms,
+        start=0.0,
+        end=round(max(one.seconds_used for one in audio), 3),
+        audio=audio,
+        is_last=True,
+        is_silent=all(map(is_silent, waveforms)),
+        audio_s=time.perf_counter() - begun,
+    )
 
 
-def _windows(path: str) -> Iterator[Piece]:
+def _windows(path: str) -> Iterator[Segment]:
     """A window is known to be the last when there is no next one, so each is held until then."""
     from audio_encoder.waveform import check_length, stream_waveform
-    from audio_encoder.windows import cut_windows
+    from audio_encoder.windows import cut_windows, is_silent
 
-    held: Piece | None = None
+    held: Segment | None = None
     begun = time.perf_counter()
     for window in cut_windows(stream_waveform(path)):
         if held is None:
@@ -89,11 +78,15 @@ def _windows(path: str) -> Iterator[Piece]:
         else:
             yield held
             begun = time.perf_counter()
-        audio = Audio(path, round(window.end, 3), round(window.end, 3))
-        held = Piece([window.waveform], start=round(window.start, 3), end=round(window.end, 3), audio=[audio])
-        held.is_last = False
-        held.is_silent = _all_silent(held.waveforms)
-        held.timings["audio_s"] = time.perf_counter() - begun
+        held = Segment(
+            [window.waveform],
+            start=round(window.start, 3),
+            end=round(window.end, 3),
+            audio=[Audio(path, round(window.end, 3), round(window.end, 3))],
+            is_last=False,
+            is_silent=is_silent(window.waveform),
+            audio_s=time.perf_counter() - begun,
+        )
     if held is not None:
         held.is_last = True
         yield held
@@ -118,9 +111,3 @@ def _seconds(samples: int) -> float:
     from audio_encoder.log_mel import SAMPLE_RATE
 
     return samples / SAMPLE_RATE
-
-
-def _all_silent(waveforms: list[Any]) -> bool:
-    from audio_encoder.windows import is_silent
-
-    return all(map(is_silent, waveforms))

@@ -19,6 +19,7 @@ from errors import ModelError
 from models.manifest import FILE_NAME, file_sha256, load_manifest
 
 CHECKPOINT = Path(__file__).resolve().parent / "checkpoint"
+_TEMPORARY: list[Path] = []  # folders of this process
 PRECISIONS = {"fused": "int8-fine", "plain": "int8"}
 
 
@@ -33,8 +34,15 @@ def embedded_model(*, flavour: str = "fused") -> Path:
         return _converted(cache / name, flavour)
     except (OSError, RuntimeError):  # no home, a read-only or a full one: for this run only
         cache = Path(tempfile.mkdtemp(prefix="qwen-audio-"))
-        atexit.register(shutil.rmtree, cache, ignore_errors=True)
+        _TEMPORARY.append(cache)
         return _converted(cache / name, flavour)
+
+
+@atexit.register
+def remove_temporary() -> None:
+    """Remove what was converted for this process only; a process that ends without `atexit` calls this itself."""
+    while _TEMPORARY:
+        shutil.rmtree(_TEMPORARY.pop(), ignore_errors=True)
 
 
 def _converted(directory: Path, flavour: str) -> Path:

@@ -280,6 +280,34 @@ def open_session(manifest: Manifest, graph: Graph, options: SessionOptions, *, r
     return BACKENDS[options.backend](manifest, graph, options, rows)
 
 
+def open_together(*openers: Callable[[], Any]) -> list[Any]:
+    """Open several things at the same time, each in a thread, since a library opens a graph on one core.
+
+    Returns what they gave, in order; raises what the first of them raised. Ctrl-C reaches the caller meanwhile.
+    """
+    found: list[Any] = [None] * len(openers)
+    failures: dict[int, BaseException] = {}
+
+    def work(number: int) -> None:
+        try:
+            found[number] = openers[number]()
+        except BaseException as failure:  # noqa: BLE001 - raised again on the caller's side
+            failures[number] = failure
+
+    threads = [
+        threading.Thread(target=work, args=(number,), name="qwen-audio ahead", daemon=True)
+        for number in range(len(openers))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.5)  # Windows sees Ctrl-C only between two waits
+    if failures:
+        raise failures[min(failures)]
+    return found
+
+
 def choose_backend(manifest: Manifest, options: SessionOptions) -> tuple[str, list[str]]:
     """The backend that runs this model, and why each one before it in the manifest's order cannot.
 

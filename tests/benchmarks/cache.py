@@ -25,14 +25,15 @@ from onnx import TensorProto, helper, numpy_helper
 from audio_encoder.encoder import AudioEncoder, Float32
 from audio_encoder.log_mel import log_mel_spectrogram
 from audio_encoder.waveform import load_waveform
-from cli.options import SAMPLE
 from decoder.decoder import Decoder
 from models.convert.convert import convert
 from models.manifest import Graph, Manifest, load_manifest
 from tests.benchmarks.contestants import timed
 from tests.benchmarks.precision import compare, run
 
-CALIBRATION = SAMPLE.parent / "nano" / "speech.flac"
+GOLDEN = Path(__file__).parents[1] / "golden"
+SAMPLE = GOLDEN / "1272-128104-0000.flac"
+CALIBRATION = GOLDEN / "nano" / "speech.flac"
 CONTEXTS = (200, 770)
 STEPS = 8
 

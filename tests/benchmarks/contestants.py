@@ -69,16 +69,15 @@ class Ours:
 
     def __init__(self, model: str, threads: int, rows: int = 1, *, encoder: bool = True, keep: float = 0.0) -> None:
         from audio_encoder.encoder import AudioEncoder
-        from cli.run.prefetch import beside
         from decoder.decoder import Decoder
         from models.manifest import load_manifest
-        from models.runtime.session import SessionOptions
+        from models.runtime.session import SessionOptions, open_together
 
         manifest, options = load_manifest(Path(model)), SessionOptions(threads=threads, keep=keep)
         start = time.perf_counter()
-        listening = beside(lambda: AudioEncoder(manifest, options)) if encoder else None
-        self._decoder = Decoder(manifest, options, rows=rows)
-        self._encoder = listening() if listening else None
+        self._decoder, self._encoder = open_together(
+            lambda: Decoder(manifest, options, rows=rows), lambda: AudioEncoder(manifest, options) if encoder else None
+        )
         self._opened = time.perf_counter() - start
         self._words = min(manifest.decoder_sizes.vocab_size, manifest.decoder_sizes.audio_start)
         self._random = np.random.default_rng(0)

@@ -28,7 +28,6 @@ import numpy as np
 from audio_encoder.encoder import AudioEncoder, Float32
 from audio_encoder.log_mel import log_mel_spectrogram
 from audio_encoder.waveform import load_waveform
-from cli.options import SAMPLE
 from decoder.decoder import Decoder
 from models.convert.convert import convert
 from models.manifest import Manifest, load_manifest
@@ -36,6 +35,8 @@ from tests.benchmarks.weights import write_q4_0
 
 Q4_0 = "Q4_0"
 PRECISIONS = ("fp32", "fp16", "int8-fine", "int8", "int4", Q4_0)
+
+CLIP = Path(__file__).parents[1] / "golden" / "1272-128104-0000.flac"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print the table and the JSON line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT")
-    parser.add_argument("--clip", type=Path, default=SAMPLE)
+    parser.add_argument("--clip", type=Path, default=CLIP)
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     options = parser.parse_args(argv)

@@ -20,7 +20,7 @@ from unittest import mock
 
 import numpy as np
 
-import qwen_audio
+from cli.main import main as run_command
 from decoder.decoder import Decoder
 from decoder.speculation import Drafts
 
@@ -54,7 +54,7 @@ def answered(path: Path, model: str, *, guessing: bool) -> tuple[list[list[int]]
         contextlib.redirect_stdout(shown),
         contextlib.chdir(path.parent),
     ):
-        code = qwen_audio.main(command)
+        code = run_command(command)
     if code:
         raise SystemExit(f"{path}: exit code {code}")
     return [json.loads(line)["token_ids"] for line in shown.getvalue().splitlines()], lengths

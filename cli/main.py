@@ -1,0 +1,67 @@
+"""The command line from start to end: signals, streams, and every failure as one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+from cli.errors import INTERRUPTED, OK, READER_GONE, TERMINATED, Terminated, end_on_sigterm, report_failure
+from cli.options import Options, parse_arguments
+from cli.output.answer import Answer
+from cli.output.streams import hide_native_messages, prepare_streams, say
+from cli.run.prefetch import leave
+
+
+def start() -> None:
+    """Run the process's own command line and end the process."""
+    if "--debug" not in sys.argv:
+        hide_native_messages()
+    end_on_sigterm()
+    leave(main())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line `argv` (default: the process's own); returns the exit code, but --help exits with 0."""
+    prepare_streams()
+    try:
+        return _attempt(sys.argv[1:] if argv is None else argv)
+    except Terminated:
+        say("terminated")
+        return TERMINATED
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return READER_GONE
+
+
+def _attempt(argv: list[str]) -> int:
+    """Do what the arguments say. The only place that catches whatever is raised; a bug is raised again."""
+    asked, json, debug = Answer([], ""), "--json" in argv, "--debug" in argv
+    try:
+        options = parse_arguments(argv)
+        asked = Answer(list(options.inputs), options.prompts[0] if options.prompts else "")
+        return _do(options)
+    except BrokenPipeError:
+        raise
+    except Exception as failure:  # noqa: BLE001
+        return report_failure(failure, asked, json=json, debug=debug).exit_code
+
+
+def _do(options: Options) -> int:
+    """One of the things that the program can do."""
+    if options.doctor:
+        from cli.doctor.report import doctor
+
+        return doctor(options)
+    if options.ends_kept_model:
+        from models.server.client import end_kept
+
+        end_kept()
+        return OK
+    if options.chat:
+        from cli.run.chat import chat
+
+        return chat(options)
+    from cli.run.run import run
+
+    return run(options)

@@ -1,0 +1,95 @@
+"""Where whole answers and failures go: standard output, the file of --savepath, the folder of --output-dir.
+
+Each method returns the exit code that a failure of the output itself costs the run, or OK.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cli.errors import INPUT_FAILED, OK
+from cli.output.answer import Answer
+from cli.output.folder import ResultsFolder
+from cli.output.streams import save_text, say, show_piece
+from errors import QwenAudioError
+
+
+class Outputs:
+    """The outputs of one run; `show` writes to standard output."""
+
+    def __init__(
+        self,
+        *,
+        json: bool = False,
+        debug: bool = False,
+        savepath: Path | None = None,
+        folder: ResultsFolder | None = None,
+        show: Callable[[str], None] = show_piece,
+    ) -> None:
+        self.folder, self._json, self._debug, self._savepath, self._show = folder, json, debug, savepath, show
+        self._saved: list[str] = []  # lines of --savepath
+        self._line_is_open = False
+
+    @property
+    def shows_text(self) -> bool:
+        """Whether answers are shown as plain text, which may be streamed."""
+        return not self._json and self.folder is None
+
+    def stream(self, text: str) -> None:
+        """A piece of an answer that is not whole yet."""
+        self._line_is_open = True  # first: an interrupt may come with the first letter
+        self._show(text)
+
+    def end_line(self) -> None:
+        """End a line that was streamed."""
+        if self._line_is_open:
+            self._line_is_open = False
+            self._show("\n")
+
+    def show(self, answers: Sequence[Answer], filename: str, key: str | None) -> int:
+        """The whole answers about one input: what of them was not streamed, and their files."""
+        streamed = self._line_is_open
+        self.end_line()
+        for answer in answers:
+            line = answer.as_json() if self._json else answer.text
+            if self._json or (self.shows_text and not streamed):
+                self._show(line + "\n")
+            if self._savepath:
+                self._saved.append(line)
+        return self._write_files(answers, filename, key)
+
+    def fail(self, answers: Sequence[Answer], error: QwenAudioError, cause: Exception | None = None) -> None:
+        """An input failed: one line on standard error, and with --json a line for each answer that is missing."""
+        self.end_line()
+        if self._debug and cause is not None:
+            traceback.print_exception(cause, file=sys.stderr)
+        say(str(error))
+        if self._json:
+            for answer in answers:
+                self._show(answer.as_json(error) + "\n")
+
+    def close(self) -> int:
+        """End the open line and write --savepath with what is whole."""
+        self.end_line()
+        if not (self._savepath and self._saved):
+            return OK
+        try:
+            save_text(self._savepath, "".join(line + "\n" for line in self._saved))
+        except OSError as error:
+            reason = error.strerror or error
+            say(f"--savepath {self._savepath}: not written ({reason}); the answers are on standard output")
+            return INPUT_FAILED
+        return OK
+
+    def _write_files(self, answers: Sequence[Answer], filename: str, key: str | None) -> int:
+        if self.folder is None:
+            return OK
+        try:
+            self.folder.write(filename, answers, key)
+        except OSError as error:
+            say(f"{error.filename}: not written ({error.strerror or error}); make room, then run again")
+            return INPUT_FAILED
+        return OK

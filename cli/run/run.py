@@ -1,0 +1,179 @@
+"""One run: every input is read, heard, asked about and answered.
+
+    inputs -> jobs -> segments -> clips -> requests -> text
+
+The pipeline itself is in qwen_audio.py: `listen`, `prompt_ids`, `answer_all`. Here is what a run over many inputs adds:
+which questions are asked about which sounds, reading ahead in a thread, and who is told.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from functools import partial
+
+from cli.inputs.listing import Group, Listing, find_inputs
+from cli.options import Options
+from cli.output.answer import Answer
+from cli.output.folder import ResultsFolder
+from cli.output.outputs import Outputs
+from cli.output.progress import Progress
+from cli.output.streams import check_savepath, say
+from cli.run.job import Job
+from cli.run.open_model import open_model, say_environments
+from cli.run.prefetch import prefetch
+from cli.run.questions import Question, find_questions, settings
+from cli.run.reporter import Reporter, RunOver
+from cli.run.segments import Segment, segments
+from decoder.generate import Request
+from errors import PromptError
+from qwen_audio import Model, answer_all, choose, listen, prompt_ids
+
+
+def run(options: Options) -> int:
+    """Answer every input; returns the exit code of the run. What makes it impossible as a whole is raised."""
+    for note in options.notes:
+        say(note, quiet=options.quiet)
+    if options.env_list:
+        say_environments()
+    if options.savepath:
+        check_savepath(options.savepath)
+    listing = find_inputs(options)
+    folder = (
+        ResultsFolder(options.output_dir, options.formats, overwrite=options.overwrite) if options.output_dir else None
+    )
+    outputs = Outputs(json=options.json, debug=options.debug, savepath=options.savepath, folder=folder)
+    total = len(listing.groups) + len(listing.problems)
+    beside_answers = folder is None and sys.stdout.isatty()
+    with Progress(total, quiet=options.quiet, beside_answers=beside_answers) as progress:
+        reporter = Reporter(outputs, progress, streams=outputs.shows_text and options.batch == 1)
+        for note in listing.skipped:
+            say(note, quiet=options.quiet)
+        try:
+            for path, problem in listing.problems:
+                reporter.fail_input(path, problem)
+            if listing.groups:
+                _answer_all(listing, options, outputs, reporter)
+        finally:  # interrupted, too: the answers that are whole are kept
+            reporter.close()
+    return reporter.code
+
+
+def _answer_all(listing: Listing, options: Options, outputs: Outputs, reporter: Reporter) -> None:
+    begun = time.perf_counter()
+    model = open_model(options)
+    load_s = time.perf_counter() - begun
+    try:
+        answer_jobs(plan_jobs(listing, model, options, outputs, load_s=load_s), model, options, reporter)
+    except RunOver:
+        pass
+    except BrokenPipeError:
+        raise
+    except Exception as failure:  # noqa: BLE001 - told in a line; a bug of ours is raised again
+        reporter.abort(failure)
+    if options.benchmark_count:
+        from cli.run.benchmark import benchmark
+
+        for job in reporter.answered:
+            benchmark(partial(_answer_again, job, model, options), options.benchmark_count)
+
+
+def plan_jobs(
+    listing: Listing, model: Model, options: Options, outputs: Outputs, *, load_s: float = 0.0
+) -> Iterator[Job]:
+    """All inputs as jobs, in order; each is made when there is room for it, for its sounds are hashed here."""
+    from cli.output.filenames import plan_filenames
+    from cli.output.folder import content_key
+
+    questions = find_questions(options, chat=model.chat)
+    filenames = plan_filenames(listing.whole, options.inputs) if outputs.folder else {}
+    for group in listing.groups:
+        asked = [Question(group.prompt, questions[0].max_new_tokens)] if group.prompt else questions
+        job = Job(group, asked, [_blank(group, question, model, load_s) for question in asked])
+        job.is_last = group is listing.groups[-1] and not options.benchmark_count
+        if outputs.folder:
+            job.filename = filenames[group]
+            job.key = content_key(group.paths, settings(options, asked, model))
+            job.is_done_before = outputs.folder.is_done(job.filename, job.key)
+        if options.timeout is not None:
+            job.deadline = time.monotonic() + options.timeout
+        yield job
+
+
+def answer_jobs(jobs: Iterable[Job], model: Model, options: Options, reporter: Reporter) -> None:
+    """The whole way, for all jobs."""
+    requests = _ask(jobs, model, options, reporter)
+    if options.choices:
+        for request in requests:
+            _choose(request, model, options.choices, reporter)
+    else:
+        for event, text in answer_all(requests, model):
+            reporter.take(event, text)
+
+
+def _ask(jobs: Iterable[Job], model: Model, options: Options, reporter: Reporter) -> Iterator[Request]:
+    """Jobs -> requests: each question about each segment of sound."""
+    # The next sounds are read and encoded while these are answered.
+    heard = prefetch(partial(_hear, model=model, long=options.long), jobs, timeout=options.timeout)
+    with closing(heard):
+        for job, segment in heard:
+            if isinstance(segment, Exception):
+                reporter.fail(job, segment)
+                continue
+            if segment is None:
+                reporter.skip(job)
+                continue
+            for query in reporter.hear(job, segment):
+                try:
+                    ids = prompt_ids(query.question.prompt, segment.clips, model, system=options.system)
+                except PromptError as failure:
+                    reporter.fail(job, failure)
+                    break
+                query.answer.prompt_tokens = max(query.answer.prompt_tokens, len(ids))
+                longest = query.question.max_new_tokens
+                yield Request(query, ids, segment.clips, model.stop_ids, longest, job.deadline, group=job)
+
+
+def _hear(job: Job, model: Model, *, long: str) -> Iterator[Segment | None]:
+    """The segments of a job with their clips, or None for one that was answered in an earlier run."""
+    if job.is_done_before:
+        yield None
+        return
+    for segment in segments(job.group.paths, long=long):
+        if job.failure is not None:
+            return
+        begun = time.perf_counter()
+        segment.clips = listen(segment.waveforms, model)
+        segment.waveforms = []
+        segment.encode_s = time.perf_counter() - begun
+        if job.is_last and segment.is_last:
+            model.encoder.close()  # a tenth of the model's memory, while the last answer is decoded
+        yield segment
+
+
+def _choose(request: Request, model: Model, choices: tuple[str, ...], reporter: Reporter) -> None:
+    query = request.key
+    try:
+        log_probs = choose(request.ids, request.clips, model, choices)
+    except PromptError as failure:
+        reporter.fail(query.job, failure)
+    else:
+        likeliest = max(log_probs, key=lambda choice: log_probs[choice])
+        reporter.choose(query, log_probs, model.tokenizer.encode(likeliest, special="audio"))
+
+
+def _answer_again(job: Job, model: Model, options: Options) -> Answer:
+    """The first answer of a job, once more, shown nowhere."""
+    fresh = Job(job.group, job.questions, [Answer(one.input, one.prompt) for one in job.answers])
+    silent = Reporter(Outputs(show=lambda _: None), Progress(1, quiet=True), streams=False)
+    answer_jobs([fresh], model, options, silent)
+    return fresh.answers[0]
+
+
+def _blank(group: Group, question: Question, model: Model, load_s: float) -> Answer:
+    answer = Answer(list(group.paths), question.prompt, model=str(model.manifest.directory), backend=model.backend)
+    answer.task = question.task.name if question.task else None
+    answer.timings["load_s"] = load_s
+    return answer
