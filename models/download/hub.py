@@ -1,0 +1,123 @@
+"""Models on Hugging Face: what a repository holds at one commit, and its files through `snapshot_download`.
+
+HF_ENDPOINT, HF_TOKEN and the like mean what they mean in huggingface_hub. Read in its version 2.4: it compares the
+size of what arrived but hashes nothing, writes a body as long as it goes on, and follows a redirect from https to
+http. Hence its client comes from `fetch`, and the caller verifies every file. Xet, its own transfer in Rust, passes
+by that client; what comes through it is verified like the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import httpx2
+import huggingface_hub
+from huggingface_hub.constants import ENDPOINT
+from huggingface_hub.hf_api import HfApi, RepoSibling
+from huggingface_hub.utils.tqdm import disable_progress_bars
+
+from errors import ModelError
+from models.download.catalog import HUB_PATTERNS, Model, RemoteFile
+from models.download.fetch import one_line, open_client
+
+# What the library raises about an answer that it did not expect, beside its own errors, which are OSErrors.
+LIBRARY_ERRORS = (
+    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RuntimeError,
+    httpx2.HTTPError, httpx2.InvalidURL,
+)  # fmt: skip
+
+
+def list_files(model: Model, *, url: str | None, revision: str) -> tuple[list[RemoteFile], str]:
+    """Ask for the files of a model, the small ones first, and their commit: `revision`, or without one the newest.
+
+    Raises:
+        ModelError: the hub cannot be reached, or does not list the model.
+    """
+    with _library(model, url, {}):
+        info = HfApi(endpoint=url).model_info(model.repository, revision=revision or None, files_metadata=True)
+        commit = str(info.sha)
+        files = [_remote_file(model, row, commit, url) for row in info.siblings or () if _is_wanted(row.rfilename)]
+    if not re.fullmatch(revision or r"[0-9a-f]{40}", commit):
+        message = f"{url or ENDPOINT} answers for commit {one_line(commit)}"
+        raise ModelError(message, f"the files that are here are of {revision or 'none'}", kind="download")
+    if not any(file.name.endswith(".safetensors") for file in files):
+        message = f"{url or ENDPOINT} lists no *.safetensors of {model.repository}"
+        raise ModelError(message, "is it a whole mirror?", kind="download")
+    return sorted(files, key=lambda file: file.size), commit
+
+
+def fetch(model: Model, files: Sequence[RemoteFile], directory: Path, *, url: str | None, revision: str) -> None:
+    """Let the library fetch files into a directory; the caller verifies them.
+
+    Raises:
+        ModelError: the library failed.
+    """
+    names = [file.name for file in files]
+    with _library(model, url, {file.name: file.size for file in files}), _interruptible(directory):
+        huggingface_hub.snapshot_download(
+            model.repository,
+            revision=revision,
+            local_dir=directory,
+            allow_patterns=names,
+            endpoint=url,
+            max_workers=1,  # a kill loses the file that is under way, not all of them
+        )
+    missing = [name for name in names if not (directory / name).exists()]
+    if missing:  # the library is content with what is here when the hub fails in the middle
+        message = f"{url or ENDPOINT} did not give {', '.join(missing)}"
+        raise ModelError(message, "run the same command again to go on", kind="download")
+
+
+def _is_wanted(name: str) -> bool:
+    return not name.endswith(".py") and any(fnmatchcase(name, pattern) for pattern in HUB_PATTERNS)
+
+
+def _remote_file(model: Model, row: RepoSibling, commit: str, url: str | None) -> RemoteFile:
+    address = f"{url or ENDPOINT}/{model.repository}/resolve/{commit}/{row.rfilename}"
+    hashes = {"sha256": row.lfs.sha256} if row.lfs else {"git_sha1": row.blob_id or ""}
+    return RemoteFile(row.rfilename, address, -1 if row.size is None else row.size, hashes)
+
+
+@contextmanager
+def _library(model: Model, url: str | None, sizes: Mapping[str, int]) -> Iterator[None]:
+    """Give the library our client, keep it to errors on standard error, and name what it raises."""
+    huggingface_hub.set_client_factory(lambda: open_client(url or ENDPOINT, sizes))
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    try:
+        yield
+    except LIBRARY_ERRORS as error:
+        message = f"{model.repository} at {url or ENDPOINT}: {one_line(error)} ({type(error).__name__})"
+        raise ModelError(message, "run the same command again to go on", kind="download") from error
+
+
+@contextmanager
+def _interruptible(directory: Path) -> Iterator[None]:
+    """Let Ctrl-C end the process at once: the library's thread would first finish its file, which may take an hour."""
+
+    def sweep() -> None:  # what was under way has a random name: nobody goes on with it
+        for leftover in (directory / ".cache" / "huggingface" / "download").glob("*.incomplete"):
+            leftover.unlink(missing_ok=True)
+
+    def end(*_: object) -> None:
+        sweep()
+        print("\nmodels.download: interrupted; run the same command again to go on", file=sys.stderr, flush=True)
+        os._exit(130)
+
+    sweep()
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # not where the shell said to ignore it
+        signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
