@@ -76,7 +76,8 @@ def _fetch(name: str, directory: Path, pins: Pins, url: str | None) -> None:
     if model.repository:
         hub.fetch(model, missing, directory, url=url, revision=revision)
     for number, file in enumerate(missing, 1):
-        print(f"[{number}/{len(missing)}] {file.name}  {_gb(file.size)}", file=sys.stderr)
+        verb = "verify" if model.repository else "fetch"
+        print(f"[{number}/{len(missing)}] {verb} {file.name}  {_gb(file.size)}", file=sys.stderr)
         arrived = directory / file.name if model.repository else parts[file.name]
         if not model.repository:
             fetch.fetch(file, arrived)

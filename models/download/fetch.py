@@ -22,9 +22,10 @@ from errors import ModelError
 from models.download.catalog import HUB, Model, RemoteFile
 from models.download.lockfile import regular
 
-WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # between one try and the next
+WAITS_S = (0.5, 1.0, 2.0, 4.0)  # between one try and the next
+PROGRESS_BYTES = 8 << 20  # after so many more, tries are counted anew: a long download may lose its line many times
 TIMEOUT_S = 30.0
-LISTING_BYTES = 10_000_000  # of whatever is no file: ours have some thousand
+LISTING_BYTES = 10_000_000  # of an answer that is no file: a listing has some thousand
 
 
 class _Bounded(httpx2.SyncByteStream):
@@ -90,18 +91,19 @@ def fetch(file: RemoteFile, part: Path) -> None:
     Raises:
         ModelError: the server refuses or sends too much, or several tries failed; then the part stays for the next run.
     """
-    for wait in (*WAITS_S, None):
+    best, waits = 0, iter(WAITS_S)
+    while True:
         try:
             with open_client(file.url, {file.name: file.size}) as client:
-                _fetch_rest(client, file, part)
+                return _fetch_rest(client, file, part)
         except httpx2.TransportError as error:
-            if wait is None:
+            if (now := held(part)[0]) >= best + PROGRESS_BYTES:
+                best, waits = now, iter(WAITS_S)
+            if (wait := next(waits, None)) is None:
                 raise _failure(file, error) from error
             time.sleep(wait)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise _failure(file, error) from error
-        else:
-            return
 
 
 def held(part: Path) -> tuple[int, str]:
@@ -109,7 +111,8 @@ def held(part: Path) -> tuple[int, str]:
     note = _note(part)
     etag = regular(note).read_bytes()[:200].decode("latin-1") if note.exists() else ""
     is_strong = re.fullmatch(r'"[!#-~]{1,150}"', etag)
-    return (regular(part).stat().st_size, etag) if is_strong and part.exists() else (0, "")
+    is_ours = part.exists() and not part.is_symlink()
+    return (regular(part).stat().st_size, etag) if is_strong and is_ours else (0, "")
 
 
 def discard(part: Path) -> None:
@@ -146,17 +149,27 @@ def _fetch_rest(client: httpx2.Client, file: RemoteFile, part: Path) -> None:
     # If-Range makes the server send the whole file when it is no longer the one that the part came from.
     headers = {"Range": f"bytes={start}-", "If-Range": etag} if start else {}
     with client.stream("GET", file.url, headers=headers) as answer:
-        told = (answer.headers.get("Content-Range"), answer.headers.get("ETag"))
         if _accepted(answer).status_code == 200:
+            _begin(answer, part, file)
             start = 0
-            discard(part)
-            _note(part).write_bytes((told[1] or "").encode("latin-1", "replace"))
-        elif told != (f"bytes {start}-{file.size - 1}/{file.size}", etag):
+        elif (
+            answer.headers.get("Content-Range") != f"bytes {start}-{file.size - 1}/{file.size}"
+            or answer.headers.get("ETag") != etag
+        ):
             discard(part)
             raise httpx2.ReadError("the file changed on the server")
         _write(answer, part, file, start=start)
     if (size := part.stat().st_size) != file.size:
         raise httpx2.ReadError(f"the body ended at {size} of {file.size} bytes")
+
+
+def _begin(answer: httpx2.Response, part: Path, file: RemoteFile) -> None:
+    length = answer.headers.get("Content-Length", str(file.size))
+    if length != str(file.size):
+        message = f"{file.url}: {one_line(length)} bytes are served, not {file.size}"
+        raise ModelError(message, "is it the right file?", kind="download")
+    discard(part)
+    _note(part).write_bytes(answer.headers.get("ETag", "").encode("latin-1", "replace"))
 
 
 def _write(answer: httpx2.Response, part: Path, file: RemoteFile, *, start: int) -> None:

@@ -14,19 +14,20 @@ import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import huggingface_hub
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.hf_api import HfApi, RepoSibling
-from huggingface_hub.utils.tqdm import disable_progress_bars
+from huggingface_hub.utils.tqdm import disable_progress_bars, tqdm
 
 from errors import ModelError
 from models.download.catalog import HUB_PATTERNS, Model, RemoteFile
-from models.download.fetch import one_line, open_client
+from models.download.fetch import TIMEOUT_S, one_line, open_client
 
 # What the library raises about an answer that it did not expect, beside its own errors, which are OSErrors.
 LIBRARY_ERRORS = (
@@ -42,7 +43,8 @@ def list_files(model: Model, *, url: str | None, revision: str) -> tuple[list[Re
         ModelError: the hub cannot be reached, or does not list the model.
     """
     with _library(model, url, {}):
-        info = HfApi(endpoint=url).model_info(model.repository, revision=revision or None, files_metadata=True)
+        ask = HfApi(endpoint=url).model_info
+        info = ask(model.repository, revision=revision or None, files_metadata=True, timeout=TIMEOUT_S)
         commit = str(info.sha)
         files = [_remote_file(model, row, commit, url) for row in info.siblings or () if _is_wanted(row.rfilename)]
     if not re.fullmatch(revision or r"[0-9a-f]{40}", commit):
@@ -60,17 +62,25 @@ def fetch(model: Model, files: Sequence[RemoteFile], directory: Path, *, url: st
     Raises:
         ModelError: the library failed.
     """
-    names = [file.name for file in files]
-    with _library(model, url, {file.name: file.size for file in files}), _interruptible(directory):
+    bars = ExitStack()
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+            bars.callback(self.close)  # the library does not, and they would be drawn over what is said next
+
+    sizes = {file.name: file.size for file in files}
+    with bars, _library(model, url, sizes), _interruptible(directory):
         huggingface_hub.snapshot_download(
             model.repository,
             revision=revision,
             local_dir=directory,
-            allow_patterns=names,
+            allow_patterns=list(sizes),
             endpoint=url,
             max_workers=1,  # a kill loses the file that is under way, not all of them
+            tqdm_class=Bar,
         )
-    missing = [name for name in names if not (directory / name).exists()]
+    missing = [name for name in sizes if not (directory / name).exists()]
     if missing:  # the library is content with what is here when the hub fails in the middle
         message = f"{url or ENDPOINT} did not give {', '.join(missing)}"
         raise ModelError(message, "run the same command again to go on", kind="download")
