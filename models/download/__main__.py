@@ -73,7 +73,7 @@ def _fetch(name: str, directory: Path, pins: Pins, url: str | None) -> None:
     parts = {file.name: directory / f"{file.name}.part" for file in missing}
     _announce(name, directory, remote, needed=sum(file.size - fetch.held(parts[file.name])[0] for file in missing))
     write_pins(directory, pins)
-    if model.repository:
+    if model.repository and missing:
         hub.fetch(model, missing, directory, url=url, revision=revision)
     for number, file in enumerate(missing, 1):
         verb = "verify" if model.repository else "fetch"

@@ -15,8 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx2
-from huggingface_hub.constants import ENDPOINT
-from tqdm import tqdm  # type: ignore[import-untyped]
 
 from errors import ModelError
 from models.download.catalog import HUB, Model, RemoteFile
@@ -79,6 +77,8 @@ def list_files(model: Model, *, url: str | None) -> list[RemoteFile]:
     Raises:
         ModelError: the server refuses, cannot be reached, or tells no size.
     """
+    from huggingface_hub.constants import ENDPOINT
+
     places = [f"{url}/{file.name}" if url else file.url.replace(HUB, ENDPOINT) for file in model.files]
     files = [replace(file, url=place) for file, place in zip(model.files, places, strict=True)]
     with open_client(files[0].url, {}) as client:
@@ -173,6 +173,8 @@ def _begin(answer: httpx2.Response, part: Path, file: RemoteFile) -> None:
 
 
 def _write(answer: httpx2.Response, part: Path, file: RemoteFile, *, start: int) -> None:
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
     bar = tqdm(desc=file.name, total=file.size, initial=start, unit="B", unit_scale=True, disable=None)
     try:
         with bar, part.open("ab" if start else "wb") as out:

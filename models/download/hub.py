@@ -17,17 +17,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
-import huggingface_hub
-from huggingface_hub.constants import ENDPOINT
-from huggingface_hub.hf_api import HfApi, RepoSibling
-from huggingface_hub.utils.tqdm import disable_progress_bars, tqdm
 
 from errors import ModelError
 from models.download.catalog import HUB_PATTERNS, Model, RemoteFile
 from models.download.fetch import TIMEOUT_S, one_line, open_client
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
 
 # What the library raises about an answer that it did not expect, beside its own errors, which are OSErrors.
 LIBRARY_ERRORS = (
@@ -42,16 +41,22 @@ def list_files(model: Model, *, url: str | None, revision: str) -> tuple[list[Re
     Raises:
         ModelError: the hub cannot be reached, or does not list the model.
     """
-    with _library(model, url, {}):
-        ask = HfApi(endpoint=url).model_info
+    from huggingface_hub.hf_api import HfApi
+
+    with _library(model, url, {}) as endpoint:
+        ask = HfApi(endpoint=endpoint).model_info
         info = ask(model.repository, revision=revision or None, files_metadata=True, timeout=TIMEOUT_S)
         commit = str(info.sha)
-        files = [_remote_file(model, row, commit, url) for row in info.siblings or () if _is_wanted(row.rfilename)]
+        files = [
+            _remote_file(f"{endpoint}/{model.repository}/resolve/{commit}", row)
+            for row in info.siblings or ()
+            if _is_wanted(row.rfilename)
+        ]
     if not re.fullmatch(revision or r"[0-9a-f]{40}", commit):
-        message = f"{url or ENDPOINT} answers for commit {one_line(commit)}"
+        message = f"{endpoint} answers for commit {one_line(commit)}"
         raise ModelError(message, f"the files that are here are of {revision or 'none'}", kind="download")
     if not any(file.name.endswith(".safetensors") for file in files):
-        message = f"{url or ENDPOINT} lists no *.safetensors of {model.repository}"
+        message = f"{endpoint} lists no *.safetensors of {model.repository}"
         raise ModelError(message, "is it a whole mirror?", kind="download")
     return sorted(files, key=lambda file: file.size), commit
 
@@ -62,6 +67,9 @@ def fetch(model: Model, files: Sequence[RemoteFile], directory: Path, *, url: st
     Raises:
         ModelError: the library failed.
     """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import tqdm
+
     bars = ExitStack()
 
     class Bar(tqdm):
@@ -70,19 +78,19 @@ def fetch(model: Model, files: Sequence[RemoteFile], directory: Path, *, url: st
             bars.callback(self.close)  # the library does not, and they would be drawn over what is said next
 
     sizes = {file.name: file.size for file in files}
-    with bars, _library(model, url, sizes), _interruptible(directory):
-        huggingface_hub.snapshot_download(
+    with bars, _library(model, url, sizes) as endpoint, _interruptible(directory):
+        snapshot_download(
             model.repository,
             revision=revision,
             local_dir=directory,
             allow_patterns=list(sizes),
-            endpoint=url,
+            endpoint=endpoint,
             max_workers=1,  # a kill loses the file that is under way, not all of them
             tqdm_class=Bar,
         )
     missing = [name for name in sizes if not (directory / name).exists()]
     if missing:  # the library is content with what is here when the hub fails in the middle
-        message = f"{url or ENDPOINT} did not give {', '.join(missing)}"
+        message = f"{endpoint} did not give {', '.join(missing)}"
         raise ModelError(message, "run the same command again to go on", kind="download")
 
 
@@ -90,23 +98,27 @@ def _is_wanted(name: str) -> bool:
     return not name.endswith(".py") and any(fnmatchcase(name, pattern) for pattern in HUB_PATTERNS)
 
 
-def _remote_file(model: Model, row: RepoSibling, commit: str, url: str | None) -> RemoteFile:
-    address = f"{url or ENDPOINT}/{model.repository}/resolve/{commit}/{row.rfilename}"
+def _remote_file(base: str, row: RepoSibling) -> RemoteFile:
     hashes = {"sha256": row.lfs.sha256} if row.lfs else {"git_sha1": row.blob_id or ""}
-    return RemoteFile(row.rfilename, address, -1 if row.size is None else row.size, hashes)
+    return RemoteFile(row.rfilename, f"{base}/{row.rfilename}", -1 if row.size is None else row.size, hashes)
 
 
 @contextmanager
-def _library(model: Model, url: str | None, sizes: Mapping[str, int]) -> Iterator[None]:
-    """Give the library our client, keep it to errors on standard error, and name what it raises."""
-    huggingface_hub.set_client_factory(lambda: open_client(url or ENDPOINT, sizes))
+def _library(model: Model, url: str | None, sizes: Mapping[str, int]) -> Iterator[str]:
+    """Give the library our client, keep it to errors on standard error, name what it raises; yields the endpoint."""
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.constants import ENDPOINT
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    endpoint = url or ENDPOINT
+    set_client_factory(lambda: open_client(endpoint, sizes))
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     if not sys.stderr.isatty():
         disable_progress_bars()
     try:
-        yield
+        yield endpoint
     except LIBRARY_ERRORS as error:
-        message = f"{model.repository} at {url or ENDPOINT}: {one_line(error)} ({type(error).__name__})"
+        message = f"{model.repository} at {endpoint}: {one_line(error)} ({type(error).__name__})"
         raise ModelError(message, "run the same command again to go on", kind="download") from error
 
 
