@@ -35,6 +35,7 @@ PARTS = {
 TRAINING = Path("models/nano/train")
 LATE = {"transformers", "librosa", "soundfile", "av", "tiktoken", "requests", "httpx2", "huggingface_hub", "tqdm"}
 AT_THE_SEAM = {Path("models/runtime") / name for name in ("session.py", "onnxruntime.py", "ailia.py")}
+LATE_THEMSELVES = {Path("models/download") / name for name in ("hub.py", "fetch.py")}  # imported inside functions
 SOURCES = sorted(
     path.relative_to(ROOT)
     for path in (
@@ -132,7 +133,8 @@ def test_libraries_are_imported_where_they_belong():
             wrong += [(str(path), "onnx") for _ in names & {"onnx"} if not path.is_relative_to("models/convert")]
             seam = names & {"ailia", "onnxruntime"}
             wrong += [(str(path), name) for name in seam if path not in AT_THE_SEAM]
-            wrong += [(str(path), name) for name in packages(path, top_only=True) & {*LATE, "ailia", "onnxruntime"}]
+            early = packages(path, top_only=True) & {*LATE, "ailia", "onnxruntime"}
+            wrong += [(str(path), name) for name in early if path not in LATE_THEMSELVES]
     assert wrong == []
 
 
@@ -143,9 +145,8 @@ def test_the_entry_stays_one_screen():
 def test_files_and_functions_stay_short():
     long = [str(path) for path in SOURCES if len((ROOT / path).read_text(encoding="utf-8").splitlines()) > 300]
     for path in SOURCES:
-        for node in ast.walk(TREES[path]):
-            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 50:
-                long.append(f"{path}:{node.name}")
+        functions = [node for node in ast.walk(TREES[path]) if isinstance(node, ast.FunctionDef)]
+        long += [f"{path}:{one.name}" for one in functions if one.end_lineno - one.lineno >= 50]
     assert long == []
 
 

@@ -31,7 +31,7 @@ class Reporter:
     """The jobs that are under way, in order, and what is told of them."""
 
     def __init__(self, outputs: Outputs, progress: Progress, *, streams: bool, is_alone: bool = False) -> None:
-        """`streams`: text is shown as it is decoded, which only one answer at a time can be; `is_alone`: one job only."""
+        """`streams`: text is shown as it is decoded, one answer at a time; `is_alone`: there is one job only."""
         self._outputs, self._progress, self._streams, self._is_alone = outputs, progress, streams, is_alone
         self._under_way: deque[Job] = deque()
         self._clock = time.perf_counter()
