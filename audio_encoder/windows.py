@@ -21,11 +21,12 @@ from errors import AudioError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SILENCE_DB = -60.0  # below full scale, RMS: a room at night, recorded; a whisper is 15 dB louder and more
+SILENCE_DB = -60.0  # below full scale, RMS, a room at night: only below it a level can be a noise floor
 
 _FRAME = 320  # samples: 20 ms, one period of the lowest voice
 _FRAMES_PER_SECOND = SAMPLE_RATE // _FRAME  # 50
-_FLOOR_DB = -80.0  # everything below is as quiet as digital silence
+_FLOOR_DB = -80.0  # everything below is as quiet as digital silence, where cuts are looked for
+_LAST_BITS_DB, _DITHER_DB = -100.0, -87.0  # the least that 16 bits tell apart; their dither is -90
 _SHORTEST_PAUSE = 6  # frames, 0.12 s: the closed lips of a "p" are shorter
 _LEAD = 25  # frames, 0.5 s: how long before the next sound a long pause is cut
 _DYNAMICS_DB = 6.0  # between the loud frames and the quietest place: with less, as in steady noise, there is no pause
@@ -90,22 +91,28 @@ def refuse_long(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def is_silent(waveform: NDArray[np.float32]) -> bool:
-    """Whether a waveform, [samples] at 16 kHz, holds no sound that a person would hear: nothing, or a noise floor.
+    """Whether a waveform, [samples] at 16 kHz, holds no sound: digital silence, its dither, or a faint steady floor.
 
-    True if no 20 ms of it reach -60 dB below full scale (RMS, DC offset aside); a whisper of -45 dB is never silent.
+    Loudness alone does not decide, for a recording may be quiet and clean. What never leaves the last bits is silent.
+    Below -60 dB of full scale (RMS of 20 ms, DC offset aside) a steady level is a noise floor; sound has ups and downs.
     """
     if not len(waveform):
         return True
     end = waveform[-_FRAME:]  # the whole frames may leave a rest
-    return bool(max(_levels(waveform).max(initial=_FLOOR_DB), _levels(end, frame=len(end))[0]) < SILENCE_DB)
+    rest = _levels(end, frame=len(end), floor=_LAST_BITS_DB)
+    levels = np.concatenate([_levels(waveform, floor=_LAST_BITS_DB), rest])
+    loudest = float(levels.max())
+    if loudest <= _DITHER_DB or loudest >= SILENCE_DB:
+        return loudest <= _DITHER_DB
+    return bool(np.percentile(levels, 95) - np.percentile(levels, 10) < _DYNAMICS_DB)
 
 
-def _levels(sound: NDArray[np.float32], frame: int = _FRAME) -> NDArray[np.float64]:
+def _levels(sound: NDArray[np.float32], frame: int = _FRAME, floor: float = _FLOOR_DB) -> NDArray[np.float64]:
     """Give the level of each whole frame in dB below full scale, float64 [frames]: RMS around the frame's mean."""
     frames = sound[: len(sound) // frame * frame].reshape(-1, frame)  # [frames, samples]
     mean = frames.mean(axis=1, dtype=np.float64)
     power = np.einsum("fs,fs->f", frames, frames, dtype=np.float64) / frame - mean**2  # no copy in float64
-    levels: NDArray[np.float64] = 10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))
+    levels: NDArray[np.float64] = 10 * np.log10(np.maximum(power, 10 ** (floor / 10)))
     return levels
 
 

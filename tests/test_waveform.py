@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -17,8 +18,8 @@ import pytest
 import soundfile
 from numpy.testing import assert_allclose
 
-from audio_encoder.resample import resample
-from audio_encoder.waveform import SAMPLE_RATE, load_waveform, stream_waveform
+from audio_encoder.checks import SAMPLE_RATE
+from audio_encoder.waveform import load_waveform, stream_waveform
 from errors import AudioError
 from tests.conftest import GOLDEN
 
@@ -63,6 +64,16 @@ def from_stdin(monkeypatch, data):
     return load_waveform("-")
 
 
+def ffmpeg(path):
+    """The samples that ffmpeg's own command gives: int16 [samples]."""
+    if not shutil.which("ffmpeg"):
+        pytest.skip("ffmpeg is not installed")
+    command = ["ffmpeg", "-v", "quiet", "-i", path, "-map", "a:0", "-f", "s16le", "-ac", "1", "-ar", "16000", "-"]
+    return np.frombuffer(
+        subprocess.run(command, capture_output=True, check=True, stdin=subprocess.DEVNULL).stdout, "<i2"
+    )
+
+
 @pytest.mark.parametrize(("path", "clip"), [(FLAC, "flac"), (WAV, "short")])
 def test_a_16_khz_file_is_bit_exact(path, clip):
     waveform = load_waveform(path)
@@ -82,10 +93,20 @@ def test_another_rate_gives_as_many_samples_as_the_original(name, reference):
 
 
 @pytest.mark.reference
-def test_resampled_16_bit_speech_is_bit_exact(reference):
+def test_resampled_16_bit_speech_is_within_3_steps_of_an_older_ffmpeg(reference):
     expected = np.load(reference / "features" / "features.npz")["libri9.pcm"]  # 24 kHz, through ffmpeg 5.1.9
     waveform = load_waveform(reference / "assets" / "audio" / "1089_134686_000007_000004.wav")
-    assert np.array_equal(waveform * 32768, expected)
+    assert_allclose(waveform * 32768, expected, rtol=0, atol=3)
+
+
+RESAMPLED = json.loads((GOLDEN / "resample.json").read_text())["cases"]
+
+
+@pytest.mark.parametrize("case", RESAMPLED, ids=lambda case: f"{case['rate']}")
+def test_another_rate_is_within_3_steps_of_an_older_ffmpeg(tmp_path, case):
+    samples = np.array(case["input"], np.int16)
+    waveform = load_waveform(write(tmp_path, "a.wav", encoded(samples, rate=case["rate"])))
+    assert_allclose(waveform * 32768, case["output"], rtol=0, atol=3)
 
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF"])
@@ -122,10 +143,11 @@ def test_stereo_is_mixed_to_the_mean_with_halves_going_up(tmp_path):
     assert (waveform * 32768).tolist() == [150, 2, -1, 0]
 
 
-def test_eight_channels_are_mixed(tmp_path):
-    samples = sound(1_000, channels=8)
-    waveform = load_waveform(write(tmp_path, "a.wav", encoded(samples)))
-    assert_allclose(waveform, samples.mean(axis=1) / 32768, rtol=0, atol=0.51 / 32768)
+@pytest.mark.parametrize("channels", [3, 6, 8])
+def test_many_channels_are_mixed_with_the_matrix_of_ffmpeg(tmp_path, channels):
+    samples = sound(1_000, channels=channels)
+    path = write(tmp_path, "a.wav", encoded(samples))
+    assert_allclose(load_waveform(path) * 32768, ffmpeg(path), rtol=0, atol=3)
 
 
 @pytest.mark.parametrize("rate", [4_000, 8_000, 11_025, 22_050, 44_100, 48_000, 192_000])
@@ -154,11 +176,11 @@ def test_the_blocks_are_the_waveform_converted_as_a_whole(tmp_path, rate, channe
     samples = sound(min(18 * rate, 1_200_000) + 123, channels)
     path = write(tmp_path, "a.wav", encoded(samples, rate=rate))
     blocks = list(stream_waveform(path))
-    steps = np.floor(samples.reshape(len(samples), -1).mean(axis=1) + 0.5).astype(np.float32)
-    whole = steps if rate == SAMPLE_RATE else resample(steps, rate, integer=True)
-    assert np.array_equal(np.concatenate(blocks), np.clip(whole, -32768, 32767) / np.float32(32768))
-    assert all(block.dtype == np.float32 and 16_000 <= len(block) <= 160_000 for block in blocks[:-1])
-    assert len(blocks) >= 3 or rate > 100_000
+    assert np.array_equal(np.concatenate(blocks), load_waveform(path))
+    assert all(block.dtype == np.float32 and len(block) <= 32_100 for block in blocks) or len(blocks) == 1
+    if rate == SAMPLE_RATE:
+        steps = np.floor(samples.reshape(len(samples), -1).mean(axis=1) + 0.5)
+        assert np.array_equal(np.concatenate(blocks), (steps / 32768).astype(np.float32))
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
@@ -172,16 +194,15 @@ def test_other_samples_are_the_same_whatever_follows_them(tmp_path, subtype, rat
 
 def test_what_is_wrong_at_the_end_shows_after_the_blocks_before_it(tmp_path):
     samples = np.append(sound(160_000) / 32768, np.nan)
-    blocks = stream_waveform(write(tmp_path, "a.wav", encoded(samples, subtype="FLOAT")))
-    assert np.array_equal(next(blocks), samples[:64_000].astype(np.float32))
-    assert len(next(blocks)) == 64_000
+    blocks = stream_waveform(write(tmp_path, "a.wav", encoded(samples, subtype="FLOAT", rate=8_000)))
+    assert len(next(blocks)) > 20_000
     with pytest.raises(AudioError, match="finite"):
-        next(blocks)
+        list(blocks)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no list of open files here")
 def test_a_stream_that_is_left_early_closes_its_file(tmp_path):
-    path = write(tmp_path, "a.wav", encoded(sound(160_000)))
+    path = write(tmp_path, "a.wav", encoded(sound(160_000), rate=8_000))
     blocks = stream_waveform(path)
     next(blocks)
     assert path.resolve() in {link.resolve() for link in Path("/proc/self/fd").iterdir()}
@@ -264,10 +285,51 @@ def test_a_cut_flac_on_standard_input_is_refused(monkeypatch):
         from_stdin(monkeypatch, FLAC.read_bytes()[:60_000])
 
 
-def test_an_mp3_whose_length_would_be_guessed_too_short_is_refused(tmp_path):
+def test_an_mp3_that_does_not_say_its_length_is_heard_with_a_note(tmp_path):
     data = encoded(sound(160_000), "MP3")
     second_frame = data.find(data[:2], 4)  # without the first, which has the length
-    assert "varying bit rate" in error_of(write(tmp_path, "a.mp3", data[second_frame:]))
+    notes = []
+    blocks = list(stream_waveform(write(tmp_path, "a.mp3", data[second_frame:]), notes))
+    assert abs(sum(map(len, blocks)) - 160_000) < 3_000
+    assert "does not say how long" in notes[0]
+
+
+def test_joined_files_are_heard_to_the_end(tmp_path):
+    for kind, subtype in (("MP3", None), ("FLAC", None), ("OGG", "OPUS"), ("OGG", "VORBIS")):
+        first, second = (encoded(sound(48_000, seed=seed), kind, subtype) for seed in (1, 2))
+        both = load_waveform(write(tmp_path, "both", first + second))
+        assert abs(len(both) - 96_000) < 5_000, kind
+
+
+def test_bytes_behind_a_sound_whose_size_is_too_small_are_told(tmp_path):
+    data = bytearray(encoded(sound(32_000)))
+    data[40:44] = struct.pack("<I", 32_000)
+    notes = []
+    blocks = list(stream_waveform(write(tmp_path, "a.wav", bytes(data)), notes))
+    assert sum(map(len, blocks)) == 16_000
+    assert "behind the sound" in notes[0]
+
+
+def test_a_size_that_no_pipe_writes_is_a_promise(tmp_path):
+    data = bytearray(encoded(sound(16_000)))
+    data[40:44] = struct.pack("<I", 3_000_000_000)
+    assert "cut short" in error_of(write(tmp_path, "a.wav", bytes(data)))
+
+
+def test_channels_that_cancel_each_other_out_are_heard_and_told(tmp_path):
+    samples = sound(32_000)
+    for rate in (16_000, 44_100):
+        notes = []
+        path = write(tmp_path, "a.wav", encoded(np.stack([samples, -samples], 1), rate=rate))
+        blocks = list(stream_waveform(path, notes))
+        assert np.abs(np.concatenate(blocks)).max() > 0.1
+        assert "cancel each other" in notes[0]
+
+
+def test_samples_beyond_all_measure_are_refused(tmp_path):
+    samples = np.append(sound(16_000) / 32768, 1e36)
+    for rate in (16_000, 44_100):
+        assert "beyond all measure" in error_of(write(tmp_path, "a.wav", encoded(samples, subtype="FLOAT", rate=rate)))
 
 
 @pytest.mark.parametrize("kind", ["FLAC", "OGG"])
@@ -316,16 +378,17 @@ def test_a_file_without_samples_is_named(tmp_path, kind):
         ("a.ogg", b"OggS" + bytes(100)),
         ("a.flac", b"fLaC" + bytes(100)),
         ("a.mp3", b"ID3\x04\x00\x00\x7f\x7f\x7f\x7f"),
-        ("a.m4a", b"\x00\x00\x00\x20ftypM4A " + bytes(500)),
     ],
 )
 def test_what_is_no_sound_says_how_to_convert(tmp_path, name, data):
     assert FIX in error_of(write(tmp_path, name, data))
 
 
-@pytest.mark.parametrize("kind", ["AU", "CAF", "W64", "RF64"])
-def test_formats_whose_completeness_cannot_be_checked_say_how_to_convert(tmp_path, kind):
-    assert FIX in error_of(write(tmp_path, "a", encoded(sound(), kind)))
+@pytest.mark.parametrize("kind", ["AU", "CAF", "W64", "RF64", "AIFF"])
+def test_other_pcm_containers_are_read_whole_or_refused(tmp_path, kind):
+    data = encoded(sound(), kind)
+    assert np.array_equal(load_waveform(write(tmp_path, "a", data)), sound() / np.float32(32768))
+    assert "cut short" in error_of(write(tmp_path, "cut", data[:20_000]))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -353,5 +416,5 @@ def test_random_bytes_in_a_header_never_crash(tmp_path):
 
 
 def test_importing_the_module_loads_no_sound_library():
-    code = "import sys, audio_encoder.waveform as _; print({'soundfile', 'librosa'} & set(sys.modules))"
+    code = "import sys, audio_encoder.waveform as _; print({'soundfile', 'av'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=GOLDEN.parents[1], text=True).strip() == "set()"

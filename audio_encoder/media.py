@@ -1,0 +1,178 @@
+"""Any file that FFmpeg reads -> 16-bit steps, mono, 16 kHz, in blocks; the original hears its files the same way.
+
+PyAV brings FFmpeg's libraries; `av.AudioResampler` is its libswresample. The sound of a video is its first audio
+stream. All that can be decoded is decoded: chained streams, joined files, what stands behind a wrong length. Then what
+came is held against what the file promises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import av
+import av.error
+import numpy as np
+
+from audio_encoder.checks import CONVERT, COPY_AGAIN, SAMPLE_RATE, check_samples, check_sizes, promised_seconds
+from errors import AudioError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_RATES = range(1_000, 1_000_001)  # Hz: outside it a damaged header
+_GROUP_SECONDS = 2  # of sound resampled at a time: small frames one by one take 1.5 times as long
+_SLACK = 0.1  # seconds: coders pad their ends, and not every writer says by how much
+_NO_SOUND, _SOUND = 2 / 32_768, 64 / 32_768  # peaks: of a mix that has cancelled itself, of a channel that is heard
+# Nothing but the file is ever opened, for a playlist could name other files, or addresses. Checksums are looked at.
+_OPTIONS = {"protocol_whitelist": "data", "err_detect": "crccheck"}
+_FAILURES = (av.error.FFmpegError, OSError, ValueError, MemoryError, OverflowError)
+
+
+def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArray[np.int16]]:
+    """Decode the first audio stream: int16 [samples] a block, mono, 16 kHz.
+
+    Remarks for the user are added to `notes`. Raises AudioError for what is no sound, and behind the last block for
+    one that is cut short.
+    """
+    av.logging.set_level(None)
+    check_sizes(file, name, notes)
+    file.seek(0)
+    try:
+        container = av.open(file, metadata_errors="replace", options=_OPTIONS)
+    except _FAILURES as error:
+        raise _not_opened(file, name, error) from None
+    with container:
+        if not container.streams.audio:
+            raise AudioError(f"{name}: no sound in it", CONVERT, kind="not a sound")
+        sound = _Sound(container, name, notes)
+        try:
+            yield from sound.blocks()
+        except av.error.FFmpegError as error:
+            raise _no_sound(name, error) from None
+        promised = promised_seconds(file, container.format.name, sound.told())
+    if promised is None:
+        notes.append(f"{name}: this kind of file does not say how long it is, so whether it is whole cannot be told")
+        if sound.damaged:  # tags between joined files, as a rule
+            notes.append(f"{name}: {sound.damaged} places that hold no sound were passed over")
+    elif sound.damaged:
+        raise AudioError(f"{name}: damaged in {sound.damaged} places", COPY_AGAIN, kind="damaged")
+    elif sound.seconds < promised - _SLACK:
+        kept = f"{sound.seconds:.2f} of {promised:.2f} s can be read"
+        raise AudioError(f"{name}: cut short ({kept})", COPY_AGAIN, kind="cut short")
+
+
+class _Sound:
+    """The first audio stream of an open container, and how much of it has been decoded."""
+
+    def __init__(self, container: Any, name: str, notes: list[str]) -> None:
+        self._container, self._stream = container, container.streams.audio[0]
+        self._name, self._notes = name, notes
+        self.damaged = 0  # packets that could not be decoded, with sound behind them
+        self.seconds = 0.0
+
+    def blocks(self) -> Iterator[NDArray[np.int16]]:
+        """Frames in groups, resampled; a new resampler where a chained stream has another rate or layout."""
+        fifo: Any = None
+        resampler: Any = None
+        form: tuple[int, str, str] | None = None
+        for frame in self._frames():
+            found = (frame.sample_rate, frame.layout.name, frame.format.name)
+            if found != form:
+                yield from self._flush(fifo, resampler)
+                fifo, form = av.AudioFifo(), found
+                resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
+            frame.pts = None
+            fifo.write(frame)
+            size = _GROUP_SECONDS * frame.sample_rate
+            while fifo.samples >= size:
+                yield from self._resampled(fifo.read(size), resampler)
+        yield from self._flush(fifo, resampler)
+
+    def told(self) -> float:
+        """The length that FFmpeg tells, in seconds; 0 where it does not know."""
+        if self._stream.duration is not None and self._stream.time_base is not None:
+            return float(self._stream.duration * self._stream.time_base)
+        return float(self._container.duration or 0) / 1e6
+
+    def _frames(self) -> Iterator[Any]:
+        """Decoded frames; what FFmpeg cannot decode is passed over, as its command does it."""
+        missed = 0
+        try:
+            for packet in self._container.demux(self._stream):
+                try:
+                    frames = packet.decode()
+                except av.error.PatchWelcomeError:  # silence of AMR that is not sent (DTX)
+                    continue
+                except _FAILURES:
+                    missed += 1
+                    continue
+                for frame in frames:
+                    self.damaged, missed = self.damaged + missed, 0
+                    yield self._checked(frame)
+        except _FAILURES as error:
+            if not self.seconds:
+                raise _no_sound(self._name, error) from None
+            self._notes.append(f"{self._name}: damaged at {self.seconds:.1f} s ({_reason(error)}); heard up to there")
+        if not self.seconds and missed:
+            raise AudioError(
+                f"{self._name}: no sound that can be read ({missed} damaged packets)", CONVERT, kind="damaged"
+            )
+
+    def _checked(self, frame: Any) -> Any:
+        if frame.sample_rate not in _RATES:
+            reason = f"damaged header ({frame.sample_rate} samples per second)"
+            raise AudioError(f"{self._name}: {reason}", CONVERT, kind="damaged")
+        if frame.format.name.startswith(("flt", "dbl")):
+            check_samples(frame.to_ndarray(), self._name)
+        self.seconds += frame.samples / frame.sample_rate
+        return frame
+
+    def _flush(self, fifo: Any, resampler: Any) -> Iterator[NDArray[np.int16]]:
+        if fifo is not None:
+            if rest := fifo.read():
+                yield from self._resampled(rest, resampler)
+            yield from (one.to_ndarray()[0] for one in resampler.resample(None))
+
+    def _resampled(self, group: Any, resampler: Any) -> Iterator[NDArray[np.int16]]:
+        if group.layout.nb_channels == 2:
+            group = self._audible(group)
+        yield from (one.to_ndarray()[0] for one in resampler.resample(group))
+
+    def _audible(self, group: Any) -> Any:
+        """The group, or its louder channel twice where the two cancel each other out."""
+        array = group.to_ndarray()  # [channels, samples], or [1, samples * channels]
+        channels = array if group.format.is_planar else array.reshape(-1, 2).T
+        full = float(np.iinfo(array.dtype).max) if np.issubdtype(array.dtype, np.integer) else 1.0
+        left, right = channels.astype(np.float64) / full
+        peaks = np.abs(left).max(initial=0), np.abs(right).max(initial=0)
+        if max(peaks) < _SOUND or np.abs(left + right).max(initial=0) / 2 > _NO_SOUND:
+            return group
+        louder = int(peaks[1] > peaks[0])
+        note = f"{self._name}: its channels cancel each other out; the {('left', 'right')[louder]} one is heard"
+        if note not in self._notes:
+            self._notes.append(note)
+        both = np.repeat(channels[louder : louder + 1], 2, axis=0)
+        if not group.format.is_planar:
+            both = both.T.reshape(1, -1)
+        fresh = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(both), format=group.format.name, layout=group.layout.name
+        )
+        fresh.sample_rate = group.sample_rate
+        return fresh
+
+
+def _not_opened(file: BinaryIO, name: str, error: BaseException) -> AudioError:
+    """Why FFmpeg cannot open a file; a recorder that was interrupted leaves an MP4 without its index."""
+    file.seek(4)
+    if file.read(4) == b"ftyp":
+        return AudioError(f"{name}: cut short (its index is missing)", "record or copy it again", kind="cut short")
+    return _no_sound(name, error)
+
+
+def _no_sound(name: str, error: BaseException) -> AudioError:
+    return AudioError(f"{name}: no sound that can be read ({_reason(error)})", CONVERT, kind="not a sound")
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error or type(error).__name__).lower()
