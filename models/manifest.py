@@ -22,7 +22,8 @@ FORMAT = 2
 FILE_NAME = "manifest.json"
 # Tables of every position are made on opening: a damaged number must not ask for all memory.
 LARGEST = {"max_positions": 2**20}
-BACKEND_NAMES = ("onnxruntime", "ailia")
+# Backend -> its class in the module of that name in models/runtime. This line is what adds one.
+BACKENDS = {"onnxruntime": "OnnxRuntimeSession", "ailia": "AiliaSession"}
 
 
 @dataclass(frozen=True)
@@ -251,8 +252,8 @@ def _check_values(manifest: Manifest) -> None:
     for name, allowed in choices.items():
         if getattr(manifest, name) not in allowed:
             raise ModelError(f"{path}: {name} is {getattr(manifest, name)!r}, expected one of {', '.join(allowed)}")
-    if not manifest.backends or not set(manifest.backends) <= set(BACKEND_NAMES):
-        raise ModelError(f"{path}: backends is {list(manifest.backends)}, expected some of {', '.join(BACKEND_NAMES)}")
+    if not manifest.backends or not set(manifest.backends) <= set(BACKENDS):
+        raise ModelError(f"{path}: backends is {list(manifest.backends)}, expected some of {', '.join(BACKENDS)}")
     sizes = {**dataclasses.asdict(manifest.encoder_sizes), **dataclasses.asdict(manifest.decoder_sizes)}
     for name, size in sizes.items():
         low, high = (0 if name.startswith("audio_") else 1), LARGEST.get(name, 2**31)

@@ -20,9 +20,9 @@ from decoder.decoder import Decoder
 from errors import BackendError
 from models.manifest import load_manifest
 from models.runtime.chain import open_chain
-from models.server import client as keep
-from models.server.__main__ import Keeper
-from models.server.client import KeptSession, _Line, ask_keeper, end_kept, open_kept
+from models.server import address, client
+from models.server.__main__ import Server
+from models.server.client import RemoteSession, _Channel, ask_server, end_server, open_remote
 from models.server.messages import receive, send
 from tests.tiny_models import ONNX_RUNTIME, forced, make_mels, make_prompt
 
@@ -35,13 +35,13 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="this system h
 
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch):
-    """A folder for the socket, with a short path; its keeper ends with the test."""
+    """A folder for the socket, with a short path; its server ends with the test."""
     folder = Path(tempfile.mkdtemp(prefix="qa-"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     yield folder
-    if ask_keeper("state"):
-        end_kept()
-        eventually(lambda: not ask_keeper("state"))
+    if ask_server("state"):
+        end_server()
+        eventually(lambda: not ask_server("state"))
     shutil.rmtree(folder)
 
 
@@ -54,9 +54,9 @@ def eventually(condition):
 
 
 def held():
-    """What the keeper holds, after a run that ended has been noticed."""
-    eventually(lambda: ask_keeper("state").get("left") is not None)
-    return ask_keeper("state")
+    """What the server holds, after a run that ended has been noticed."""
+    eventually(lambda: ask_server("state").get("left") is not None)
+    return ask_server("state")
 
 
 class Pair:
@@ -85,7 +85,7 @@ def test_arrays_cross_as_they_are(dtype, shape):
 
 def test_a_caller_who_is_interrupted_gets_the_answer_to_the_next_question():
     pair = Pair()
-    line = _Line(pair.near)
+    channel = _Channel(pair.near, Path())
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -94,7 +94,7 @@ def test_a_caller_who_is_interrupted_gets_the_answer_to_the_next_question():
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(KeyboardInterrupt):
-            line.ask({"do": "slow"})
+            channel.ask({"do": "slow"})
     finally:
         signal.signal(signal.SIGALRM, before)
 
@@ -106,9 +106,9 @@ def test_a_caller_who_is_interrupted_gets_the_answer_to_the_next_question():
 
     thread = threading.Thread(target=answer)
     thread.start()
-    assert bytes(line.ask({"do": "quick"})["said"].tolist()) == b"quick"
+    assert bytes(channel.ask({"do": "quick"})["said"].tolist()) == b"quick"
     thread.join(SOON)
-    line.close()
+    channel.close()
 
 
 def test_arrays_that_cannot_be_written_to_are_sent_once():
@@ -125,7 +125,7 @@ def test_arrays_that_cannot_be_written_to_are_sent_once():
 
     spy, table, other = Spy(), np.ones(3), np.ones(3)
     table.flags.writeable = other.flags.writeable = False
-    session = KeptSession(spy)
+    session = RemoteSession(spy)
     session.run({"table": table, "x": np.ones(2)})
     session.run({"table": table, "x": np.ones(2)})
     session.run({"table": other, "x": np.ones(2)})
@@ -197,7 +197,7 @@ def test_a_second_run_waits_for_its_turn(tiny, monkeypatch):
     manifest, order = tiny("fp32"), []
     first = Decoder(manifest, KEPT)
     expected = first.prefill([1, 2, 3])
-    monkeypatch.setattr(keep, "_CLIENT", "another run")
+    monkeypatch.setattr(client, "_CLIENT", "another run")
 
     def second():
         found = Decoder(manifest, KEPT).prefill([1, 2, 3])
@@ -208,17 +208,17 @@ def test_a_second_run_waits_for_its_turn(tiny, monkeypatch):
     thread.start()
     time.sleep(0.3)
     order.append("first")
-    assert ask_keeper("state")["left"] is None
+    assert ask_server("state")["left"] is None
     del first
     thread.join(SOON)
     assert order == ["first", "second"]
 
 
-def test_two_that_begin_at_once_start_one_keeper(tiny):
+def test_two_that_begin_at_once_start_one_server(tiny):
     manifest, sessions = tiny("fp32"), []
 
     def run(graph):
-        sessions.append(open_kept(manifest, [graph], KEPT))
+        sessions.append(open_remote(manifest, [graph], KEPT))
 
     threads = [threading.Thread(target=run, args=(graph,)) for graph in (manifest.encoder, *manifest.decoder)]
     for thread in threads:
@@ -232,7 +232,7 @@ def test_two_that_begin_at_once_start_one_keeper(tiny):
 
 def test_nobody_asks_and_it_ends(tiny, runtime):
     Decoder(tiny("fp32"), dataclasses.replace(KEPT, keep=0.2))
-    eventually(lambda: not ask_keeper("state"))
+    eventually(lambda: not ask_server("state"))
     eventually(lambda: len(list((runtime / "qwen-audio").iterdir())) == 1)
     assert [path.name for path in (runtime / "qwen-audio").iterdir()] == ["lock"]
 
@@ -248,7 +248,7 @@ def test_a_run_that_is_killed_ends_its_turn(tiny):
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "open\n"
-    assert ask_keeper("state")["left"] is None
+    assert ask_server("state")["left"] is None
     process.kill()
     process.wait()
     process.stdout.close()
@@ -260,16 +260,16 @@ def test_a_run_that_is_killed_ends_its_turn(tiny):
 # --- what goes wrong
 
 
-def test_a_keeper_that_was_killed_is_told_and_the_next_run_starts_another(tiny):
+def test_a_server_that_was_killed_is_told_and_the_next_run_starts_another(tiny):
     decoder = Decoder(tiny("fp32"), KEPT)
     decoder.prefill([1, 2, 3])
-    os.kill(ask_keeper("state")["pid"], signal.SIGKILL)
-    with pytest.raises(BackendError, match="the process that kept the model open is gone"):
+    os.kill(ask_server("state")["pid"], signal.SIGKILL)
+    with pytest.raises(BackendError, match="the process that keeps the model open is gone"):
         decoder.step(4)
     assert Decoder(tiny("fp32"), KEPT).prefill([1, 2, 3]).shape == (tiny("fp32").decoder_sizes.vocab_size,)
 
 
-def test_what_cannot_be_opened_is_told_as_without_a_keeper(tiny, tmp_path):
+def test_what_cannot_be_opened_is_told_as_without_a_server(tiny, tmp_path):
     directory = shutil.copytree(tiny("fp32").directory, tmp_path / "model")
     manifest = load_manifest(directory)
     graph = directory / manifest.encoder.file
@@ -284,7 +284,7 @@ def test_what_cannot_be_opened_is_told_as_without_a_keeper(tiny, tmp_path):
 
 def test_feeds_of_another_contract_are_told_and_the_session_goes_on(tiny):
     manifest = tiny("fp32")
-    session = open_kept(manifest, [manifest.encoder], KEPT)
+    session = open_remote(manifest, [manifest.encoder], KEPT)
     with pytest.raises(BackendError, match=manifest.encoder.file):
         session.run({"nonsense": np.zeros(1, np.float32)})
     mels = make_mels(1, [40])
@@ -301,7 +301,7 @@ def test_a_folder_that_others_may_enter_is_refused(tiny, runtime, mode):
     folder.chmod(mode)
     with pytest.raises(BackendError, match=f"{folder} is not a folder of yours alone"):
         Decoder(tiny("fp32"), KEPT)
-    assert ask_keeper("state") == {}
+    assert ask_server("state") == {}
 
 
 def test_a_link_in_place_of_the_folder_is_refused(tiny, runtime, tmp_path):
@@ -318,36 +318,36 @@ def test_a_path_too_long_for_a_socket_is_told(tiny, tmp_path, monkeypatch):
         Decoder(tiny("fp32"), KEPT)
 
 
-def test_a_keeper_that_was_stopped_is_not_waited_for(tiny, monkeypatch):
-    monkeypatch.setattr(keep, "ANSWERING", 0.2)
+def test_a_server_that_was_stopped_is_not_waited_for(tiny, monkeypatch):
+    monkeypatch.setattr(address, "ANSWERING", 0.2)
     decoder = Decoder(tiny("fp32"), KEPT)
-    pid = ask_keeper("state")["pid"]
+    pid = ask_server("state")["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
-        assert ask_keeper("state") == {}
+        assert ask_server("state") == {}
     finally:
         os.kill(pid, signal.SIGCONT)
     assert decoder.prefill([1, 2, 3]).size
 
 
-def test_a_keeper_that_cannot_be_made_is_told(tiny, monkeypatch):
+def test_a_server_that_cannot_be_made_is_told(tiny, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(BackendError, match=r"--keep: /no/such/python: No such file or directory; leave --keep out"):
         Decoder(tiny("fp32"), KEPT)
 
 
-def test_a_keeper_that_does_not_start_is_told(tiny, monkeypatch):
+def test_a_server_that_does_not_start_is_told(tiny, monkeypatch):
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(BackendError, match="could not be served"):
         Decoder(tiny("fp32"), KEPT)
 
 
-def test_a_keeper_is_over_only_when_nobody_is_connected():
-    keeper = Keeper()
-    assert not keeper.is_over()
-    with keeper._turn("a run", 0.0):
-        assert not keeper.is_over()
-    assert keeper.is_over()
+def test_a_server_is_over_only_when_nobody_is_connected():
+    server = Server()
+    assert not server.is_over()
+    with server._turn("a run", 0.0):
+        assert not server.is_over()
+    assert server.is_over()
 
 
 # --- from the shell
@@ -362,7 +362,7 @@ def run(*arguments, **environment):
 
 def test_a_shell_loop_pays_for_opening_once():
     alone = json.loads(run().stdout)
-    assert ask_keeper("state") == {}
+    assert ask_server("state") == {}
     first = run("--keep", "1")
     state = held()
     second = run(QWEN_AUDIO_KEEP="1")
@@ -371,7 +371,7 @@ def test_a_shell_loop_pays_for_opening_once():
         assert {**found, "timings": 0} == {**alone, "timings": 0}
     assert held()["pid"] == state["pid"]
     assert run("--keep", "0").returncode == 0
-    eventually(lambda: ask_keeper("state") == {})
+    eventually(lambda: ask_server("state") == {})
 
 
 def test_the_doctor_says_what_is_kept():
@@ -398,7 +398,7 @@ def busy():
         [sys.executable, "qwen_audio.py", "--chat", "--keep", "1", "-q"], cwd=ROOT, stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    eventually(lambda: ask_keeper("state").get("models"))
+    eventually(lambda: ask_server("state").get("models"))
     yield chat
     chat.communicate()
 

@@ -10,9 +10,11 @@ import onnxruntime as ort
 import pytest
 
 from errors import BackendError
-from models.runtime import session as module
+from models.runtime import ailia as ailia_module
+from models.runtime import onnxruntime as module
+from models.runtime.ailia import AILIA_LICENCE
 from models.runtime.cpu import may_saturate
-from models.runtime.session import AILIA_LICENCE, SessionOptions, choose_backend, open_session
+from models.runtime.session import SessionOptions, choose_backend, open_session
 from tests.fake_ailia import FakeNet
 from tests.tiny_models import ONNX_RUNTIME, forced, greedy, make_mels, make_prompt, open_decoder, open_encoder
 
@@ -289,7 +291,7 @@ def test_names_are_checked_on_ailia_too(tiny, fake):
 
 def called_methods():
     """The methods of `Net` that AiliaSession calls: every `net.x(…)` and `self._net.x(…)` in its source."""
-    tree = ast.parse(inspect.getsource(module.AiliaSession))
+    tree = ast.parse(inspect.getsource(ailia_module.AiliaSession))
     calls = [
         node.func for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     ]
