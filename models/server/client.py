@@ -255,7 +255,7 @@ def _start(path: Path) -> Connection:
 
 def _environment() -> dict[str, str]:
     """This run's environment, with the project on Python's path: Python may be told to look nowhere else."""
-    own = [os.path.abspath(part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    own = [str(Path.cwd() / part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *own])}
 
 
