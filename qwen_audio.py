@@ -2,13 +2,16 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = [
-#   "ailia>=1.4",
 #   "numpy>=1.26",
 #   "soundfile>=0.12.1",
+#   "av>=13",
 #   "tiktoken>=0.7",
 #   "onnxruntime>=1.20",
+#   "ailia>=1.4",
 #   "onnx>=1.16",
-#   "huggingface_hub>=0.24",
+#   "huggingface_hub>=2.0",
+#   "httpx2>=2.0",
+#   "filelock>=3.10",
 #   "tqdm>=4.66",
 # ]
 # ///
@@ -34,7 +37,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from errors import ModelError, QwenAudioError
+from errors import QwenAudioError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +109,7 @@ def load(
     """
     from audio_encoder.encoder import AudioEncoder
     from decoder.decoder import Decoder
-    from models.manifest import load_manifest
+    from models.manifest import check_vocabulary, load_manifest
     from models.nano.embedded import embedded_model
     from models.runtime.session import SessionOptions, choose_backend, open_together
     from tokenizer.tokenizer import Tokenizer
@@ -116,7 +119,7 @@ def load(
     if options.backend == "auto":
         options = replace(options, backend=choose_backend(manifest, options)[0])
     tokenizer = Tokenizer(manifest.path(manifest.vocabulary or ""))
-    _check_fit(manifest, tokenizer)
+    check_vocabulary(manifest, tokenizer.vocab_size, (tokenizer.audio_start, tokenizer.audio_end))
     open_encoder, open_decoder = (
         partial(AudioEncoder, manifest, options),
         partial(Decoder, manifest, options, rows=rows),
@@ -188,20 +191,6 @@ def choose(ids: Sequence[int], clips: Sequence[Float32], model: Model, choices: 
     options = [model.tokenizer.encode(choice, special="audio") for choice in choices]
     found = decoder_choices.choose(model.decoder, ids, clips, options, end_id=model.end_id)
     return dict(zip(choices, found, strict=True))
-
-
-def _check_fit(manifest: Manifest, tokenizer: Tokenizer) -> None:
-    """The three parts must be of one model: else every prompt would be refused as if it were at fault."""
-    sizes, directory = manifest.decoder_sizes, manifest.directory
-    if (tokenizer.audio_start, tokenizer.audio_end) != (sizes.audio_start, sizes.audio_end):
-        found = f"its vocabulary has <audio> as {tokenizer.audio_start}, its decoder as {sizes.audio_start}"
-        raise ModelError(f"{directory}: {found}", "convert the checkpoint again with its own qwen.tiktoken")
-    width = manifest.encoder_sizes.d_model
-    if tokenizer.vocab_size > sizes.vocab_size or width != sizes.d_model:
-        found = f"{tokenizer.vocab_size} tokens and an encoder of width {width} do not fit a decoder of "
-        raise ModelError(
-            f"{directory}: {found}{sizes.vocab_size} and {sizes.d_model}", "convert or download this model again"
-        )
 
 
 def _waveform(sound: Sound) -> Float32:

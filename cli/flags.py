@@ -17,18 +17,20 @@ LONGEST_ANSWER = 512
 FTYPES = ("audio", "image", "video", "text")  # kinds of files of the replaced tool
 
 EPILOG = """\
-several files after --input are the audios of ONE prompt; a folder, a pattern, a list or --each gives one answer for
-each sound; - is standard input. The answer goes to standard output, everything else to standard error.
+Several files after -i are the audios of one prompt. A folder, a pattern, a list or --each gives one answer for each
+file. - is standard input. Answers go to standard output, all else to standard error.
 
-exit codes: 0 all well, 1 an input failed or an answer could not be written, 2 wrong usage (an unknown flag, an empty or
-too long prompt, an output that cannot be), 3 model or backend missing or invalid, 4 nothing to work on, 130
-interrupted, 141 the reader of the answer went away, 143 terminated
+exit codes
+  0  all well                                      4    nothing to work on
+  1  an input failed, or an answer was not written  130  interrupted
+  2  wrong usage                                   141  the reader of the answers went away
+  3  no model, or no backend for it                143  terminated
 
+examples
   python3 qwen_audio.py -i talk.flac -p "what does the person say?"
   python3 qwen_audio.py -i a.wav b.wav -p "is it the same speaker?" --json | jq -r .text
-  python3 qwen_audio.py -i recordings -r --task transcribe -o answers -f txt,json     # again: goes on where it stopped
+  python3 qwen_audio.py -i recordings -r --task transcribe -o answers -f txt,json
   find . -name '*.wav' -print0 | python3 qwen_audio.py --files-from - -0 --json > answers.jsonl
-  ffmpeg -i film.mkv -f wav - | python3 qwen_audio.py -i - -p "which sounds do you hear?"
 """
 
 
@@ -59,24 +61,34 @@ def build_parser() -> argparse.ArgumentParser:
     _add_running(parser)
     model = parser.add_argument_group("model and backend")
     model.add_argument(
-        "--model", type=Path, metavar="DIR", help="model directory, or nano (default: the one under models/, else nano)"
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="model directory, or nano (default: the only one under models/, else nano)",
     )
-    model.add_argument("--verify", action="store_true", help="check every file of the model against its hash first")
-    model.add_argument("--backend", choices=("auto", "onnxruntime", "ailia"), default="auto", help="default: auto")
+    model.add_argument("--verify", action="store_true", help="first check every file of the model against its hash")
+    model.add_argument(
+        "--backend",
+        choices=("auto", "onnxruntime", "ailia"),
+        default="auto",
+        help="default: the first that can run the model",
+    )
     model.add_argument("--onnx", action="store_true", help="the same as --backend onnxruntime")
-    model.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, … (ONNX Runtime)")
+    model.add_argument(
+        "--device", default="cpu", metavar="NAME", help="of ONNX Runtime: cpu (default), cuda, cuda:1, …"
+    )
     model.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: one for each core)")
     model.add_argument(
         "-e", "--env_id", type=int, default=-1, metavar="N", help="ailia environment (default: automatic)"
     )
-    model.add_argument("--env_list", action="store_true", help="list ailia's environments on standard error, and go on")
+    model.add_argument("--env_list", action="store_true", help="list ailia's environments, then go on")
     model.add_argument("--memory_mode", type=int, default=11, metavar="BITS", help="ailia memory mode (default: 11)")
     old = parser.add_argument_group("accepted for compatibility")
-    old.add_argument("--debug", action="store_true", help="show the traceback of a failure too")
-    old.add_argument("--profile", action="store_true", help="no profile is written: timings are in --json")
-    old.add_argument("-v", "--video", metavar="FILE", help="not supported: extract the sound with ffmpeg")
-    old.add_argument("--required", action="store_true", help="no meaning here")
-    old.add_argument("--disable_ailia_tokenizer", action="store_true", help="no meaning here: the tokenizer is our own")
+    old.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    old.add_argument("--profile", action="store_true", help="does nothing; the timings are in --json")
+    old.add_argument("-v", "--video", metavar="FILE", help="does nothing; give the file to --input")
+    old.add_argument("--required", action="store_true", help="does nothing")
+    old.add_argument("--disable_ailia_tokenizer", action="store_true", help="does nothing")
     return parser
 
 
@@ -89,22 +101,22 @@ def _add_asking(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="TEXT",
-        help=f"question or instruction, may be repeated (default: {PROMPT!r})",
+        help=f"question or instruction; may be repeated (default: {PROMPT!r})",
     )
-    ask.add_argument("--prompts-from", metavar="FILE", help="one prompt on each line; each sound is heard once")
-    ask.add_argument("--task", metavar="NAME", help="an official task in place of a prompt, see --list-tasks")
-    ask.add_argument("--language", metavar="NAME", help="what is spoken (en, zh, de, es, ko, fr, ja, it)")
-    ask.add_argument("--to", metavar="NAME", help="what to translate into")
-    ask.add_argument("--question", metavar="TEXT", help="what --task question asks")
-    ask.add_argument("--word", metavar="TEXT", help="whose times --task word-time asks for")
-    ask.add_argument("--choices", metavar="A,B,…", help="answer with one of these, and tell how likely each is")
-    ask.add_argument("--itn", action="store_true", help="numbers and marks as they are written, where the model knows")
-    ask.add_argument("--caption-style", metavar="NAME", help="plain, audiocaps or clotho (default), of a base model")
-    ask.add_argument("--raw", action="store_true", help="ask a chat model as a base model is asked: tags, no dialogue")
+    ask.add_argument("--prompts-from", metavar="FILE", help="a file with one prompt on each line")
+    ask.add_argument("--task", metavar="NAME", help="an official task in place of a prompt; see --list-tasks")
+    ask.add_argument("--language", metavar="NAME", help="the language spoken: en, zh, de, es, ko, fr, ja, it")
+    ask.add_argument("--to", metavar="NAME", help="the language to translate into")
+    ask.add_argument("--question", metavar="TEXT", help="the question of --task question")
+    ask.add_argument("--word", metavar="TEXT", help="the word whose times --task timestamps asks for")
+    ask.add_argument("--choices", metavar="A,B,…", help="answer with one of these, and say how likely each is")
+    ask.add_argument("--itn", action="store_true", help="write digits and punctuation, where the model can")
+    ask.add_argument("--caption-style", metavar="NAME", help="of a base model: plain, audiocaps, clotho (default)")
+    ask.add_argument("--raw", action="store_true", help="ask a chat model as a base model is asked")
     ask.add_argument("--system", default=SYSTEM, metavar="TEXT", help="system prompt of a chat model")
     ask.add_argument("--max-new-tokens", type=int, metavar="N", help=f"longest answer (default: {LONGEST_ANSWER})")
-    ask.add_argument("--chat", action="store_true", help="talk about the sounds, line by line")
-    ask.add_argument("--list-tasks", action="store_true", help="show all tasks with their prompts, and exit")
+    ask.add_argument("--chat", action="store_true", help="a dialogue about the sounds, line by line")
+    ask.add_argument("--list-tasks", action="store_true", help="show all tasks with their prompts")
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -120,48 +132,71 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         help="sounds, folders, patterns, or -",
     )
     inputs.add_argument("--each", action="store_true", help="one answer for each file, not one about all of them")
-    inputs.add_argument("-r", "--recursive", action="store_true", help="folders with all that is below them")
+    inputs.add_argument("-r", "--recursive", action="store_true", help="look into the folders of a folder")
     inputs.add_argument(
         "--files-from",
         dest="lists",
         action="append",
         default=[],
         metavar="FILE",
-        help="a list of sounds, one on each line (or JSON: audio, prompt); - is standard input",
+        help="a list of sounds, one on each line, or JSON Lines with audio and prompt",
     )
-    inputs.add_argument("-0", "--null", action="store_true", help="the list is separated by NUL, as find -print0 does")
-    inputs.add_argument("--ftype", default="audio", metavar="EXT,…", help="only these endings in folders (wav,flac)")
-    inputs.add_argument("--shard", metavar="I/N", help="only the I-th of N parts of the list, for job arrays")
+    inputs.add_argument(
+        "-0", "--null", action="store_true", help="NUL ends each name of the list, as find -print0 writes it"
+    )
+    inputs.add_argument(
+        "--ftype", default="audio", metavar="EXT,…", help="take only these endings from folders, such as wav,flac"
+    )
+    inputs.add_argument("--shard", metavar="I/N", help="only the I-th of N parts of all inputs, for job arrays")
     inputs.add_argument(
         "--long",
         choices=("windows", "first"),
         default="windows",
-        help="over 30 s: ask about each window (default), or about the first 30 s as the original does",
+        help="over 30 s: ask about each window (default), or about the first 30 s only",
     )
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     out = parser.add_argument_group("output")
-    out.add_argument("--json", action="store_true", help="one JSON object on one line for each answer")
-    out.add_argument("-s", "--savepath", type=Path, metavar="FILE", help="write the answers to FILE too")
-    out.add_argument("-o", "--output-dir", type=Path, metavar="DIR", help="a file for each sound; what is done is kept")
-    out.add_argument("-f", "--format", dest="formats", metavar="A,B,…", help="txt, json, srt, vtt, tsv, all (txt)")
-    out.add_argument("--overwrite", action="store_true", help="answer again what --output-dir has already")
-    out.add_argument("-q", "--quiet", action="store_true", help="no notes on standard error, only warnings and errors")
-    out.add_argument("-b", "--benchmark", action="store_true", help="time the answer; a first run is not counted")
-    out.add_argument("-bc", "--benchmark_count", type=int, default=5, metavar="N", help="runs to average (default: 5)")
+    out.add_argument("--json", action="store_true", help="one line of JSON for each answer")
+    out.add_argument("-s", "--savepath", type=Path, metavar="FILE", help="write the answers to FILE as well")
+    out.add_argument(
+        "-o",
+        "--output-dir",
+        type=Path,
+        metavar="DIR",
+        help="a file for each sound; a second run goes on where the first stopped",
+    )
+    out.add_argument(
+        "-f",
+        "--format",
+        dest="formats",
+        metavar="A,B,…",
+        help="of these files: txt (default), json, srt, vtt, tsv, all",
+    )
+    out.add_argument("--overwrite", action="store_true", help="answer again what is in --output-dir already")
+    out.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors on standard error")
+    out.add_argument(
+        "-b",
+        "--benchmark",
+        action="store_true",
+        help="answer several times and tell the times; the first does not count",
+    )
+    out.add_argument("-bc", "--benchmark_count", type=int, default=5, metavar="N", help="how many times (default: 5)")
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
     running = parser.add_argument_group("running")
-    running.add_argument("--batch", type=int, default=1, metavar="N", help="decode N sounds side by side (default: 1)")
-    running.add_argument("--timeout", type=float, metavar="SECONDS", help="give up on a sound that takes longer")
+    running.add_argument("--batch", type=int, default=1, metavar="N", help="decode N answers side by side (default: 1)")
+    running.add_argument("--timeout", type=float, metavar="SECONDS", help="give up on an input that takes longer")
     running.add_argument(
         "--keep",
         type=float,
         default=os.environ.get("QWEN_AUDIO_KEEP") or None,  # a string, which argparse checks as if it were given
         metavar="MINUTES",
-        help="keep the model open for later runs (default: $QWEN_AUDIO_KEEP, else not; 0 ends it)",
+        help="keep the model open for later runs (default: $QWEN_AUDIO_KEEP); 0 closes it",
     )
-    running.add_argument("--doctor", action="store_true", help="say what is installed, what can run, and what to do")
-    running.add_argument("--completion", choices=("bash", "zsh", "fish"), help="print a completion script, and exit")
+    running.add_argument(
+        "--doctor", action="store_true", help="say what is installed, what can run and what to do next"
+    )
+    running.add_argument("--completion", choices=("bash", "zsh", "fish"), help="print a completion script")

@@ -77,8 +77,8 @@ class Decoder:
         Behind it, as if by `extend`, come `drafts`, ids that it may go on with. Returns float32 [1 + drafts, vocab],
         the logits after the prompt and after each draft token. With `reuse`, what the row holds of the beginning
         already is not run again; clips are compared by value, and must not be changed afterwards. Without it, a
-        fused model still keeps what it holds of the text before the first clip, the system prompt as a rule. In the fused flavour
-        the bits are those of a fresh prefill. Raises PromptError, and then keeps the old sequence.
+        fused model still keeps what it holds of the text before the first clip, the system prompt as a rule. In the
+        fused flavour the bits are those of a fresh prefill. Raises PromptError, and then keeps the old sequence.
         """
         array = np.asarray(ids, np.int64)
         self._check(array)

@@ -179,6 +179,19 @@ def verify_files(manifest: Manifest) -> None:
             )
 
 
+def check_vocabulary(manifest: Manifest, size: int, audio_ids: tuple[int, int]) -> None:
+    """Raise ModelError for a vocabulary of another model: of more ids, or with other ids of <audio> and </audio>."""
+    sizes, directory = manifest.decoder_sizes, manifest.directory
+    if audio_ids != (sizes.audio_start, sizes.audio_end):
+        found = f"its vocabulary has <audio> as {audio_ids[0]}, its decoder as {sizes.audio_start}"
+        raise ModelError(f"{directory}: {found}", fix="convert the checkpoint again with its own qwen.tiktoken")
+    width = manifest.encoder_sizes.d_model
+    if size > sizes.vocab_size or width != sizes.d_model:
+        found = f"{size} tokens and an encoder of width {width} do not fit a decoder of "
+        again = "convert or download this model again"
+        raise ModelError(f"{directory}: {found}{sizes.vocab_size} and {sizes.d_model}", fix=again)
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in lower-case hexadecimal."""
     with path.open("rb") as file:

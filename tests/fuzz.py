@@ -26,6 +26,7 @@ import numpy as np
 import soundfile
 
 import cli.run.open_model
+import cli.run.run
 from cli.main import main as run_command
 from cli.options import parse_arguments
 from models.convert.convert import convert
@@ -196,9 +197,9 @@ class Hang(BaseException):
 def run(arguments: list[str], data: bytes, place: Place) -> tuple[int, str, str]:
     """`main` with these arguments and this standard input, in the folder of the sounds: exit code and both streams."""
     out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
-    own = cli.run.open_model.open_model
+    own = cli.run.run.open_model
     if "--model" not in arguments:
-        cli.run.open_model.open_model = lambda _: place.opened
+        cli.run.run.open_model = lambda _: place.opened
     stdin, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(data), "utf-8", errors="surrogateescape")
     signal.alarm(SECONDS)
     try:
@@ -208,7 +209,7 @@ def run(arguments: list[str], data: bytes, place: Place) -> tuple[int, str, str]
         code = int(end.code or 0)
     finally:
         signal.alarm(0)
-        sys.stdin, cli.run.open_model.open_model = stdin, own
+        sys.stdin, cli.run.run.open_model = stdin, own
     texts = []
     for stream in (out, err):
         stream.flush()

@@ -71,7 +71,7 @@ def opened(demo_model):
 @pytest.fixture
 def ask_open(ask, opened, monkeypatch):
     """As `ask`, with a model that is open already and answers of at most 8 tokens."""
-    monkeypatch.setattr("cli.run.open_model.open_model", lambda _: opened)
+    monkeypatch.setattr("cli.run.run.open_model", lambda _: opened)
     return lambda *arguments: ask("--max-new-tokens", 8, *arguments)
 
 
@@ -504,8 +504,8 @@ DAMAGES = {
     "short data": (shorten("decoder.data", recorded=True), [], "decoder.onnx"),
     "garbage graph": (overwrite("encoder.onnx"), [], "encoder.onnx"),
     "garbage vocabulary": (overwrite("qwen.tiktoken"), [], "qwen.tiktoken"),
-    "garbage rows": (overwrite("bos.npy"), [], "--verify"),
-    "garbage embeddings": (overwrite("embeddings.npy"), [], "--verify"),
+    "garbage rows": (overwrite("bos.npy"), [], "bos.npy: damaged"),
+    "garbage embeddings": (overwrite("embeddings.npy"), [], "embeddings.npy: damaged"),
     "wrong hash": (flip_bit, ["--verify"], "decoder.data"),
     "garbage rows, verified": (overwrite("bos.npy"), ["--verify"], "bos.npy"),
     "other backend": (lambda _: None, ["--backend", "ailia"], "--backend"),
@@ -553,7 +553,7 @@ def test_too_little_memory_for_a_model_says_how_much_it_is(ask, demo_model, spee
     def fail(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("cli.run.open_model.Decoder", fail)
+    monkeypatch.setattr("decoder.decoder.Decoder", fail)
     ended = ask("-i", speech, "--model", demo_model)
     assert (ended.code, ended.out) == (3, "")
     assert "not enough memory for 0.0 GB" in ended.told
@@ -585,8 +585,9 @@ def test_two_processes_give_the_same_bytes_in_any_locale(spawn, speech):
     assert not first.out.isascii()
 
 
-def test_without_arguments_the_sample_is_answered_from_any_folder(spawn, speech):
-    assert spawn() == spawn("--input", speech, "--prompt", "what does the person say?")
+def test_without_arguments_the_sample_is_answered_from_any_folder(spawn):
+    sample = ROOT / "tests" / "golden" / "nano" / "speech.flac"
+    assert spawn() == spawn("--input", sample, "--prompt", "what does the person say?")
 
 
 def test_help_imports_nothing_heavy():

@@ -20,7 +20,8 @@ from cli.doctor.report import doctor
 from cli.errors import NO_MODEL, OK
 from cli.options import ROOT, parse_arguments
 from errors import BackendError
-from models.download.lockfile import Pin, Pins, write_pins
+from models.download.catalog import RemoteFile
+from models.download.lockfile import Pins, write_pins
 from models.manifest import load_manifest
 from models.nano import embedded
 from models.runtime.ailia import AILIA_LICENCE
@@ -409,7 +410,7 @@ def test_a_download_is_told_with_what_comes_next(home, report, installed, state)
     directory = home / "Qwen-Audio-Chat"
     directory.mkdir()
     (directory / "config.json").write_text("{}")
-    pin = Pin(size=2, url="https://x", hashes={"sha256": "0"}, notes={})
+    pin = RemoteFile("config.json", "https://x", size=2, hashes={"sha256": "0" * 64})
     names = ("config.json", "model.safetensors") if state == "unfinished" else ("config.json",)
     model = "Qwen-Audio-Chat" if state != "unknown" else "something"
     write_pins(directory, Pins(model=model, names=names, files={"config.json": pin}))

@@ -5,7 +5,9 @@ import itertools
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,9 +18,18 @@ NOT_NAMED = "\udcff\n\tü.wav"  # a byte that is no UTF-8, a line end, a tab
 
 
 def find(*inputs, lists=(), each=False, recursive=False, null=False, extensions=None, shard=None):
-    return find_inputs(
-        inputs, each=each, recursive=recursive, lists=lists, null=null, extensions=extensions, shard=shard
+    found = find_inputs(
+        SimpleNamespace(
+            inputs=inputs,
+            lists=lists,
+            each=each,
+            recursive=recursive,
+            null=null,
+            extensions=extensions,
+            shard=shard,
+        )
     )
+    return replace(found, problems=tuple((path, str(error)) for path, error in found.problems))
 
 
 def names(found):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.run.prefetch import ahead, beside, leave, then
+from cli.run.prefetch import leave, prefetch
+from errors import QwenAudioError
 
 ROOT = Path(__file__).resolve().parent.parent
 SOON = 10.0  # seconds: far more than any of this takes
@@ -60,24 +61,24 @@ def gate():
 @pytest.mark.parametrize("timeout", [None, SOON])
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_results_come_in_order_with_their_jobs(depth, timeout):
-    found = ahead(lambda job: [job * job], range(50), depth=depth, timeout=timeout)
+    found = prefetch(lambda job: [job * job], range(50), depth=depth, timeout=timeout)
     assert list(found) == [(job, job * job) for job in range(50)]
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_a_job_may_have_several_results_or_none(depth):
-    found = ahead(lambda job: (f"{job}.{part}" for part in range(job)), [2, 0, 1, 0], depth=depth)
+    found = prefetch(lambda job: (f"{job}.{part}" for part in range(job)), [2, 0, 1, 0], depth=depth)
     assert list(found) == [(2, "2.0"), (2, "2.1"), (1, "1.0")]
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_there_may_be_no_jobs(depth):
-    assert list(ahead(halves, [], depth=depth)) == []
+    assert list(prefetch(halves, [], depth=depth)) == []
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_a_failure_is_the_result_of_its_job_and_the_run_goes_on(depth):
-    (_, first), (job, failure), (_, last) = ahead(halves, [2, 3, 4], depth=depth)
+    (_, first), (job, failure), (_, last) = prefetch(halves, [2, 3, 4], depth=depth)
     assert (first, last) == (1, 2)
     assert job == 3
     assert isinstance(failure, OddError)
@@ -89,7 +90,7 @@ def test_a_failure_ends_its_job_after_the_results_before_it(depth):
         yield job
         raise OddError
 
-    found = list(ahead(make, [1, 2], depth=depth))
+    found = list(prefetch(make, [1, 2], depth=depth))
     assert [job for job, _ in found] == [1, 1, 2, 2]
     assert [isinstance(result, OddError) for _, result in found] == [False, True, False, True]
 
@@ -101,7 +102,7 @@ def test_what_the_jobs_raise_is_raised_after_the_results_before_it(depth, kind):
         yield 2
         raise kind
 
-    found = ahead(halves, jobs(), depth=depth)
+    found = prefetch(halves, jobs(), depth=depth)
     assert next(found) == (2, 1)
     with pytest.raises(kind):
         next(found)
@@ -113,7 +114,7 @@ def test_what_is_no_exception_is_raised_to_the_caller(depth):
         raise SystemExit(7)
 
     with pytest.raises(SystemExit):
-        next(ahead(make, [1], depth=depth))
+        next(prefetch(make, [1], depth=depth))
 
 
 @pytest.mark.parametrize("timeout", [None, SOON])
@@ -127,7 +128,7 @@ def test_at_most_depth_results_wait(depth, timeout):
             yield part
 
     jobs = (drawn.append(job) or job for job in range(4))
-    with closing(ahead(make, jobs, depth=depth, timeout=timeout)) as found:
+    with closing(prefetch(make, jobs, depth=depth, timeout=timeout)) as found:
         for taken, _ in enumerate(found, 1):
             if depth:
                 is_soon(lambda taken=taken: len(begun) == min(taken + depth, 20))
@@ -138,7 +139,7 @@ def test_at_most_depth_results_wait(depth, timeout):
 
 def test_nothing_is_begun_before_the_first_is_asked_for():
     begun = []
-    with closing(ahead(begun.append, [1, 2], depth=1)):
+    with closing(prefetch(begun.append, [1, 2], depth=1)):
         time.sleep(0.02)
     assert begun == []
 
@@ -152,19 +153,19 @@ def test_work_and_caller_overlap():
             assert taken.acquire(timeout=SOON)
         return [job]
 
-    for _ in ahead(make, range(5), depth=1):
+    for _ in prefetch(make, range(5), depth=1):
         taken.release()
 
 
 def test_depth_0_without_a_timeout_works_in_the_callers_thread():
-    found = ahead(lambda _: [threading.current_thread()], range(2), depth=0)
+    found = prefetch(lambda _: [threading.current_thread()], range(2), depth=0)
     assert [thread for _, thread in found] == [threading.current_thread()] * 2
 
 
 @pytest.mark.parametrize(("depth", "timeout"), [(0, SOON), (1, None), (2, SOON)])
 def test_otherwise_one_daemon_thread_does_all(depth, timeout):
     threads = {
-        thread for _, thread in ahead(lambda _: [threading.current_thread()], range(5), depth=depth, timeout=timeout)
+        thread for _, thread in prefetch(lambda _: [threading.current_thread()], range(5), depth=depth, timeout=timeout)
     }
     (thread,) = threads
     assert thread.daemon
@@ -178,9 +179,9 @@ def test_a_stuck_job_times_out_and_the_next_ones_are_done(depth, gate):
             gate.wait()
         yield job
 
-    (_, zero), (job, failure), *rest = ahead(make, range(5), depth=depth, timeout=0.05)
+    (_, zero), (job, failure), *rest = prefetch(make, range(5), depth=depth, timeout=0.05)
     assert (zero, job) == (0, 1)
-    assert isinstance(failure, TimeoutError)
+    assert isinstance(failure, QwenAudioError)
     assert "0.05 s" in str(failure)
     assert "--timeout" in str(failure)
     assert rest == [(job, job) for job in (2, 3, 4)]
@@ -188,10 +189,10 @@ def test_a_stuck_job_times_out_and_the_next_ones_are_done(depth, gate):
 
 def test_several_stuck_jobs_time_out_one_after_the_other(gate):
     start = time.monotonic()
-    found = list(ahead(lambda _: gate.wait(), range(4), timeout=0.02))
+    found = list(prefetch(lambda _: gate.wait(), range(4), timeout=0.02))
     assert time.monotonic() - start < 1
     assert [job for job, _ in found] == [0, 1, 2, 3]
-    assert all(isinstance(failure, TimeoutError) for _, failure in found)
+    assert all(isinstance(failure, QwenAudioError) for _, failure in found)
 
 
 def test_a_job_may_get_stuck_after_some_results(gate):
@@ -200,10 +201,10 @@ def test_a_job_may_get_stuck_after_some_results(gate):
         gate.wait()
         yield "never seen"
 
-    found = list(ahead(make, "ab", timeout=0.05))
+    found = list(prefetch(make, "ab", timeout=0.05))
     assert [job for job, _ in found] == ["a", "a", "b", "b"]
     assert [result for _, result in found[::2]] == ["first", "first"]
-    assert all(isinstance(failure, TimeoutError) for _, failure in found[1::2])
+    assert all(isinstance(failure, QwenAudioError) for _, failure in found[1::2])
 
 
 def test_what_comes_after_the_time_out_goes_nowhere(gate):
@@ -215,8 +216,8 @@ def test_what_comes_after_the_time_out_goes_nowhere(gate):
             ended.append(job)
         yield job
 
-    with closing(ahead(make, range(3), timeout=0.05)) as found:
-        assert isinstance(next(found)[1], TimeoutError)
+    with closing(prefetch(make, range(3), timeout=0.05)) as found:
+        assert isinstance(next(found)[1], QwenAudioError)
         assert next(found) == (1, 1)
         gate.set()
         assert is_soon(lambda: ended)
@@ -225,7 +226,7 @@ def test_what_comes_after_the_time_out_goes_nowhere(gate):
 
 
 def test_the_time_of_the_caller_does_not_count():
-    found = ahead(lambda job: iter([job, job]), range(3), depth=1, timeout=0.1)
+    found = prefetch(lambda job: iter([job, job]), range(3), depth=1, timeout=0.1)
     results = []
     for _, result in found:
         time.sleep(0.15)
@@ -239,7 +240,7 @@ def test_the_wait_for_the_next_job_does_not_count():
         time.sleep(0.2)
         yield 1
 
-    assert list(ahead(lambda job: [job], jobs(), timeout=0.05)) == [(0, 0), (1, 1)]
+    assert list(prefetch(lambda job: [job], jobs(), timeout=0.05)) == [(0, 0), (1, 1)]
 
 
 def test_a_late_result_is_taken_when_nobody_waited_for_it():
@@ -248,7 +249,7 @@ def test_a_late_result_is_taken_when_nobody_waited_for_it():
         yield job
 
     found = []
-    for pair in ahead(make, range(2), timeout=0.05):
+    for pair in prefetch(make, range(2), timeout=0.05):
         found.append(pair)
         time.sleep(0.5)
     assert found == [(0, 0), (1, 1)]
@@ -259,8 +260,8 @@ def test_a_pipe_that_nobody_writes_times_out(tmp_path):
     os.mkfifo(pipe)
     sound = tmp_path / "sound.wav"
     sound.write_bytes(b"RIFF")
-    (_, failure), (_, read) = ahead(lambda path: [path.read_bytes()], [pipe, sound], timeout=0.1)
-    assert isinstance(failure, TimeoutError)
+    (_, failure), (_, read) = prefetch(lambda path: [path.read_bytes()], [pipe, sound], timeout=0.1)
+    assert isinstance(failure, QwenAudioError)
     assert read == b"RIFF"
     pipe.write_bytes(b"")  # lets the thread go
 
@@ -273,7 +274,7 @@ def test_closing_ends_the_thread_and_the_work(depth):
         begun.append(job)
         yield job
 
-    found = ahead(make, range(1000), depth=depth)
+    found = prefetch(make, range(1000), depth=depth)
     assert next(found) == (0, 0)
     found.close()
     assert is_soon(lambda: not running())
@@ -283,54 +284,10 @@ def test_closing_ends_the_thread_and_the_work(depth):
 def test_an_interrupt_of_the_caller_is_its_own(gate):
     """Ctrl-C while it waits for a result that does not come."""
     threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    found = ahead(lambda _: gate.wait(), range(3))
+    found = prefetch(lambda _: gate.wait(), range(3))
     with pytest.raises(KeyboardInterrupt):
         next(found)
     assert list(found) == []  # closed
-
-
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_what_comes_then_comes_after_the_last_result(depth):
-    told = []
-    found = ahead(lambda job: [told.append(job) or job], then(range(3), lambda: told.append("end")), depth=depth)
-    assert [result for _, result in found] == [0, 1, 2]
-    assert told == [0, 1, 2, "end"]
-
-
-def test_what_comes_then_does_not_wait_for_the_caller(gate):
-    found = ahead(lambda job: [job], then(range(1), gate.set))
-    assert next(found) == (0, 0)
-    assert gate.wait(5)
-    assert list(found) == []
-
-
-def test_beside_works_while_the_caller_does(gate):
-    begun = threading.Event()
-
-    def make():
-        begun.set()
-        gate.wait()
-        return threading.current_thread()
-
-    found = beside(make)
-    assert begun.wait(5)
-    gate.set()
-    assert found() not in {None, threading.current_thread()}
-
-
-@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
-def test_what_fails_beside_is_raised_to_the_caller(kind):
-    def make():
-        raise kind("no")
-
-    with pytest.raises(kind, match="no"):
-        beside(make)()
-
-
-def test_an_interrupt_while_waiting_for_what_is_beside_is_the_callers_own(gate):
-    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        beside(gate.wait)()
 
 
 @pytest.mark.parametrize("code", [0, 1, 130])
@@ -341,17 +298,16 @@ def test_to_leave_with_nothing_to_do_is_an_ordinary_exit(code):
 
 
 STUCK_IN_STDIN = """
-    import atexit, sys
-    from cli.run.prefetch import ahead, leave
-    atexit.register(print, "cleaned up")
-    for job, failure in ahead(lambda job: [sys.stdin.buffer.read()], [1], timeout=0.2):
+    import sys
+    from cli.run.prefetch import leave, prefetch
+    for job, failure in prefetch(lambda job: [sys.stdin.buffer.read()], [1], timeout=0.2):
         print(job, type(failure).__name__)
     leave(130)
 """
 BUSY_IN_ONNX_RUNTIME = """
     import sys, numpy as np
     from audio_encoder.encoder import AudioEncoder
-    from cli.run.prefetch import ahead, leave
+    from cli.run.prefetch import leave, prefetch
     from models.manifest import load_manifest
     from models.runtime.session import SessionOptions
     manifest = load_manifest(sys.argv[1])
@@ -361,7 +317,7 @@ BUSY_IN_ONNX_RUNTIME = """
         yield job
         while True:
             encoder.encode([(mel, 2 * manifest.encoder_sizes.n_ctx)])
-    for job, _ in ahead(make, [1], timeout=0.3):
+    for job, _ in prefetch(make, [1], timeout=0.3):
         print(job, flush=True)
     leave(130)
 """
@@ -384,7 +340,7 @@ def python():
 
 def test_a_process_can_leave_a_thread_that_waits_for_standard_input(python):
     """With sys.exit Python aborts here: "could not acquire lock for <_io.BufferedReader name='<stdin>'>"."""
-    assert python(STUCK_IN_STDIN) == (130, "1 TimeoutError\ncleaned up\n", "")
+    assert python(STUCK_IN_STDIN) == (130, "1 QwenAudioError\n", "")
 
 
 def test_a_process_can_leave_a_thread_that_is_in_onnx_runtime(python, tiny):

@@ -33,7 +33,8 @@ def opened(demo_model):
 @pytest.fixture
 def ask(opened, monkeypatch, capsys):
     """ask(*arguments) -> (exit code, standard output, standard error), answers of at most 6 tokens."""
-    monkeypatch.setattr("cli.run.open_model.open_model", lambda options: opened[options.batch])
+    for module in ("run", "chat"):
+        monkeypatch.setattr(f"cli.run.{module}.open_model", lambda options: opened[options.batch])
 
     def ask(*arguments):
         code = main(["--max-new-tokens", "6", *map(str, arguments)])

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from errors import ModelError
+from errors import ModelError, PromptError
 from tests.conftest import GOLDEN
 from tokenizer.special_tokens import special_tokens
 from tokenizer.tokenizer import Tokenizer
@@ -71,7 +71,7 @@ def test_surrogates_do_not_crash(tokenizer, text, meant):
 
 
 def test_a_text_that_cannot_be_split_is_a_named_error(tokenizer):
-    with pytest.raises(ModelError, match="white space"):
+    with pytest.raises(PromptError, match="white space"):
         tokenizer.encode(" " * 1_000_000 + "x")
 
 
@@ -84,9 +84,9 @@ def test_ids_of_the_special_tokens(tokenizer):
 
 @pytest.mark.parametrize("token_id", [-1, 155_165, 155_946])
 def test_an_id_outside_the_vocabulary_is_named(tokenizer, token_id):
-    with pytest.raises(ModelError, match=f"{token_id} is not in the vocabulary"):
+    with pytest.raises(PromptError, match=f"{token_id} is not in the vocabulary"):
         tokenizer.decode([9_707, token_id])
-    with pytest.raises(ModelError, match=str(token_id)):
+    with pytest.raises(PromptError, match=str(token_id)):
         tokenizer.token_bytes(token_id)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING
 
-from errors import ModelError
+from errors import PromptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -60,5 +60,5 @@ def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
 def _bytes(tokenizer: Tokenizer, token_id: int) -> bytes:
     try:
         return tokenizer.token_bytes(token_id)
-    except ModelError:
+    except PromptError:
         return _UNKNOWN

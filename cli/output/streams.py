@@ -61,8 +61,8 @@ def say(message: str, *, quiet: bool = False) -> None:
 
 def _write_line(line: str) -> None:
     """Above the progress bar, if there is one: it is tqdm's, so it can only be there where tqdm was imported."""
-    if "tqdm" in sys.modules:
-        sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+    if tqdm := sys.modules.get("tqdm"):
+        tqdm.tqdm.write(line, file=sys.stderr)
         sys.stderr.flush()
     else:
         print(line, file=sys.stderr, flush=True)

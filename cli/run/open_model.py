@@ -77,7 +77,7 @@ def find_model(options: Options) -> Path:
         return found[0]
     if found:
         names = ", ".join(str(path.relative_to(ROOT)) for path in found)
-        raise ModelError(f"several models are installed: {names}", fix="choose one with --model")
+        raise ModelError("several models are installed", fix=f"choose one with --model: {names}")
     say(f"no model is named or installed, so nano answers: {ABOUT_NANO}; {GET_THE_REAL_ONE}", quiet=options.quiet)
     return embedded_model(flavour=flavour)
 

@@ -30,9 +30,9 @@ class RunOver(Exception):  # noqa: N818 - not an error of its own: what it was h
 class Reporter:
     """The jobs that are under way, in order, and what is told of them."""
 
-    def __init__(self, outputs: Outputs, progress: Progress, *, streams: bool) -> None:
-        """`streams`: text is shown as it is decoded, which only one answer at a time can be."""
-        self._outputs, self._progress, self._streams = outputs, progress, streams
+    def __init__(self, outputs: Outputs, progress: Progress, *, streams: bool, is_alone: bool = False) -> None:
+        """`streams`: text is shown as it is decoded, one answer at a time; `is_alone`: there is one job only."""
+        self._outputs, self._progress, self._streams, self._is_alone = outputs, progress, streams, is_alone
         self._under_way: deque[Job] = deque()
         self._clock = time.perf_counter()
         self.code = OK
@@ -150,7 +150,8 @@ class Reporter:
         error = named_error(failure, str(job))
         self._outputs.fail(job.answers, error, cause=failure)
         # One clip fits any context: a prompt that is too long with it is too long with every other, too.
-        ends_run = error.exit_code != INPUT_FAILED and job.group.prompt is None and len(job.group.paths) == 1
+        is_shared = job.group.prompt is None and (len(job.group.paths) == 1 or self._is_alone)
+        ends_run = error.exit_code != INPUT_FAILED and is_shared
         self._count_failure(error, ends_run=ends_run)
         if ends_run:
             raise RunOver

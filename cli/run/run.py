@@ -48,7 +48,7 @@ def run(options: Options) -> int:
     total = len(listing.groups) + len(listing.problems)
     beside_answers = folder is None and sys.stdout.isatty()
     with Progress(total, quiet=options.quiet, beside_answers=beside_answers) as progress:
-        reporter = Reporter(outputs, progress, streams=outputs.shows_text and options.batch == 1)
+        reporter = Reporter(outputs, progress, streams=outputs.shows_text and options.batch == 1, is_alone=total == 1)
         for note in listing.skipped:
             say(note, quiet=options.quiet)
         try:

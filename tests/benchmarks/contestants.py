@@ -91,7 +91,7 @@ class Ours:
         assert self._encoder
         frames = int(seconds * 100)
         mel = self._random.normal(0, 0.5, (self._encoder._sizes.n_mels, 3000)).astype(np.float32)
-        return timed(lambda: self._encoder.encode([(mel, frames)]))  # type: ignore[union-attr]
+        return timed(lambda: self._encoder.encode([(mel, frames)]))
 
     def prefill(self, tokens: int) -> float:
         """A new sequence of so many tokens in row 0."""
