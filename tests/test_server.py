@@ -19,7 +19,7 @@ from audio_encoder.encoder import AudioEncoder
 from decoder.decoder import Decoder
 from errors import BackendError
 from models.manifest import load_manifest
-from models.runtime.chain import open_chain
+from models.opening import open_graphs
 from models.server import address, client
 from models.server.__main__ import Server
 from models.server.client import RemoteSession, _Channel, ask_server, end_server, open_remote
@@ -277,7 +277,7 @@ def test_what_cannot_be_opened_is_told_as_without_a_server(tiny, tmp_path):
     told = []
     for options in (ONNX_RUNTIME, KEPT):
         with pytest.raises(BackendError) as failure:
-            open_chain(manifest, [manifest.encoder], options)
+            open_graphs(manifest, [manifest.encoder], options)
         told.append(str(failure.value))
     assert told[0] == told[1]
 
@@ -290,7 +290,7 @@ def test_feeds_of_another_contract_are_told_and_the_session_goes_on(tiny):
     mels = make_mels(1, [40])
     feeds = {"mel": mels[0][0][None, :, :40], "n_frames": np.array([20], np.int64)}
     (found,) = session.run(feeds)
-    (expected,) = open_chain(manifest, [manifest.encoder], ONNX_RUNTIME).run(feeds)
+    (expected,) = open_graphs(manifest, [manifest.encoder], ONNX_RUNTIME).run(feeds)
     np.testing.assert_array_equal(found, expected)
 
 

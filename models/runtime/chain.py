@@ -15,10 +15,6 @@ from models.runtime.session import Array, Session, SessionOptions, open_session,
 
 def open_chain(manifest: Manifest, graphs: Sequence[Graph], options: SessionOptions, *, rows: int = 1) -> Session:
     """Open one graph, or several of which each goes on from the one before; raises BackendError as `open_session`."""
-    if options.keep:
-        from models.server.client import open_remote
-
-        return open_remote(manifest, graphs, options, rows=rows)
     if len(graphs) == 1:
         return open_session(manifest, graphs[0], options, rows=rows)
     openers = (partial(open_session, manifest, graph, options, rows=rows) for graph in graphs)
