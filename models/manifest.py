@@ -61,11 +61,9 @@ class DecoderSizes:
 class State:
     """Tensors that a graph hands to its own next run: `names` pairs each output with the input that it becomes.
 
-    `shape` is that of one row: a 1 first, and one -1, the axis of positions.
-
-    With `in_place`, output and input share one buffer of a reserved length. There may be many rows; `slots` of them run
-    at once, and each pair of names stands `slots` times side by side. Otherwise the output is the input grown by the
-    new positions, and there is one row.
+    `shape` is that of one row: a 1 first, and one -1, the axis of positions. With `in_place`, output and input share a
+    buffer, and there may be many rows: `slots` of them run at once, and each pair of names stands `slots` times side by
+    side. Otherwise the output is the input grown by the new positions, and there is one row.
     """
 
     names: tuple[tuple[str, str], ...]

@@ -1,4 +1,4 @@
-"""Graphs kept open by a process of their own: the same bits, one run at a time, and nothing that a run must know of."""
+"""Graphs that another process keeps open: the same bits, one run at a time, and no run that waits for ever."""
 
 import dataclasses
 import json
@@ -17,12 +17,12 @@ import pytest
 
 from audio_encoder.encoder import AudioEncoder
 from decoder.decoder import Decoder
-from errors import BackendError
+from errors import BackendError, ModelError
 from models.manifest import load_manifest
 from models.opening import open_graphs
-from models.server import address, client
-from models.server.__main__ import Server
-from models.server.client import RemoteSession, _Channel, ask_server, end_server, open_remote
+from models.server import address, client, limits
+from models.server.__main__ import Server, _fields
+from models.server.client import RemoteSession, _Channel, _environment, _failure, ask_server, end_server, open_remote
 from models.server.messages import receive, send
 from tests.tiny_models import ONNX_RUNTIME, forced, make_mels, make_prompt
 
@@ -193,6 +193,20 @@ def test_a_model_that_was_written_again_is_opened_again(tiny, tmp_path):
     np.testing.assert_array_equal(after, Decoder(load_manifest(directory), ONNX_RUNTIME).prefill(ids))
 
 
+def test_a_model_replaced_at_equal_size_and_time_is_opened_again(tiny, tmp_path):
+    directory = shutil.copytree(tiny("fp32").directory, tmp_path / "model")
+    before = Decoder(load_manifest(directory), KEPT).prefill([1, 2, 3])
+    held()
+    for path in directory.iterdir():
+        old, new = path.stat(), tiny("fp32", seed=2).directory / path.name
+        path.write_bytes(new.read_bytes())
+        os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (old.st_size, old.st_mtime_ns)
+    after = Decoder(load_manifest(directory), KEPT).prefill([1, 2, 3])
+    assert not np.array_equal(after, before)
+    np.testing.assert_array_equal(after, Decoder(load_manifest(directory), ONNX_RUNTIME).prefill([1, 2, 3]))
+
+
 def test_a_second_run_waits_for_its_turn(tiny, monkeypatch):
     manifest, order = tiny("fp32"), []
     first = Decoder(manifest, KEPT)
@@ -278,8 +292,23 @@ def test_what_cannot_be_opened_is_told_as_without_a_server(tiny, tmp_path):
     for options in (ONNX_RUNTIME, KEPT):
         with pytest.raises(BackendError) as failure:
             open_graphs(manifest, [manifest.encoder], options)
-        told.append(str(failure.value))
+        told.append((type(failure.value), vars(failure.value)))
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    "error", [BackendError("a", fix="b"), ModelError("a", fix="b; c"), BackendError("a", kind="busy", exit_code=9)]
+)
+def test_an_error_crosses_by_its_fields(error):
+    found = _failure(json.loads(json.dumps(_fields(error))))
+    assert type(found) is type(error)
+    assert vars(found) == vars(error)
+
+
+def test_an_error_that_is_not_ours_is_the_backends_and_memory_stays_memory():
+    found = _failure(_fields(KeyError()))
+    assert (type(found), str(found), found.exit_code) == (BackendError, "KeyError", 3)
+    assert isinstance(_failure(_fields(MemoryError("no room"))), MemoryError)
 
 
 def test_feeds_of_another_contract_are_told_and_the_session_goes_on(tiny):
@@ -330,6 +359,67 @@ def test_a_server_that_was_stopped_is_not_waited_for(tiny, monkeypatch):
     assert decoder.prefill([1, 2, 3]).size
 
 
+@pytest.fixture
+def stopped(tiny):
+    """A decoder whose server was stopped; the times to notice it are short."""
+    decoder = Decoder(tiny("fp32"), KEPT)
+    pid = ask_server("state")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(address, "ANSWERING", 0.1)
+        patch.setattr(client, "LOOKING", 0.1)
+        patch.setattr(client, "SILENT", 0.3)
+        yield decoder
+    os.kill(pid, signal.SIGCONT)
+    assert ask_server("state")["pid"] == pid
+
+
+@pytest.mark.parametrize("wait", [None, 0.1])
+def test_a_run_ends_that_meets_a_stopped_server(tiny, stopped, wait):
+    with pytest.raises(BackendError, match="keeps the model open does not answer") as failure:
+        Decoder(tiny("fp32"), dataclasses.replace(KEPT, wait=wait))
+    assert failure.value.fix == "end it, or leave --keep out"
+
+
+def test_a_run_ends_whose_server_is_stopped_and_is_not_asked_again(stopped, monkeypatch):
+    for silent in (0.3, 1000.0):
+        monkeypatch.setattr(client, "SILENT", silent)
+        with pytest.raises(BackendError, match="keeps the model open does not answer"):
+            stopped.prefill([1, 2, 3])
+
+
+def test_many_that_ask_a_stopped_server_are_told_at_once(stopped):
+    path, callers = address.socket_path(make=False), []
+    try:
+        with pytest.raises(BlockingIOError):
+            callers.extend(address.connect(path) for _ in range(200))
+        with pytest.raises(BackendError, match="does not answer"):
+            client._reach()
+    finally:
+        for caller in callers:
+            caller.close()
+
+
+def test_a_run_that_is_stopped_while_it_starts_a_server_holds_up_no_other(runtime, monkeypatch):
+    import fcntl
+
+    monkeypatch.setattr(client, "STARTING", 0.1)
+    address.socket_path(make=True)
+    with (runtime / "qwen-audio" / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BackendError, match="does not answer"):
+            client._reach()
+
+
+def test_the_wait_for_a_turn_has_an_end_and_the_time_to_open_does_not_count(tiny, monkeypatch):
+    short = dataclasses.replace(KEPT, wait=0.0)
+    first = Decoder(tiny("fp32"), dataclasses.replace(KEPT, wait=1.0))
+    monkeypatch.setattr(client, "_CLIENT", "another run")
+    with pytest.raises(BackendError, match="is in use by another run; wait for that run, or leave --keep out"):
+        Decoder(tiny("fp32"), short)
+    assert first.prefill([1, 2, 3]).size
+
+
 def test_a_server_that_cannot_be_made_is_told(tiny, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(BackendError, match=r"--keep: /no/such/python: No such file or directory; leave --keep out"):
@@ -348,6 +438,98 @@ def test_a_server_is_over_only_when_nobody_is_connected():
     with server._turn("a run", 0.0):
         assert not server.is_over()
     assert server.is_over()
+
+
+# --- which server, and what it has of the run that started it
+
+
+def fingerprint_by(python, **environment):
+    code = "from models.server.address import fingerprint; print(fingerprint())"
+    return subprocess.run(
+        [python, "-c", code], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_python_spelled_in_another_way_finds_the_same_server():
+    folder = Path(sys.executable).parent
+    spellings = {os.path.relpath(sys.executable, ROOT), f"{folder}/../{folder.name}/{Path(sys.executable).name}"}
+    spellings |= {str(folder / name) for name in ("python", "python3") if (folder / name).exists()}
+    assert {fingerprint_by(python) for python in spellings} == {address.fingerprint()}
+
+
+def test_other_libraries_have_a_server_of_their_own(tmp_path):
+    (tmp_path / "ailia.py").touch()
+    assert fingerprint_by(sys.executable, PYTHONPATH=str(tmp_path)) != address.fingerprint()
+
+
+def test_a_server_has_the_environment_of_its_run(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["lib", "", "/else/where"]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    found = _environment()
+    assert found["PYTHONPATH"].split(os.pathsep) == [str(ROOT), str(Path.cwd() / "lib"), "/else/where"]
+    assert found["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="this system does not show environments")
+def test_the_environment_reaches_the_server(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/else/where")
+    client._reach()[0].close()
+    told = Path(f"/proc/{ask_server('state')['pid']}/environ").read_text().split("\0")
+    assert f"PYTHONPATH={ROOT}{os.pathsep}/else/where" in told
+
+
+def test_after_an_update_of_its_code_a_server_ends(tmp_path, runtime):
+    ignore = shutil.ignore_patterns("__pycache__", "nano", "convert", "download", "Qwen*")
+    shutil.copytree(ROOT / "models", tmp_path / "models", ignore=ignore)
+    shutil.copy(ROOT / "errors.py", tmp_path)
+    path = runtime / "update.sock"
+    server = subprocess.Popen([sys.executable, "-m", "models.server", str(path)], cwd=tmp_path)
+    eventually(path.exists)
+    assert client._ask(path, "state")["pid"] == server.pid
+    with (tmp_path / "models" / "manifest.py").open("a") as code:
+        code.write("\n")
+    assert server.wait(SOON) == 0
+    assert not path.exists()
+
+
+def test_a_server_that_retires_serves_its_run_to_the_end():
+    server = Server()
+    with server._turn("a run", 60.0):
+        server.retire()
+        assert not server.is_over()
+    assert server.is_over()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="for Linux")
+def test_a_server_does_not_keep_the_limits_of_the_run_that_started_it():
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    code = (
+        "import os, resource; from models.server import client; os.nice(3); "
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard})); "
+        "resource.setrlimit(resource.RLIMIT_AS, (2**36, 2**37)); client._reach()[0].close()"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    state = ask_server("state")
+    nice, limits = os.getpriority(os.PRIO_PROCESS, state["pid"]), list(state["limits"])
+    if nice:  # only an administrator may lower it
+        assert limits.pop(0) == f"nice {nice}"
+    assert limits == [f"RLIMIT_AS {2**37}"]
+    assert os.sched_getaffinity(state["pid"]) == os.sched_getaffinity(0)
+    assert resource.prlimit(state["pid"], resource.RLIMIT_NOFILE) == (hard, hard)
+    assert resource.prlimit(state["pid"], resource.RLIMIT_AS) == (2**37, 2**37)
+
+
+def test_a_nice_value_that_stays_is_told(monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None, raising=False)
+    monkeypatch.setattr(limits, "_raise_soft_limits", list)
+    assert limits.lift_limits() == [f"nice {os.getpriority(os.PRIO_PROCESS, 0)}"]
 
 
 # --- from the shell

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import tempfile
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -65,14 +66,21 @@ def fingerprint() -> str:
 def connect(path: Path) -> Connection:
     """Connect to a server.
 
-    Raises FileNotFoundError or ConnectionRefusedError where there is none, BlockingIOError or TimeoutError where one
-    does not accept.
+    Raises FileNotFoundError or ConnectionRefusedError where there is none, BlockingIOError where one does not accept.
     """
     from multiprocessing import connection
 
+    until = time.monotonic() + ANSWERING
     with socket.socket(socket.AF_UNIX) as caller:
-        caller.settimeout(ANSWERING)
-        caller.connect(str(path))
+        caller.setblocking(False)
+        while True:
+            try:
+                caller.connect(str(path))
+                break
+            except BlockingIOError:  # as many wait as may; a server that runs takes the first of them soon
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
         caller.setblocking(True)
         return connection.Connection(caller.detach())
 

@@ -191,7 +191,7 @@ def _failure(told: Mapping[str, Any]) -> Exception:
     if told["kind"] == "memory":
         return MemoryError(told["message"])
     kinds = {child.kind: child for child in QwenAudioError.__subclasses__()}
-    error = kinds.get(told["kind"], QwenAudioError)
+    error = kinds.get(told["kind"], BackendError)
     return error(told["message"], told["fix"], kind=told["kind"], exit_code=told["exit_code"])
 
 
