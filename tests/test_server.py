@@ -371,14 +371,15 @@ def stopped(tiny):
         patch.setattr(client, "SILENT", 0.3)
         yield decoder
     os.kill(pid, signal.SIGCONT)
-    assert ask_server("state")["pid"] == pid
+    assert ask_server("state")["pid"] == pid == address.server_pid(decoder._contract._session._channel._connection)
 
 
 @pytest.mark.parametrize("wait", [None, 0.1])
 def test_a_run_ends_that_meets_a_stopped_server(tiny, stopped, wait):
     with pytest.raises(BackendError, match="keeps the model open does not answer") as failure:
         Decoder(tiny("fp32"), dataclasses.replace(KEPT, wait=wait))
-    assert failure.value.fix == "end it, or leave --keep out"
+    pid = address.server_pid(stopped._contract._session._channel._connection)
+    assert failure.value.fix == f"end it with `kill -9 {pid}`, or leave --keep out"
 
 
 def test_a_run_ends_whose_server_is_stopped_and_is_not_asked_again(stopped, monkeypatch):

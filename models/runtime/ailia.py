@@ -42,7 +42,7 @@ class AiliaSession:
         )
         ends = (self._net.get_input_blob_list(), self._net.get_output_blob_list())
         check_names(manifest, graph, *([self._net.get_blob_name(index) for index in blobs] for blobs in ends))
-        # What the state starts from when it is not the last run's output: zero positions, or what a rewind kept.
+        # What the next run starts from if not from the last run's output: no positions, or what a rewind left.
         self._kept: list[Array] | None = [zeros(graph.state, 0) for _ in graph.state.names] if graph.state else []
 
     @staticmethod
@@ -61,7 +61,7 @@ class AiliaSession:
         return call_library(self._file, lambda: self._run(feeds))  # type: ignore[no-any-return]
 
     def rewind(self, length: int, *, row: int = 0) -> None:  # noqa: ARG002
-        """Forget the state from position `length` on: what is kept visits the host once."""
+        """Forget the state from position `length` on: what remains is copied to the host once."""
         if self._state and length == 0:
             self._kept = [zeros(self._state, 0) for _ in self._state.names]
         elif self._state:

@@ -27,7 +27,7 @@ CAPACITY_STEP = 256
 
 
 class OnnxRuntimeSession:
-    """ONNX Runtime with IOBinding: the state lives in buffers of the session's device and never visits the caller."""
+    """ONNX Runtime with IOBinding: the state stays in buffers on the session's device and never reaches the caller."""
 
     def __init__(self, manifest: Manifest, graph: Graph, options: SessionOptions, rows: int) -> None:
         import onnxruntime as ort
@@ -133,7 +133,7 @@ class OnnxRuntimeSession:
             self._held.append(self._value(grown))
 
     def _bind_rows(self, rows: tuple[int, ...]) -> None:
-        """Show the run a row in each slot: its piece of every buffer, which past and present share."""
+        """Bind a row to each slot: its part of every buffer, as the input and as the output that replaces it."""
         assert self._state
         assert len(set(rows)) == len(rows) <= self._state.slots
         assert all(0 <= row < len(self._lengths) for row in rows)  # outside lies memory of others
@@ -180,9 +180,9 @@ def find_provider(device: str) -> tuple[str, str, int]:
 
 
 def _mapped_zeros(state: State, length: int, *, rows: int) -> Array:
-    """Zeros like `zeros`'s, in memory that is taken as it is written to and given back at once when it is let go.
+    """Like `zeros`, in memory that is taken when it is written to and given back to the system as soon as it is freed.
 
-    The heap keeps what a cache that has grown leaves: 0.27 GB of the full model after 200 new tokens [measured].
+    The heap would keep what a grown cache leaves behind: 0.27 GB of the full model after 200 new tokens [measured].
     """
     shape = [rows, *(length if size == -1 else size for size in state.shape[1:])]
     kind = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}

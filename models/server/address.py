@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import struct
 import sys
 import tempfile
 import time
@@ -83,6 +84,16 @@ def connect(path: Path) -> Connection:
                 time.sleep(0.02)
         caller.setblocking(True)
         return connection.Connection(caller.detach())
+
+
+def server_pid(connection: Connection) -> int | None:
+    """The number of the process at the other end of a connection; None where the system does not tell."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    with socket.socket(fileno=os.dup(connection.fileno())) as caller:
+        told = caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid: int = struct.unpack("3i", told)[0]
+    return pid
 
 
 def _written(path: Path) -> int:

@@ -26,7 +26,7 @@ from models.manifest import FILE_NAME, Graph, Manifest
 from models.runtime.cpu import thread_limit
 from models.runtime.session import Array, SessionOptions
 from models.server import address
-from models.server.address import ROOT, connect, socket_path
+from models.server.address import ROOT, connect, server_pid, socket_path
 from models.server.messages import Connection, receive, send
 
 STARTING = 20.0  # seconds in which a new server must answer: Python and numpy on a busy machine
@@ -37,7 +37,7 @@ GONE = (
     "the process that keeps the model open is gone (ended, or out of memory)",
     "run this again, or leave --keep out",
 )
-STOPPED = ("the process that keeps the model open does not answer (stopped?)", "end it, or leave --keep out")
+STOPPED = "the process that keeps the model open does not answer (stopped?)"
 IN_USE = ("the process that keeps the model open is in use by another run", "wait for that run, or leave --keep out")
 
 _CLIENT = uuid.uuid4().hex  # both graphs of a run are one client
@@ -150,7 +150,8 @@ class _Channel:
             else:
                 if number == self._number:
                     return found
-        raise BackendError(*STOPPED)
+        pid = server_pid(self._connection)
+        raise BackendError(STOPPED, fix=f"end it{f' with `kill -9 {pid}`' if pid else ''}, or leave --keep out")
 
     def _speak(self) -> None:
         while asked := self._asked.get():
@@ -221,7 +222,7 @@ def _reach() -> tuple[Connection, Path]:
             except (FileNotFoundError, ConnectionRefusedError):
                 return _start(path), path
     except (BlockingIOError, TimeoutError):
-        raise BackendError(*STOPPED) from None
+        raise BackendError(STOPPED, fix="end it, or leave --keep out") from None
     except OSError as failure:  # no room, no more processes
         place = failure.filename or path.parent
         raise BackendError(f"--keep: {place}: {failure.strerror or failure}", fix="leave --keep out") from None

@@ -24,6 +24,9 @@ class Connection(Protocol):
     def recv_bytes(self) -> bytes:
         """Wait for one message; EOFError when the other side is gone."""
 
+    def fileno(self) -> int:
+        """The number of the open file."""
+
     def close(self) -> None:
         """Hang up."""
 
