@@ -41,7 +41,7 @@ def usable_cores(root: Path = Path("/")) -> int | None:
 
 @cache
 def may_saturate(root: Path = Path("/")) -> bool:
-    """Whether sums of 8-bit products may saturate at 16 bits: on an x86 without VNNI, or where the system does not tell.
+    """Whether sums of 8-bit products may saturate at 16 bits: on x86 without VNNI, or where the system does not tell.
 
     There ONNX Runtime's fast kernels add two products in 16 bits, and large weights overflow silently.
     """
