@@ -62,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     model = parser.add_argument_group("model and backend")
     model.add_argument(
         "--model",
+        "--model_dir",
         type=Path,
         metavar="DIR",
         help="model directory, or nano (default: the only one under models/, else nano)",
@@ -86,7 +87,8 @@ def build_parser() -> argparse.ArgumentParser:
     old = parser.add_argument_group("accepted for compatibility")
     old.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     old.add_argument("--profile", action="store_true", help="does nothing; the timings are in --json")
-    old.add_argument("-v", "--video", metavar="FILE", help="does nothing; give the file to --input")
+    old.add_argument("-v", "--video", metavar="FILE", help="the same as --input FILE")
+    old.add_argument("--verbose", nargs="?", const="", metavar="X", help="does nothing; --quiet says less")
     old.add_argument("--required", action="store_true", help="does nothing")
     old.add_argument("--disable_ailia_tokenizer", action="store_true", help="does nothing")
     return parser
@@ -121,6 +123,7 @@ def _add_asking(parser: argparse.ArgumentParser) -> None:
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     inputs = parser.add_argument_group("sounds")
+    inputs.add_argument("files", nargs="*", metavar="FILE", help="the same as --input FILE")
     inputs.add_argument(
         "-i",
         "--input",
@@ -163,6 +166,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     out.add_argument(
         "-o",
         "--output-dir",
+        "--output_dir",
         type=Path,
         metavar="DIR",
         help="a file for each sound; a second run goes on where the first stopped",
@@ -170,6 +174,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     out.add_argument(
         "-f",
         "--format",
+        "--output-format",
+        "--output_format",
         dest="formats",
         metavar="A,B,…",
         help="of these files: txt (default), json, srt, vtt, tsv, all",

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
+import stat
 import sys
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from cli.flags import FTYPES, PROMPT, SAMPLE, SYSTEM, build_parser
+from cli.inputs.text import decode
 
 __all__ = ["PROMPT", "SAMPLE", "SYSTEM", "Options", "parse_arguments"]
 
+STDIN = "-"
 ROOT = Path(__file__).resolve().parent.parent
 MAX_THREADS = 1024  # far over any machine; the libraries crash on more than they can start
 MAX_BATCH = 256
+LONGEST_NUMBER = 10  # digits
 MAX_SECONDS = 1e6  # of --timeout: what a lock can wait
 MAX_MINUTES = 10080  # of --keep: a week
 
@@ -74,11 +80,20 @@ class Options:
 def parse_arguments(argv: list[str] | None = None) -> Options:
     """Parse `argv` (default: the process's own). Exits with 0 after --help and its like, raises UsageError."""
     parser = build_parser()
-    given = parser.parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    flags = [flag for action in parser._actions for flag in action.option_strings]  # noqa: SLF001 - no other list exists
+    for word in argv:
+        if word.startswith("-") and word not in {*flags, STDIN} and os.path.exists(word):  # noqa: PTH110
+            parser.error(f"{word} looks like a flag; write ./{word} for the file")
+    given, unknown = parser.parse_known_args(argv)
+    if unknown:
+        near = get_close_matches(unknown[0].split("=")[0].replace("_", "-"), flags, n=1)
+        parser.error(f"unknown flag {unknown[0]}" + (f"; did you mean {near[0]}?" if near else ""))
+    given.inputs += given.files + ([given.video] if given.video else [])
     _print_and_exit(parser, given)
     _check(parser, given)
     return Options(
-        inputs=_inputs(given),
+        inputs=_inputs(parser, given, bare=not argv),
         each=given.each,
         recursive=given.recursive,
         lists=tuple(given.lists),
@@ -91,7 +106,7 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
         to=given.to,
         question=given.question,
         word=given.word,
-        choices=_listed(given.choices),
+        choices=_choices(parser, given.choices),
         itn=given.itn,
         caption_style=given.caption_style,
         raw=given.raw,
@@ -124,11 +139,24 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
     )
 
 
-def _inputs(given: argparse.Namespace) -> tuple[str, ...]:
-    """The sounds as typed; the sample that comes with the program where none is named."""
-    if given.inputs or given.lists or given.chat:
+def _inputs(parser: argparse.ArgumentParser, given: argparse.Namespace, *, bare: bool) -> tuple[str, ...]:
+    """The sounds as typed, or what is piped in; a bare command answers about the sample that comes with the program."""
+    if given.inputs or given.lists or given.chat or given.doctor or given.env_list or given.keep == 0:
         return tuple(given.inputs)
+    if _is_piped_in() and given.prompts_from != STDIN:
+        return (STDIN,)
+    if not bare:
+        parser.error("no sound is named; give one with --input, or pipe one in")
     return (str(SAMPLE),)
+
+
+def _is_piped_in() -> bool:
+    """Whether standard input is a pipe or a file that holds something."""
+    try:
+        status = os.fstat(sys.stdin.fileno())
+    except (OSError, ValueError):  # closed, or a stand-in without a descriptor
+        return False
+    return stat.S_ISFIFO(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_size > 0)
 
 
 def _print_and_exit(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
@@ -185,9 +213,9 @@ def _prompts(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tupl
     prompts = list(given.prompts)
     if given.prompts_from:
         try:
-            file = sys.stdin if given.prompts_from == "-" else open(given.prompts_from, encoding="utf-8")  # noqa: PTH123, SIM115
-            with file:
-                prompts += [line.strip() for line in file if line.strip()]
+            from_pipe = given.prompts_from == "-"
+            data = sys.stdin.buffer.read() if from_pipe else Path(given.prompts_from).read_bytes()
+            prompts += [line.strip() for line in decode(data).splitlines() if line.strip()]
         except (OSError, ValueError) as error:
             parser.error(f"--prompts-from {given.prompts_from}: cannot be read ({error})")
         if not prompts:
@@ -201,9 +229,10 @@ def _shard(parser: argparse.ArgumentParser, text: str | None) -> tuple[int, int]
     if text is None:
         return None
     number, slash, count = text.partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        parser.error(f"--shard {text}: write i/n, the i-th of n parts, such as 1/8")
-    return int(number), int(count)
+    numbers = [int(part) for part in (number, count) if part.isdecimal() and len(part) < LONGEST_NUMBER]
+    if len(numbers) < 2 or not slash or not 0 <= numbers[0] <= numbers[1] or not numbers[1]:
+        parser.error(f"--shard {text:.40}: write i/n, the i-th of n parts, such as 1/8; 0/8 is 8/8")
+    return numbers[0], numbers[1]
 
 
 def _formats(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:
@@ -222,6 +251,13 @@ def _extensions(ftype: str) -> frozenset[str] | None:
     return frozenset("." + name.lower().lstrip(".") for name in names) or None
 
 
+def _choices(parser: argparse.ArgumentParser, text: str | None) -> tuple[str, ...]:
+    choices = _listed(text)
+    if text is not None and len(set(choices)) < 2:
+        parser.error(f"--choices {text!r}: give two or more different answers with commas between, as in yes,no")
+    return choices
+
+
 def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
@@ -233,8 +269,6 @@ def _notes(given: argparse.Namespace) -> list[str]:
         notes.append("--profile: no profile is written; the timings are in --json")
     if given.ftype in FTYPES[1:]:
         notes.append(f"--ftype {given.ftype}: ignored, this model takes audio only")
-    if given.video:
-        notes.append(f"--video {given.video}: ignored; take its sound with `ffmpeg -i {given.video} sound.flac`")
     if given.required or given.disable_ailia_tokenizer:
         notes.append("--required and --disable_ailia_tokenizer have no meaning here")
     return notes

@@ -83,7 +83,9 @@ def prepare(folder: Path) -> Place:
     make_checkpoint(folder / "checkpoint", WITH_VOCABULARY, seed=1, vocab=vocabulary)
     convert(folder / "checkpoint", folder / "model", precision="fp32", flavour="fused")
     return Place(
-        folder, folder / "model", cli.run.open_model.open_model(parse_arguments(["--model", str(folder / "model")]))
+        folder,
+        folder / "model",
+        cli.run.open_model.open_model(parse_arguments(["x.wav", "--model", str(folder / "model")])),
     )
 
 

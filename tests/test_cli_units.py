@@ -39,12 +39,31 @@ def test_flags_of_the_tool_we_replace_are_taken():
     line = "-i a.wav b.wav -p hm? -s out.txt -b -bc 3 -e 1 --env_list --memory_mode 3 --onnx --debug --profile"
     line += " --ftype audio -v film.mp4 --required --disable_ailia_tokenizer"
     options = parse_arguments(line.split())
-    assert options.inputs == ("a.wav", "b.wav")
+    assert options.inputs == ("a.wav", "b.wav", "film.mp4")  # the sound of a video is a sound
     assert (options.prompts, str(options.savepath)) == (("hm?",), "out.txt")
     assert options.benchmark_count == 3 + 1  # the first does not count
     assert (options.env_id, options.env_list, options.memory_mode) == (1, True, 3)
     assert (options.backend, options.debug) == ("onnxruntime", True)
-    assert len(options.notes) == 3
+    assert len(options.notes) == 2
+
+
+def test_flags_of_whisper_are_taken():
+    options = parse_arguments(
+        ["a.wav", "--output_dir", "out", "--output_format", "srt", "--verbose", "False", "--model_dir", "m"]
+    )
+    assert (options.inputs, str(options.output_dir), options.formats) == (("a.wav",), "out", ("srt",))
+    assert str(options.model) == "m"
+
+
+def test_a_file_that_looks_like_a_flag_gets_the_spelling_that_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-dash.flac").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"\./-dash\.flac"):
+        parse_arguments(["-i", "-dash.flac"])
+
+
+def test_parts_of_a_list_are_counted_from_0_or_from_1():
+    assert [parse_arguments(["a.wav", "--shard", f"{number}/4"]).shard for number in (0, 4)] == [(0, 4), (4, 4)]
 
 
 def test_input_given_twice_adds_up():
@@ -55,9 +74,14 @@ def test_input_given_twice_adds_up():
     ("line", "word"),
     [
         (["--bogus"], "--bogus"),
-        (["stray.wav"], "stray.wav"),
-        (["--prompt", ""], "--prompt"),
-        (["--prompt", " \n\t"], "--prompt"),
+        (["--promt", "hm?"], "did you mean --prompt"),
+        (["--prompt", "hm?"], "no sound is named"),
+        (["--choices", "", "a.wav"], "--choices"),
+        (["--choices", ",", "a.wav"], "--choices"),
+        (["--shard", f"1/{'9' * 5000}", "a.wav"], "--shard"),
+        (["--shard", "5/4", "a.wav"], "--shard"),
+        (["a.wav", "--prompt", ""], "--prompt"),
+        (["a.wav", "--prompt", " \n\t"], "--prompt"),
         (["--prompt"], "--prompt"),
         (["--max-new-tokens", "0"], "--max-new-tokens"),
         (["--max-new-tokens", "-3"], "--max-new-tokens"),
@@ -82,14 +106,13 @@ def test_wrong_usage_names_the_flag(line, word):
     ("line", "word"),
     [
         (["--profile"], "--json"),
-        (["--video", "film.mp4"], "ffmpeg -i film.mp4"),
         (["--ftype", "image"], "audio only"),
         (["--required"], "--required"),
         (["--disable_ailia_tokenizer"], "--disable_ailia_tokenizer"),
     ],
 )
 def test_a_flag_without_meaning_gets_a_word(line, word):
-    (note,) = parse_arguments(line).notes
+    (note,) = parse_arguments(["a.wav", *line]).notes
     assert word in note
 
 
@@ -260,7 +283,7 @@ def test_a_model_is_found_by_flag_then_variable_then_folder(tmp_path, monkeypatc
         find_model(options)
     monkeypatch.setenv("QWEN_AUDIO_MODEL", "/elsewhere")
     assert str(find_model(options)) == "/elsewhere"
-    assert find_model(parse_arguments(["--model", str(tmp_path)])) == tmp_path
+    assert find_model(parse_arguments(["x.wav", "--model", str(tmp_path)])) == tmp_path
     monkeypatch.setenv("QWEN_AUDIO_MODEL", "")
     with pytest.raises(ModelError, match="choose one"):
         find_model(options)

@@ -23,6 +23,7 @@ from cli.main import main
 from cli.options import parse_arguments
 from cli.run.open_model import open_model
 from models.manifest import load_manifest
+from tests.conftest import GOLDEN
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, str(ROOT / "qwen_audio.py")]
@@ -65,7 +66,7 @@ def ask(capsys):
 
 @pytest.fixture(scope="session")
 def opened(demo_model):
-    return open_model(parse_arguments(["--model", str(demo_model)]))
+    return open_model(parse_arguments(["x.wav", "--model", str(demo_model)]))
 
 
 @pytest.fixture
@@ -585,9 +586,22 @@ def test_two_processes_give_the_same_bytes_in_any_locale(spawn, speech):
     assert not first.out.isascii()
 
 
-def test_without_arguments_the_sample_is_answered_from_any_folder(spawn):
+def test_without_arguments_the_sample_is_answered_from_any_folder(spawn, tmp_path):
     sample = ROOT / "tests" / "golden" / "nano" / "speech.flac"
-    assert spawn() == spawn("--input", sample, "--prompt", "what does the person say?")
+    bare = subprocess.run(COMMAND, capture_output=True, cwd=tmp_path, stdin=subprocess.DEVNULL, check=True)
+    asked = spawn("--model", "nano", "--max-new-tokens", "99", "-i", sample, "-p", "what does the person say?")
+    assert bare.stdout.decode() == asked.out
+
+
+def test_a_sound_that_is_piped_in_is_the_input(spawn, speech):
+    piped = spawn("-p", "hm?", input=speech.read_bytes())
+    assert (piped.code, piped.out) == (0, spawn("-p", "hm?", "-i", speech).out)
+
+
+def test_without_a_sound_nothing_is_answered(spawn):
+    ended = spawn("-p", "hm?", stdin=subprocess.DEVNULL)
+    assert (ended.code, ended.out) == (2, "")
+    assert "--input" in ended.err
 
 
 def test_help_imports_nothing_heavy():
@@ -629,7 +643,7 @@ def test_a_name_that_is_no_utf8_comes_through(spawn, speech, tmp_path):
 
 
 def test_only_answers_are_on_standard_output(spawn, speech):
-    ended = spawn("-i", speech, "--env_list", "--profile", "--video", "x.mp4", "--memory_mode", "1", "--onnx")
+    ended = spawn("-i", speech, "--env_list", "--profile", "--memory_mode", "1", "--onnx")
     assert ended.code == 0
     assert ended.out == spawn("-i", speech).out
     assert "--env_id 0" in ended.err or "pip install ailia" in ended.err
@@ -676,6 +690,7 @@ def test_a_reader_that_goes_away_ends_the_answer_quietly(demo_model, speech):
     ],
 )
 def test_streams_that_are_full_or_closed(demo_model, redirection, code, err):
-    command = f'"$0" "$1" --model "$2" --max-new-tokens 2 {redirection}'
+    sound = "" if "-i" in redirection else GOLDEN / "nano" / "speech.flac"
+    command = f'"$0" "$1" --model "$2" --max-new-tokens 2 {sound} {redirection}'
     done = subprocess.run(["sh", "-c", command, *COMMAND, demo_model], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (code, err)

@@ -107,7 +107,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused(cache, checkpoint, tmp_path, 
 
 
 def found(capsys, *arguments: str) -> tuple[Path, str]:
-    return find_model(parse_arguments(list(arguments))), capsys.readouterr().err
+    return find_model(parse_arguments(["x.wav", *arguments])), capsys.readouterr().err
 
 
 def test_nano_is_what_is_opened_when_nothing_else_is_there(cache, tmp_path, monkeypatch, capsys):

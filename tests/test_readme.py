@@ -65,10 +65,3 @@ def test_an_example_runs(place, comment, commands):
             assert (
                 len([path for path in (place / name).rglob("*.*") if path.is_file() and path.name[0] != "."]) >= files
             )
-
-
-def test_there_are_examples_of_each_kind():
-    text = README[README.index("## For scripts") :]
-    for word in ("jq", "find", "xargs", "parallel", "--shard", "srt", "nightly", "--chat"):
-        assert word in text
-    assert len(examples()) >= 9

@@ -27,7 +27,10 @@ RATE = 16_000
 @pytest.fixture(scope="module")
 def opened(demo_model):
     """The same random model with one row and with three."""
-    return {rows: open_model(parse_arguments(["--model", str(demo_model), "--batch", str(rows)])) for rows in (1, 3)}
+    return {
+        rows: open_model(parse_arguments(["x.wav", "--model", str(demo_model), "--batch", str(rows)]))
+        for rows in (1, 3)
+    }
 
 
 @pytest.fixture

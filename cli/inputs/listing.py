@@ -28,6 +28,7 @@ from cli.inputs.search import (
     typed,
     unreadable,
 )
+from cli.inputs.text import decode
 from cli.options import Options
 from errors import InputError
 
@@ -86,12 +87,13 @@ def _listing(items: Iterable[Item], shard: tuple[int, int] | None) -> Listing:
             notes.append(str(item.error()))
         else:
             turns.append(item)
-    first, count = shard or (1, 1)
-    ours = turns[first - 1 :: count]
+    number, count = shard or (1, 1)
+    first = (number - 1) % count  # 0/4 is 4/4: a job array may count from 0 or from 1
+    ours = turns[first::count]
     return Listing(
         groups=tuple(item for item in ours if isinstance(item, Group)),
         problems=tuple((item.path, item.error()) for item in ours if isinstance(item, Remark)),
-        skipped=tuple(notes if first == 1 else ()),
+        skipped=tuple(notes if first == 0 else ()),
         whole=tuple(item for item in turns if isinstance(item, Group)),
     )
 
@@ -141,7 +143,7 @@ def _real(path: str, folders: dict[str, str]) -> str:
 
 def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
     """The items of a list, line by line. What is missing counts as failed: each line is told, even if none is good."""
-    text = _read(name) if null else _read(name).removeprefix("\ufeff")
+    text = _read(name, null=null)
     lines = enumerate(text.split("\0" if null else "\n"), start=1)
     entries = [(number, entry) for number, line in lines if (entry := line if null else line.removesuffix("\r"))]
     for number, entry in entries:
@@ -160,13 +162,17 @@ def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
         yield Remark(name, "no name in this list", "skipped", "write one on each line")
 
 
-def _read(name: str) -> str:
-    """The text of a list, whatever bytes its names have; raises InputError."""
+def _read(name: str, *, null: bool) -> str:
+    """The text of a list, whatever bytes its names have; raises InputError. What `find -print0` writes has no mark."""
     try:
         data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
     except (OSError, ValueError) as error:
         raise unreadable(name, error).error() from None
-    return data.decode("utf-8", "surrogateescape")
+    try:
+        return data.decode("utf-8", "surrogateescape") if null else decode(data)
+    except UnicodeDecodeError as error:
+        fix = "save it as UTF-8"
+        raise InputError(f"{name}: not the text that its first bytes promise ({error.encoding})", fix) from None
 
 
 def _from_line(line: str) -> Group:
@@ -187,4 +193,6 @@ def _from_json(line: str) -> Group:
     prompt = record.get("question") if record.get("prompt") is None else record["prompt"]  # null is as good as nothing
     if prompt is not None and not (isinstance(prompt, str) and prompt.strip()):
         raise ValueError(f'"prompt" must be a text that is not empty; {_LINE}')
+    if prompt is not None and not prompt.isprintable() and any("\ud800" <= char <= "\udfff" for char in prompt):
+        raise ValueError(f'"prompt" has half a character (a lone surrogate); {_LINE}')
     return Group(tuple(paths), prompt)

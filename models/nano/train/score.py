@@ -1,8 +1,8 @@
 """`python3 -m models.nano.train.score`: what nano gets right, task by task, on sounds that it never heard.
 
 The sets: unseen sentences and wordings (split "test") with seen voices, with held-out variants of a seen synthesizer,
-with held-out voices of another kind, and with seen voices in 10 dB of noise. Everything goes the run-time way: log-mel,
-AudioEncoder, encode_chat or encode_base, generate. Each example is made once and asked of every precision, so that they
+with held-out voices of another kind, and with seen voices in 10 dB of noise. Everything goes the run-time way:
+`listen`, `prompt_ids`, `answer`. Each example is made once and asked of every precision, so that they
 can be compared example by example. Prints a table, then one JSON line. Needs the synthesizers (install.sh), not torch.
 """
 
@@ -19,22 +19,17 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audio_encoder.encoder import AudioEncoder
-from audio_encoder.log_mel import log_mel_spectrogram
-from decoder.decoder import Decoder
-from decoder.generate import generate
 from models.convert.convert import convert
-from models.manifest import load_manifest
 from models.nano.embedded import CHECKPOINT
 from models.nano.train.tasks import TASKS
 from models.runtime.session import SessionOptions
-from tokenizer.chat import Turn, encode_base, encode_chat
-from tokenizer.stream import stream_text
-from tokenizer.tokenizer import Tokenizer
+from qwen_audio import answer, listen, load, prompt_ids
+from tokenizer.chat import Turn
 
 if TYPE_CHECKING:
     from models.nano.train.tasks import Example
@@ -48,31 +43,28 @@ MAX_NEW_TOKENS = 96
 
 
 class Listener:
-    """An open model that answers an example's questions."""
+    """Open models that answer an example's questions: as a chat model, and as a base model."""
 
     def __init__(self, directory: Path) -> None:
-        manifest = load_manifest(directory)
         one_thread = SessionOptions(threads=1)  # the processes share the cores
-        self.encoder, self.decoder = AudioEncoder(manifest, one_thread), Decoder(manifest, one_thread)
-        self.tokenizer = Tokenizer(manifest.path(manifest.vocabulary or ""))
+        self.chat = load(directory, one_thread)
+        self.base = replace(self.chat, chat=False)
 
     def ask(self, example: Example, noise_db: float | None, rng: random.Random) -> list[str]:
         """The answers to all turns; earlier answers of a dialogue are given as they should have been."""
         from models.nano.train.acoustics import add_noise
 
         sounds = [add_noise(c.waveform, noise_db, rng) if noise_db is not None else c.waveform for c in example.clips]
-        clips = self.encoder.encode([log_mel_spectrogram(sound) for sound in sounds])
-        spans = tuple(len(clip) for clip in clips)
-        answers, turns = [], list[Turn]()
+        clips = listen(sounds, self.chat)
+        answers, history = [], list[Turn]()
         for number, (question, pieces) in enumerate(example.turns):
             if example.base_prompt is not None:
-                ids = encode_base(self.tokenizer, example.base_prompt, audio_spans=spans)
+                model, ids = self.base, prompt_ids(example.base_prompt, clips, self.base)
             else:
-                ids = encode_chat(self.tokenizer, [*turns, Turn(question, audio_spans=() if number else spans)])
-            new = generate(self.decoder, ids, clips, stop_ids=self.tokenizer.stop_ids, max_new_tokens=MAX_NEW_TOKENS)
-            answers.append("".join(stream_text(self.tokenizer, new)))
-            reply = "".join(piece.text for piece in pieces)
-            turns.append(Turn(question, audio_spans=() if number else spans, reply=reply))
+                model, ids = self.chat, prompt_ids(question, clips, self.chat, history=history)
+            answers.append("".join(answer(ids, clips, model, max_new_tokens=MAX_NEW_TOKENS)))
+            spans = () if number else tuple(len(clip) for clip in clips)
+            history.append(Turn(question, audio_spans=spans, reply="".join(piece.text for piece in pieces)))
         return answers
 
 
