@@ -467,7 +467,7 @@ def test_a_server_has_the_environment_of_its_run(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["lib", "", "/else/where"]))
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     found = _environment()
-    assert found["PYTHONPATH"].split(os.pathsep) == [str(ROOT), str(Path.cwd() / "lib"), "/else/where"]
+    assert found["PYTHONPATH"].split(os.pathsep) == [str(ROOT), str(Path.cwd() / "lib"), str(Path.cwd()), "/else/where"]
     assert found["OMP_NUM_THREADS"] == "3"
 
 

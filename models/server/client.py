@@ -256,7 +256,8 @@ def _start(path: Path) -> Connection:
 
 def _environment() -> dict[str, str]:
     """This run's environment, with the project on Python's path: Python may be told to look nowhere else."""
-    own = [str(Path.cwd() / part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    given = os.environ.get("PYTHONPATH")
+    own = [str(Path.cwd() / part) for part in given.split(os.pathsep)] if given else []  # "" is this folder
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *own])}
 
 
@@ -281,5 +282,5 @@ def _alone(path: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > until:
                     raise TimeoutError from None
-                time.sleep(0.02)
+                time.sleep(0.001)  # both graphs of a run come at once, and the first is done in as much
         yield
