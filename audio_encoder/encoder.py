@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from models.arrays import load_array
 from models.manifest import Manifest
-from models.runtime.chain import open_chain
+from models.opening import open_graphs
 from models.runtime.session import Session, SessionOptions
 
 Float32 = npt.NDArray[np.float32]
@@ -38,7 +38,7 @@ class AudioEncoder:
         """Open the encoder of a model; raises BackendError when no backend can."""
         self._sizes = manifest.encoder_sizes
         self._dtype = manifest.dtype
-        self._open = partial(open_chain, manifest, [manifest.encoder], options or SessionOptions())
+        self._open = partial(open_graphs, manifest, [manifest.encoder], options or SessionOptions())
         self._session: Session | None = self._open()
         self._bos, self._eos = (
             load_array(manifest, name).astype(np.float32).reshape(1, -1) for name in manifest.boundary_rows

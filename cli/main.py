@@ -54,9 +54,9 @@ def _do(options: Options) -> int:
 
         return doctor(options)
     if options.ends_kept_model:
-        from models.server.client import end_kept
+        from models.server.client import end_server
 
-        end_kept()
+        end_server()
         return OK
     if options.chat:
         from cli.run.chat import chat

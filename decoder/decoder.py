@@ -15,8 +15,8 @@ import numpy as np
 from decoder.graph_inputs import Float32, FusedContract, Ids, Placed, PlainContract, Row
 from errors import PromptError
 from models.manifest import DecoderSizes, Manifest
+from models.opening import open_graphs
 from models.rotary import ntk_alpha
-from models.runtime.chain import open_chain
 from models.runtime.session import SessionOptions
 
 
@@ -31,7 +31,7 @@ class Decoder:
         self.sizes: DecoderSizes = manifest.decoder_sizes
         fused = manifest.contract == "fused"
         graphs = manifest.decoder_rows if manifest.decoder_rows and rows > 1 else manifest.decoder
-        session = open_chain(manifest, graphs, options or SessionOptions(), rows=rows)
+        session = open_graphs(manifest, graphs, options or SessionOptions(), rows=rows)
         self._contract: FusedContract | PlainContract = (
             FusedContract(manifest, session, slots=graphs[0].state.slots if graphs[0].state else 1)
             if fused

@@ -1,7 +1,7 @@
-"""What a model directory is: one frozen `Manifest`, read from `manifest.json` and believed by every other room.
+"""What a model directory is: one frozen `Manifest`, read from `manifest.json`, which every other room relies on.
 
-In: a directory (or its manifest.json). Out: sizes, graph names, state names and files, each checked for presence and
-size. Nothing is guessed from a folder name or from the shape of a tensor. This room does not open any graph.
+In: a directory (or its manifest.json). Out: sizes, names of graphs and their states, and files, each of which is there
+with the right size. Nothing is guessed from a folder name or from the shape of a tensor. No graph is opened here.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from errors import ModelError
 
 FORMAT = 2
 FILE_NAME = "manifest.json"
-# Tables of every position are made on opening: a damaged number must not ask for all memory.
+_AGAIN = "convert or download this model again"
+# Tables of every position are made on opening: a damaged number must not take all memory.
 LARGEST = {"max_positions": 2**20}
-BACKEND_NAMES = ("onnxruntime", "ailia")
+# Backend -> its class in the module of that name in models/runtime. This line is what adds one.
+BACKENDS = {"onnxruntime": "OnnxRuntimeSession", "ailia": "AiliaSession"}
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ class DecoderSizes:
 class State:
     """Tensors that a graph hands to its own next run: `names` pairs each output with the input that it becomes.
 
-    `shape` is that of one row: a 1 first, and one -1, the axis of positions. `in_place`: output and input share one
-    buffer of a reserved length, and there may be many rows, of which `slots` run at once, each pair of names standing
-    `slots` times side by side; otherwise the output is the input grown by the new positions, and there is one row.
+    `shape` is that of one row: a 1 first, and one -1, the axis of positions. With `in_place`, output and input share a
+    buffer, and there may be many rows: `slots` of them run at once, and each pair of names stands `slots` times side by
+    side. Otherwise the output is the input grown by the new positions, and there is one row.
     """
 
     names: tuple[tuple[str, str], ...]
@@ -95,10 +97,11 @@ class Manifest:
 
     `contract` says how the decoder is fed: "fused" (our graph, embeddings looked up outside, cache in place) or
     "plain" (ids, mask and audios inside, as ailia publishes). `dtype` is the floating type of the graphs' inputs.
-    `backends` is ordered, first choice first. `vocabulary` and `embeddings` are file names or None. `decoder` is one
-    graph, or several that go on from one another, each with some of the layers. `decoder_rows` is the same again, over
-    the same weights, for several sequences side by side; a plain model has none. `pairs`: the tokens of a fused decoder
-    run in even numbers, since its products round one that is left alone otherwise.
+    `backends` is in order of preference. `vocabulary` and `embeddings` are file names or None.
+
+    `decoder` is one graph, or several of which each goes on from the one before with the next layers. `decoder_rows` is
+    the same over the same weights for several sequences side by side; a plain model has none. With `pairs`, a fused
+    decoder is given an even number of tokens: its products would round a single one differently.
     """
 
     name: str
@@ -136,17 +139,17 @@ class Manifest:
 def load_manifest(directory: Path) -> Manifest:
     """Read and check `manifest.json` of a model directory; every listed file must exist with its listed size.
 
-    Raises ModelError, in one line, for a missing or unfinished model, an unknown or missing key, a wrong type,
-    another format, and a file that is missing or of the wrong size.
+    Raises ModelError for a missing or unfinished model, another format, an unknown or missing key, a value of the wrong
+    type, and a file that is missing or of the wrong size.
     """
     path = Path(directory)
     if path.name == FILE_NAME:
         path = path.parent
     data = _read_json(path)
     if data.get("format") != FORMAT:
+        found = f"format {data.get('format')!r}, this program reads format {FORMAT}"
         raise ModelError(
-            f"{path / FILE_NAME}: format {data.get('format')!r}, this program reads format {FORMAT}",
-            fix="convert the checkpoint again with `python3 -m models.convert`",
+            f"{path / FILE_NAME}: {found}", fix="convert the checkpoint again: `python3 -m models.convert`"
         )
     if "directory" in data:
         raise ModelError(f"{path / FILE_NAME}: unknown key 'directory'")
@@ -172,10 +175,8 @@ def verify_files(manifest: Manifest) -> None:
     for name, record in manifest.files.items():
         found = file_sha256(manifest.path(name))
         if found != record.sha256:
-            raise ModelError(
-                f"{manifest.path(name)}: damaged (sha256 {found[:16]}…, expected {record.sha256[:16]}…)",
-                fix="convert or download this model again",
-            )
+            reason = f"sha256 {found[:16]}…, expected {record.sha256[:16]}…"
+            raise ModelError(f"{manifest.path(name)}: damaged ({reason})", fix=_AGAIN)
 
 
 def check_vocabulary(manifest: Manifest, size: int, audio_ids: tuple[int, int]) -> None:
@@ -187,8 +188,7 @@ def check_vocabulary(manifest: Manifest, size: int, audio_ids: tuple[int, int]) 
     width = manifest.encoder_sizes.d_model
     if size > sizes.vocab_size or width != sizes.d_model:
         found = f"{size} tokens and an encoder of width {width} do not fit a decoder of "
-        again = "convert or download this model again"
-        raise ModelError(f"{directory}: {found}{sizes.vocab_size} and {sizes.d_model}", fix=again)
+        raise ModelError(f"{directory}: {found}{sizes.vocab_size} and {sizes.d_model}", fix=_AGAIN)
 
 
 def file_sha256(path: Path) -> str:
@@ -211,14 +211,14 @@ def _read_json(directory: Path) -> dict[str, Any]:
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ModelError(f"{path}: not valid JSON ({error})", fix="convert or download this model again") from None
+        raise ModelError(f"{path}: not valid JSON ({error})", fix=_AGAIN) from None
     if not isinstance(data, dict):
-        raise ModelError(f"{path}: not a JSON object", fix="convert or download this model again")
+        raise ModelError(f"{path}: not a JSON object", fix=_AGAIN)
     return data
 
 
 def _build(kind: Any, value: Any, path: Path, where: str) -> Any:
-    """Build `kind` (a dataclass, tuple, dict, optional or plain type) from parsed JSON, strictly."""
+    """Build `kind` (a dataclass, tuple, dict, optional or plain type) from parsed JSON; nothing is converted."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _build_dataclass(kind, value, path, where)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -256,16 +256,12 @@ def _build_dataclass(kind: type, value: Any, path: Path, where: str) -> Any:
 
 def _check_values(manifest: Manifest) -> None:
     path = manifest.path(FILE_NAME)
-    choices = {
-        "contract": ("fused", "plain"),
-        "dtype": ("float32", "float16"),
-        "chat_format": ("chatml", "raw"),
-    }
+    choices = {"contract": ("fused", "plain"), "dtype": ("float32", "float16"), "chat_format": ("chatml", "raw")}
     for name, allowed in choices.items():
         if getattr(manifest, name) not in allowed:
             raise ModelError(f"{path}: {name} is {getattr(manifest, name)!r}, expected one of {', '.join(allowed)}")
-    if not manifest.backends or not set(manifest.backends) <= set(BACKEND_NAMES):
-        raise ModelError(f"{path}: backends is {list(manifest.backends)}, expected some of {', '.join(BACKEND_NAMES)}")
+    if not manifest.backends or not set(manifest.backends) <= set(BACKENDS):
+        raise ModelError(f"{path}: backends is {list(manifest.backends)}, expected some of {', '.join(BACKENDS)}")
     sizes = {**dataclasses.asdict(manifest.encoder_sizes), **dataclasses.asdict(manifest.decoder_sizes)}
     for name, size in sizes.items():
         low, high = (0 if name.startswith("audio_") else 1), LARGEST.get(name, 2**31)
@@ -279,9 +275,7 @@ def _check_values(manifest: Manifest) -> None:
         if len(graph.outputs) != 1:
             raise ModelError(f"{path}: {graph.file} has the outputs {list(graph.outputs)}, expected one")
         if graph.state and (graph.state.shape[:1] != (1,) or graph.state.shape.count(-1) != 1):
-            raise ModelError(
-                f"{path}: the state shape {graph.state.shape} of {graph.file} needs one -1, behind a 1 for the row"
-            )
+            raise ModelError(f"{path}: the state shape {graph.state.shape} of {graph.file} needs one -1, behind a 1")
         if graph.state and (graph.state.slots < 1 or len(graph.state.names) % graph.state.slots):
             raise ModelError(f"{path}: {graph.file} has {graph.state.slots} slots, which do not fit its state")
         if graph.state and graph.state.dtype not in choices["dtype"]:
@@ -300,9 +294,6 @@ def _check_files(manifest: Manifest) -> None:
             size = manifest.path(name).stat().st_size
         except OSError as error:
             reason = (error.strerror or "unreadable").lower()
-            raise ModelError(f"{manifest.path(name)}: {reason}", fix="convert or download this model again") from None
+            raise ModelError(f"{manifest.path(name)}: {reason}", fix=_AGAIN) from None
         if size != record.size:
-            raise ModelError(
-                f"{manifest.path(name)}: {size} bytes, expected {record.size}",
-                fix="convert or download this model again",
-            )
+            raise ModelError(f"{manifest.path(name)}: {size} bytes, expected {record.size}", fix=_AGAIN)

@@ -12,7 +12,7 @@ import pytest
 
 from models.convert.convert import convert
 from models.manifest import load_manifest
-from models.server.client import end_kept
+from models.server.client import end_server
 from tests.benchmarks.geometry import TINY as WITH_VOCABULARY
 from tests.benchmarks.random_checkpoint import make_checkpoint
 from tests.tiny_models import TINY, Case, make_tiny
@@ -31,7 +31,7 @@ def own_cache(tmp_path_factory):
         patch.setenv("XDG_RUNTIME_DIR", str(runtime))
         patch.delenv("QWEN_AUDIO_KEEP", raising=False)
         yield
-        end_kept()
+        end_server()
     shutil.rmtree(runtime)
 
 

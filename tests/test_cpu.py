@@ -6,7 +6,8 @@ import platform
 import pytest
 
 from models.runtime.cpu import may_saturate, thread_limit, usable_cores
-from models.runtime.session import OnnxRuntimeSession, SessionOptions, open_session
+from models.runtime.onnxruntime import OnnxRuntimeSession
+from models.runtime.session import SessionOptions, open_session
 
 TOPOLOGY = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 

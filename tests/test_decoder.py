@@ -6,7 +6,8 @@ import pytest
 from decoder import graph_inputs as contract
 from decoder.decoder import place_audio
 from errors import BackendError, PromptError
-from models.runtime.session import CAPACITY_STEP, open_session
+from models.runtime.onnxruntime import CAPACITY_STEP
+from models.runtime.session import open_session
 from tests.benchmarks.geometry import Geometry
 from tests.tiny_models import (
     CASES,

@@ -5,7 +5,8 @@ import pytest
 
 from decoder.decoder import Decoder
 from errors import BackendError, PromptError
-from models.runtime.session import CAPACITY_STEP, SessionOptions, open_session
+from models.runtime.onnxruntime import CAPACITY_STEP
+from models.runtime.session import SessionOptions, open_session
 from tests.benchmarks.geometry import Geometry
 from tests.tiny_models import FLAVOURS, ONNX_RUNTIME, forced, make_mels, make_prompt, open_encoder
 

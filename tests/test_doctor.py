@@ -24,7 +24,7 @@ from models.download.catalog import RemoteFile
 from models.download.lockfile import Pins, write_pins
 from models.manifest import load_manifest
 from models.nano import embedded
-from models.runtime.session import AILIA_LICENCE
+from models.runtime.ailia import AILIA_LICENCE
 from tests.fake_ailia import FakeNet
 from tests.tiny_models import make_tiny
 
@@ -292,7 +292,7 @@ def test_an_ailia_that_does_not_start_says_why(home, report, ailia, monkeypatch)
     def refuse(_):
         raise BackendError("ailia cannot open a network: no reason")
 
-    monkeypatch.setattr("models.runtime.session.AiliaSession.probe", refuse)
+    monkeypatch.setattr("models.runtime.ailia.AiliaSession.probe", refuse)
     assert report()["backends", "ailia"]["text"] == "ailia cannot open a network: no reason"
 
 

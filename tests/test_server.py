@@ -1,4 +1,4 @@
-"""Graphs kept open by a process of their own: the same bits, one run at a time, and nothing that a run must know of."""
+"""Graphs that another process keeps open: the same bits, one run at a time, and no run that waits for ever."""
 
 import dataclasses
 import json
@@ -17,17 +17,18 @@ import pytest
 
 from audio_encoder.encoder import AudioEncoder
 from decoder.decoder import Decoder
-from errors import BackendError
+from errors import BackendError, ModelError
 from models.manifest import load_manifest
-from models.runtime.chain import open_chain
-from models.server import client as keep
-from models.server.__main__ import Keeper
-from models.server.client import KeptSession, _Line, ask_keeper, end_kept, open_kept
+from models.opening import open_graphs
+from models.server import address, client, limits
+from models.server.__main__ import Server, _fields
+from models.server.client import RemoteSession, _Channel, _environment, _failure, ask_server, end_server, open_remote
 from models.server.messages import receive, send
 from tests.tiny_models import ONNX_RUNTIME, forced, make_mels, make_prompt
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = dataclasses.replace(ONNX_RUNTIME, keep=60.0)
+ROOMS = [path for room in ("runtime", "server") for path in (ROOT / "models" / room).glob("*.py")]
 SOON = 20.0  # seconds: far more than any of this takes
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="this system has no Unix sockets")
@@ -35,13 +36,13 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "getuid"), reason="this system h
 
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch):
-    """A folder for the socket, with a short path; its keeper ends with the test."""
+    """A folder for the socket, with a short path; its server ends with the test."""
     folder = Path(tempfile.mkdtemp(prefix="qa-"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     yield folder
-    if ask_keeper("state"):
-        end_kept()
-        eventually(lambda: not ask_keeper("state"))
+    if ask_server("state"):
+        end_server()
+        eventually(lambda: not ask_server("state"))
     shutil.rmtree(folder)
 
 
@@ -54,9 +55,9 @@ def eventually(condition):
 
 
 def held():
-    """What the keeper holds, after a run that ended has been noticed."""
-    eventually(lambda: ask_keeper("state").get("left") is not None)
-    return ask_keeper("state")
+    """What the server holds, after a run that ended has been noticed."""
+    eventually(lambda: ask_server("state").get("left") is not None)
+    return ask_server("state")
 
 
 class Pair:
@@ -85,7 +86,7 @@ def test_arrays_cross_as_they_are(dtype, shape):
 
 def test_a_caller_who_is_interrupted_gets_the_answer_to_the_next_question():
     pair = Pair()
-    line = _Line(pair.near)
+    channel = _Channel(pair.near, Path())
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -94,7 +95,7 @@ def test_a_caller_who_is_interrupted_gets_the_answer_to_the_next_question():
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(KeyboardInterrupt):
-            line.ask({"do": "slow"})
+            channel.ask({"do": "slow"})
     finally:
         signal.signal(signal.SIGALRM, before)
 
@@ -106,9 +107,9 @@ def test_a_caller_who_is_interrupted_gets_the_answer_to_the_next_question():
 
     thread = threading.Thread(target=answer)
     thread.start()
-    assert bytes(line.ask({"do": "quick"})["said"].tolist()) == b"quick"
+    assert bytes(channel.ask({"do": "quick"})["said"].tolist()) == b"quick"
     thread.join(SOON)
-    line.close()
+    channel.close()
 
 
 def test_arrays_that_cannot_be_written_to_are_sent_once():
@@ -125,7 +126,7 @@ def test_arrays_that_cannot_be_written_to_are_sent_once():
 
     spy, table, other = Spy(), np.ones(3), np.ones(3)
     table.flags.writeable = other.flags.writeable = False
-    session = KeptSession(spy)
+    session = RemoteSession(spy)
     session.run({"table": table, "x": np.ones(2)})
     session.run({"table": table, "x": np.ones(2)})
     session.run({"table": other, "x": np.ones(2)})
@@ -193,11 +194,25 @@ def test_a_model_that_was_written_again_is_opened_again(tiny, tmp_path):
     np.testing.assert_array_equal(after, Decoder(load_manifest(directory), ONNX_RUNTIME).prefill(ids))
 
 
+def test_a_model_replaced_at_equal_size_and_time_is_opened_again(tiny, tmp_path):
+    directory = shutil.copytree(tiny("fp32").directory, tmp_path / "model")
+    before = Decoder(load_manifest(directory), KEPT).prefill([1, 2, 3])
+    held()
+    for path in directory.iterdir():
+        old, new = path.stat(), tiny("fp32", seed=2).directory / path.name
+        path.write_bytes(new.read_bytes())
+        os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (old.st_size, old.st_mtime_ns)
+    after = Decoder(load_manifest(directory), KEPT).prefill([1, 2, 3])
+    assert not np.array_equal(after, before)
+    np.testing.assert_array_equal(after, Decoder(load_manifest(directory), ONNX_RUNTIME).prefill([1, 2, 3]))
+
+
 def test_a_second_run_waits_for_its_turn(tiny, monkeypatch):
     manifest, order = tiny("fp32"), []
     first = Decoder(manifest, KEPT)
     expected = first.prefill([1, 2, 3])
-    monkeypatch.setattr(keep, "_CLIENT", "another run")
+    monkeypatch.setattr(client, "_CLIENT", "another run")
 
     def second():
         found = Decoder(manifest, KEPT).prefill([1, 2, 3])
@@ -208,17 +223,17 @@ def test_a_second_run_waits_for_its_turn(tiny, monkeypatch):
     thread.start()
     time.sleep(0.3)
     order.append("first")
-    assert ask_keeper("state")["left"] is None
+    assert ask_server("state")["left"] is None
     del first
     thread.join(SOON)
     assert order == ["first", "second"]
 
 
-def test_two_that_begin_at_once_start_one_keeper(tiny):
+def test_two_that_begin_at_once_start_one_server(tiny):
     manifest, sessions = tiny("fp32"), []
 
     def run(graph):
-        sessions.append(open_kept(manifest, [graph], KEPT))
+        sessions.append(open_remote(manifest, [graph], KEPT))
 
     threads = [threading.Thread(target=run, args=(graph,)) for graph in (manifest.encoder, *manifest.decoder)]
     for thread in threads:
@@ -232,7 +247,7 @@ def test_two_that_begin_at_once_start_one_keeper(tiny):
 
 def test_nobody_asks_and_it_ends(tiny, runtime):
     Decoder(tiny("fp32"), dataclasses.replace(KEPT, keep=0.2))
-    eventually(lambda: not ask_keeper("state"))
+    eventually(lambda: not ask_server("state"))
     eventually(lambda: len(list((runtime / "qwen-audio").iterdir())) == 1)
     assert [path.name for path in (runtime / "qwen-audio").iterdir()] == ["lock"]
 
@@ -248,7 +263,7 @@ def test_a_run_that_is_killed_ends_its_turn(tiny):
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "open\n"
-    assert ask_keeper("state")["left"] is None
+    assert ask_server("state")["left"] is None
     process.kill()
     process.wait()
     process.stdout.close()
@@ -260,16 +275,16 @@ def test_a_run_that_is_killed_ends_its_turn(tiny):
 # --- what goes wrong
 
 
-def test_a_keeper_that_was_killed_is_told_and_the_next_run_starts_another(tiny):
+def test_a_server_that_was_killed_is_told_and_the_next_run_starts_another(tiny):
     decoder = Decoder(tiny("fp32"), KEPT)
     decoder.prefill([1, 2, 3])
-    os.kill(ask_keeper("state")["pid"], signal.SIGKILL)
-    with pytest.raises(BackendError, match="the process that kept the model open is gone"):
+    os.kill(ask_server("state")["pid"], signal.SIGKILL)
+    with pytest.raises(BackendError, match="the process that keeps the model open is gone"):
         decoder.step(4)
     assert Decoder(tiny("fp32"), KEPT).prefill([1, 2, 3]).shape == (tiny("fp32").decoder_sizes.vocab_size,)
 
 
-def test_what_cannot_be_opened_is_told_as_without_a_keeper(tiny, tmp_path):
+def test_what_cannot_be_opened_is_told_as_without_a_server(tiny, tmp_path):
     directory = shutil.copytree(tiny("fp32").directory, tmp_path / "model")
     manifest = load_manifest(directory)
     graph = directory / manifest.encoder.file
@@ -277,20 +292,35 @@ def test_what_cannot_be_opened_is_told_as_without_a_keeper(tiny, tmp_path):
     told = []
     for options in (ONNX_RUNTIME, KEPT):
         with pytest.raises(BackendError) as failure:
-            open_chain(manifest, [manifest.encoder], options)
-        told.append(str(failure.value))
+            open_graphs(manifest, [manifest.encoder], options)
+        told.append((type(failure.value), vars(failure.value)))
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    "error", [BackendError("a", fix="b"), ModelError("a", fix="b; c"), BackendError("a", kind="busy", exit_code=9)]
+)
+def test_an_error_crosses_by_its_fields(error):
+    found = _failure(json.loads(json.dumps(_fields(error))))
+    assert type(found) is type(error)
+    assert vars(found) == vars(error)
+
+
+def test_an_error_that_is_not_ours_is_the_backends_and_memory_stays_memory():
+    found = _failure(_fields(KeyError()))
+    assert (type(found), str(found), found.exit_code) == (BackendError, "KeyError", 3)
+    assert isinstance(_failure(_fields(MemoryError("no room"))), MemoryError)
 
 
 def test_feeds_of_another_contract_are_told_and_the_session_goes_on(tiny):
     manifest = tiny("fp32")
-    session = open_kept(manifest, [manifest.encoder], KEPT)
+    session = open_remote(manifest, [manifest.encoder], KEPT)
     with pytest.raises(BackendError, match=manifest.encoder.file):
         session.run({"nonsense": np.zeros(1, np.float32)})
     mels = make_mels(1, [40])
     feeds = {"mel": mels[0][0][None, :, :40], "n_frames": np.array([20], np.int64)}
     (found,) = session.run(feeds)
-    (expected,) = open_chain(manifest, [manifest.encoder], ONNX_RUNTIME).run(feeds)
+    (expected,) = open_graphs(manifest, [manifest.encoder], ONNX_RUNTIME).run(feeds)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -301,7 +331,7 @@ def test_a_folder_that_others_may_enter_is_refused(tiny, runtime, mode):
     folder.chmod(mode)
     with pytest.raises(BackendError, match=f"{folder} is not a folder of yours alone"):
         Decoder(tiny("fp32"), KEPT)
-    assert ask_keeper("state") == {}
+    assert ask_server("state") == {}
 
 
 def test_a_link_in_place_of_the_folder_is_refused(tiny, runtime, tmp_path):
@@ -318,36 +348,190 @@ def test_a_path_too_long_for_a_socket_is_told(tiny, tmp_path, monkeypatch):
         Decoder(tiny("fp32"), KEPT)
 
 
-def test_a_keeper_that_was_stopped_is_not_waited_for(tiny, monkeypatch):
-    monkeypatch.setattr(keep, "ANSWERING", 0.2)
+def test_a_server_that_was_stopped_is_not_waited_for(tiny, monkeypatch):
+    monkeypatch.setattr(address, "ANSWERING", 0.2)
     decoder = Decoder(tiny("fp32"), KEPT)
-    pid = ask_keeper("state")["pid"]
+    pid = ask_server("state")["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
-        assert ask_keeper("state") == {}
+        assert ask_server("state") == {}
     finally:
         os.kill(pid, signal.SIGCONT)
     assert decoder.prefill([1, 2, 3]).size
 
 
-def test_a_keeper_that_cannot_be_made_is_told(tiny, monkeypatch):
+@pytest.fixture
+def stopped(tiny):
+    """A decoder whose server was stopped; the times to notice it are short."""
+    decoder = Decoder(tiny("fp32"), KEPT)
+    pid = ask_server("state")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(address, "ANSWERING", 0.1)
+        patch.setattr(client, "LOOKING", 0.1)
+        patch.setattr(client, "SILENT", 0.3)
+        yield decoder
+    os.kill(pid, signal.SIGCONT)
+    assert ask_server("state")["pid"] == pid == address.server_pid(decoder._contract._session._channel._connection)
+
+
+@pytest.mark.parametrize("wait", [None, 0.1])
+def test_a_run_ends_that_meets_a_stopped_server(tiny, stopped, wait):
+    with pytest.raises(BackendError, match="keeps the model open does not answer") as failure:
+        Decoder(tiny("fp32"), dataclasses.replace(KEPT, wait=wait))
+    pid = address.server_pid(stopped._contract._session._channel._connection)
+    assert failure.value.fix == f"end it with `kill -9 {pid}`, or leave --keep out"
+
+
+def test_a_run_ends_whose_server_is_stopped_and_is_not_asked_again(stopped, monkeypatch):
+    for silent in (0.3, 1000.0):
+        monkeypatch.setattr(client, "SILENT", silent)
+        with pytest.raises(BackendError, match="keeps the model open does not answer"):
+            stopped.prefill([1, 2, 3])
+
+
+def test_many_that_ask_a_stopped_server_are_told_at_once(stopped):
+    path, callers = address.socket_path(make=False), []
+    try:
+        with pytest.raises(BlockingIOError):
+            callers.extend(address.connect(path) for _ in range(200))
+        with pytest.raises(BackendError, match="does not answer"):
+            client._reach()
+    finally:
+        for caller in callers:
+            caller.close()
+
+
+def test_a_run_that_is_stopped_while_it_starts_a_server_holds_up_no_other(runtime, monkeypatch):
+    import fcntl
+
+    monkeypatch.setattr(client, "STARTING", 0.1)
+    address.socket_path(make=True)
+    with (runtime / "qwen-audio" / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BackendError, match="does not answer"):
+            client._reach()
+
+
+def test_the_wait_for_a_turn_has_an_end_and_the_time_to_open_does_not_count(tiny, monkeypatch):
+    short = dataclasses.replace(KEPT, wait=0.0)
+    first = Decoder(tiny("fp32"), dataclasses.replace(KEPT, wait=1.0))
+    monkeypatch.setattr(client, "_CLIENT", "another run")
+    with pytest.raises(BackendError, match="is in use by another run; wait for that run, or leave --keep out"):
+        Decoder(tiny("fp32"), short)
+    assert first.prefill([1, 2, 3]).size
+
+
+def test_a_server_that_cannot_be_made_is_told(tiny, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(BackendError, match=r"--keep: /no/such/python: No such file or directory; leave --keep out"):
         Decoder(tiny("fp32"), KEPT)
 
 
-def test_a_keeper_that_does_not_start_is_told(tiny, monkeypatch):
+def test_a_server_that_does_not_start_is_told(tiny, monkeypatch):
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(BackendError, match="could not be served"):
         Decoder(tiny("fp32"), KEPT)
 
 
-def test_a_keeper_is_over_only_when_nobody_is_connected():
-    keeper = Keeper()
-    assert not keeper.is_over()
-    with keeper._turn("a run", 0.0):
-        assert not keeper.is_over()
-    assert keeper.is_over()
+def test_a_server_is_over_only_when_nobody_is_connected():
+    server = Server()
+    assert not server.is_over()
+    with server._turn("a run", 0.0):
+        assert not server.is_over()
+    assert server.is_over()
+
+
+# --- which server, and what it has of the run that started it
+
+
+def fingerprint_by(python, **environment):
+    code = "from models.server.address import fingerprint; print(fingerprint())"
+    return subprocess.run(
+        [python, "-c", code], cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_python_spelled_in_another_way_finds_the_same_server():
+    folder = Path(sys.executable).parent
+    spellings = {os.path.relpath(sys.executable, ROOT), f"{folder}/../{folder.name}/{Path(sys.executable).name}"}
+    spellings |= {str(folder / name) for name in ("python", "python3") if (folder / name).exists()}
+    assert {fingerprint_by(python) for python in spellings} == {address.fingerprint()}
+
+
+def test_other_libraries_have_a_server_of_their_own(tmp_path):
+    (tmp_path / "ailia.py").touch()
+    assert fingerprint_by(sys.executable, PYTHONPATH=str(tmp_path)) != address.fingerprint()
+
+
+def test_a_server_has_the_environment_of_its_run(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["lib", "", "/else/where"]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    found = _environment()
+    assert found["PYTHONPATH"].split(os.pathsep) == [str(ROOT), str(Path.cwd() / "lib"), str(Path.cwd()), "/else/where"]
+    assert found["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="this system does not show environments")
+def test_the_environment_reaches_the_server(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/else/where")
+    client._reach()[0].close()
+    told = Path(f"/proc/{ask_server('state')['pid']}/environ").read_text().split("\0")
+    assert f"PYTHONPATH={ROOT}{os.pathsep}/else/where" in told
+
+
+def test_after_an_update_of_its_code_a_server_ends(tmp_path, runtime):
+    for code in (ROOT / "errors.py", *(ROOT / "models").glob("*.py"), *ROOMS):
+        (tmp_path / code.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(code, tmp_path / code.relative_to(ROOT))
+    path = runtime / "update.sock"
+    server = subprocess.Popen([sys.executable, "-m", "models.server", str(path)], cwd=tmp_path)
+    eventually(path.exists)
+    assert client._ask(path, "state")["pid"] == server.pid
+    with (tmp_path / "models" / "manifest.py").open("a") as code:
+        code.write("\n")
+    assert server.wait(SOON) == 0
+    assert not path.exists()
+
+
+def test_a_server_that_retires_serves_its_run_to_the_end():
+    server = Server()
+    with server._turn("a run", 60.0):
+        server.retire()
+        assert not server.is_over()
+    assert server.is_over()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="for Linux")
+def test_a_server_does_not_keep_the_limits_of_the_run_that_started_it():
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    code = (
+        "import os, resource; from models.server import client; os.nice(3); "
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard})); "
+        "resource.setrlimit(resource.RLIMIT_AS, (2**36, 2**37)); client._reach()[0].close()"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    state = ask_server("state")
+    nice, limits = os.getpriority(os.PRIO_PROCESS, state["pid"]), list(state["limits"])
+    if nice:  # only an administrator may lower it
+        assert limits.pop(0) == f"nice {nice}"
+    assert limits == [f"RLIMIT_AS {2**37}"]
+    assert os.sched_getaffinity(state["pid"]) == os.sched_getaffinity(0)
+    assert resource.prlimit(state["pid"], resource.RLIMIT_NOFILE) == (hard, hard)
+    assert resource.prlimit(state["pid"], resource.RLIMIT_AS) == (2**37, 2**37)
+
+
+def test_a_nice_value_that_stays_is_told(monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None, raising=False)
+    monkeypatch.setattr(limits, "_raise_soft_limits", list)
+    assert limits.lift_limits() == [f"nice {os.getpriority(os.PRIO_PROCESS, 0)}"]
 
 
 # --- from the shell
@@ -362,7 +546,7 @@ def run(*arguments, **environment):
 
 def test_a_shell_loop_pays_for_opening_once():
     alone = json.loads(run().stdout)
-    assert ask_keeper("state") == {}
+    assert ask_server("state") == {}
     first = run("--keep", "1")
     state = held()
     second = run(QWEN_AUDIO_KEEP="1")
@@ -371,7 +555,7 @@ def test_a_shell_loop_pays_for_opening_once():
         assert {**found, "timings": 0} == {**alone, "timings": 0}
     assert held()["pid"] == state["pid"]
     assert run("--keep", "0").returncode == 0
-    eventually(lambda: ask_keeper("state") == {})
+    eventually(lambda: ask_server("state") == {})
 
 
 def test_the_doctor_says_what_is_kept():
@@ -398,7 +582,7 @@ def busy():
         [sys.executable, "qwen_audio.py", "--chat", "--keep", "1", "-q"], cwd=ROOT, stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    eventually(lambda: ask_keeper("state").get("models"))
+    eventually(lambda: ask_server("state").get("models"))
     yield chat
     chat.communicate()
 

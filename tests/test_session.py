@@ -3,16 +3,22 @@
 import ast
 import dataclasses
 import inspect
+import os
 import shutil
+import signal
+import threading
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
 from errors import BackendError
-from models.runtime import session as module
+from models.manifest import BACKENDS
+from models.runtime import ailia as ailia_module
+from models.runtime import onnxruntime as module
+from models.runtime.ailia import AILIA_LICENCE
 from models.runtime.cpu import may_saturate
-from models.runtime.session import AILIA_LICENCE, SessionOptions, choose_backend, open_session
+from models.runtime.session import SessionOptions, backend_class, choose_backend, open_session, open_together
 from tests.fake_ailia import FakeNet
 from tests.tiny_models import ONNX_RUNTIME, forced, greedy, make_mels, make_prompt, open_decoder, open_encoder
 
@@ -148,6 +154,48 @@ def test_auto_says_why_each_one_cannot(tiny, unlicensed):
     message = failure(choose_backend, tiny("fp32", "plain"), SessionOptions(device="abacus"))
     assert AILIA_LICENCE in message
     assert "--device abacus: not in the installed ONNX Runtime" in message
+
+
+def test_every_backend_has_a_class_that_can_be_asked():
+    for name in BACKENDS:
+        assert callable(backend_class(name).probe)
+
+
+# --- several at the same time
+
+
+def test_what_is_opened_together_is_opened_at_the_same_time_and_comes_in_order():
+    both = threading.Barrier(2)
+
+    def opener(number):
+        both.wait(5)
+        return number, threading.current_thread()
+
+    (one, first), (two, second) = open_together(lambda: opener(1), lambda: opener(2))
+    assert (one, two) == (1, 2)
+    assert first is not second
+    assert {(thread.name, thread.daemon) for thread in (first, second)} == {("qwen-audio ahead", True)}
+
+
+def test_nothing_opened_together_is_nothing():
+    assert open_together() == []
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
+def test_what_the_first_one_raises_is_raised_to_the_caller(kind):
+    def fail(words):
+        raise kind(words)
+
+    with pytest.raises(kind, match="first"):
+        open_together(lambda: 1, lambda: fail("first"), lambda: fail("second"))
+
+
+def test_an_interrupt_while_opening_is_the_callers_own():
+    gate = threading.Event()
+    threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        open_together(gate.wait)
+    gate.set()
 
 
 # --- ailia: its licence
@@ -289,7 +337,7 @@ def test_names_are_checked_on_ailia_too(tiny, fake):
 
 def called_methods():
     """The methods of `Net` that AiliaSession calls: every `net.x(…)` and `self._net.x(…)` in its source."""
-    tree = ast.parse(inspect.getsource(module.AiliaSession))
+    tree = ast.parse(inspect.getsource(ailia_module.AiliaSession))
     calls = [
         node.func for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     ]

@@ -24,7 +24,7 @@ from cli.options import ROOT, Options
 
 REQUIREMENTS = ROOT / "requirements.txt"
 NEEDED = ("numpy", "soundfile", "tiktoken")  # without one of these nothing runs; a backend comes on top
-# As --device takes them. They are asked for one by one: which the library has, only models.runtime.session can see.
+# As --device takes them. They are asked for one by one: which the library has, only models.runtime.onnxruntime can see.
 DEVICES = ("cpu", "cuda", "tensorrt", "rocm", "migraphx", "openvino", "dnnl", "coreml", "dml", "qnn", "xnnpack",
            "webgpu", "cann")  # fmt: skip
 RENEWAL = timedelta(days=7)  # with no more than that left, ailia fetches a new licence when it starts
@@ -80,10 +80,12 @@ def _loading_failure(name: str) -> str:
 
 def backends(options: Options, seen: Seen) -> Iterator[Finding]:
     """Which backends start with these options, and why the others do not."""
-    from models.runtime.session import AILIA_LICENCE, BACKENDS, SessionOptions
+    from models.manifest import BACKENDS
+    from models.runtime.ailia import AILIA_LICENCE
+    from models.runtime.session import SessionOptions, backend_class
 
     wanted = SessionOptions(options.backend, options.device, options.threads, options.env_id, options.memory_mode)
-    for name, backend in BACKENDS.items():
+    for name in BACKENDS:
         reason = ""
         if name == "ailia" and _version_of(name):
             licence = _licence()
@@ -91,7 +93,7 @@ def backends(options: Options, seen: Seen) -> Iterator[Finding]:
             reason = "" if licence.state == "ok" else f"not tried: {AILIA_LICENCE.removeprefix('ailia: ')}"
         try:
             if not reason:
-                backend.probe(wanted)
+                backend_class(name).probe(wanted)
                 seen.backends.append(name)
         except Exception as failure:  # noqa: BLE001 - a library that does not load raises anything
             reason = reason_of(failure)
@@ -104,7 +106,7 @@ def backends(options: Options, seen: Seen) -> Iterator[Finding]:
 
 def _devices() -> list[str]:
     """What the installed ONNX Runtime was built for; whether a driver is there shows when it is used."""
-    from models.runtime.session import find_provider
+    from models.runtime.onnxruntime import find_provider
 
     found = []
     for device in DEVICES:

@@ -130,10 +130,10 @@ def memory(options: Options, seen: Seen) -> Iterator[Finding]:
     free = "" if available is None else f", {gigabytes(available)} of it available"
     yield Finding("memory", "machine", "note" if total is None else "ok", told + free, "", facts)
     with suppress(ImportError):  # numpy may be what is missing
-        from models.server.client import ask_keeper
+        from models.server.client import ask_server
 
-        if kept := ask_keeper("state"):
-            yield Finding("memory", "kept open", "ok", _about_keeper(kept), "", kept)
+        if kept := ask_server("state"):
+            yield Finding("memory", "kept open", "ok", _about_server(kept), "", kept)
     for name, manifest in seen.models.items():
         need = memory_needed(manifest, rows=options.batch)
         state: State = "ok"
@@ -147,11 +147,12 @@ def memory(options: Options, seen: Seen) -> Iterator[Finding]:
         yield Finding("memory", name, state, text, fix, {"needed": need})
 
 
-def _about_keeper(kept: Mapping[str, Any]) -> str:
+def _about_server(kept: Mapping[str, Any]) -> str:
     """Which model the process of --keep holds, and for how long."""
     held = ", ".join(kept["models"]) or "no model"
     left = "a run is using it" if kept["left"] is None else f"for {kept['left'] / 60:.1f} minutes more"
-    return f"{held}, by process {kept['pid']}, {left}; --keep 0 or SIGTERM ends it"
+    limits = "".join(f"; it was started with {limit}" for limit in kept["limits"])
+    return f"{held}, by process {kept['pid']}, {left}{limits}; --keep 0 or SIGTERM ends it"
 
 
 def memory_needed(manifest: Manifest, *, rows: int = 1) -> int:

@@ -11,7 +11,8 @@ from cli.output.streams import say
 from errors import BackendError, ModelError
 from models.manifest import FILE_NAME, Manifest, load_manifest, verify_files
 from models.nano.embedded import embedded_model
-from models.runtime.session import SessionOptions, choose_backend, list_environments
+from models.runtime.ailia import list_environments
+from models.runtime.session import SessionOptions, choose_backend
 from qwen_audio import Model, load
 
 VARIABLE = "QWEN_AUDIO_MODEL"
@@ -52,11 +53,11 @@ def _load(manifest: Manifest, session: SessionOptions, options: Options) -> Mode
 
 def _prepare_keeping(options: Options) -> None:
     """With --keep 0 nothing is kept any longer; otherwise say why this run may have to wait."""
-    from models.server.client import ask_keeper, end_kept
+    from models.server.client import ask_server, end_server
 
     if not options.keep:
-        end_kept()
-    elif ask_keeper("state").get("left", 0) is None:
+        end_server()
+    elif ask_server("state").get("left", 0) is None:
         say("--keep: the model is in use by another run, waiting for it", quiet=options.quiet)
 
 

@@ -1,29 +1,24 @@
 """A decoder in parts as one session: each part's output is the first input of the next.
 
-ONNX Runtime packs the weights of a graph in one thread, which is most of the time that a big model takes to open; parts
-are opened at the same time.
+The parts are opened at the same time. ONNX Runtime prepares the weights of a graph in one thread, which is most of the
+time that a big model takes to open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from models.manifest import Graph, Manifest
-from models.runtime.session import Array, Session, SessionOptions, open_session
+from models.runtime.session import Array, Session, SessionOptions, open_session, open_together
 
 
 def open_chain(manifest: Manifest, graphs: Sequence[Graph], options: SessionOptions, *, rows: int = 1) -> Session:
-    """Open graphs that go on from one another, one or more; raises BackendError as `open_session` does."""
-    if options.keep:
-        from models.server.client import open_kept
-
-        return open_kept(manifest, graphs, options, rows=rows)
+    """Open one graph, or several of which each goes on from the one before; raises BackendError as `open_session`."""
     if len(graphs) == 1:
         return open_session(manifest, graphs[0], options, rows=rows)
-    with ThreadPoolExecutor(len(graphs), "open") as pool:
-        opening = [pool.submit(open_session, manifest, graph, options, rows=rows) for graph in graphs]
-    return Chain(graphs, [one.result() for one in opening])
+    openers = (partial(open_session, manifest, graph, options, rows=rows) for graph in graphs)
+    return Chain(graphs, open_together(*openers))
 
 
 class Chain:

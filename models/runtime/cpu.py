@@ -1,7 +1,7 @@
-"""What a library of products does not see of its processor: how many cores it may use, and whether it adds exactly.
+"""How many threads a backend should start on this processor, and whether its fast 8-bit kernels are exact here.
 
-A container, a batch system or `taskset` may allow fewer cores than there are. A library that counts the machine's
-makes more threads than may run at once, and they wait for one another.
+A container, a batch system or `taskset` may allow fewer cores than the machine has. A library that counts the machine's
+cores starts more threads than can run at once, and they wait for one another.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ VNNI = {"avx512_vnni", "avx_vnni"}
 
 
 def thread_limit(root: Path = Path("/")) -> int:
-    """How many threads a library is to make; 0 is its own choice, right where all cores may be used.
+    """How many threads a library should start; 0 leaves it to the library, which is best where all cores may be used.
 
-    ONNX Runtime then binds its threads to cores, which makes a step 2 and a prompt 5 % faster [measured: 1.32].
+    With 0, ONNX Runtime binds its threads to cores: a step is 2 % and a prompt 5 % faster [measured: 1.32].
     """
     usable = usable_cores(root)
     return usable if usable and usable < _cores(root, range(os.cpu_count() or 1)) else 0
 
 
 def usable_cores(root: Path = Path("/")) -> int | None:
-    """Physical cores of those that the process is bound to, at most what its control groups grant it of time.
+    """The physical cores that the process may run on, at most as many as its control groups grant it processor time.
 
-    Two threads of one core share its arithmetic, so a core counts once. None where the system does not tell.
+    Two hardware threads share the arithmetic units of a core, so a core counts once. None where the system does not
+    tell.
     """
     if not hasattr(os, "sched_getaffinity"):
         return None
@@ -40,9 +41,9 @@ def usable_cores(root: Path = Path("/")) -> int | None:
 
 @cache
 def may_saturate(root: Path = Path("/")) -> bool:
-    """Whether sums of 8-bit products may be cut at 16 bits: on an x86 without VNNI, and where the system does not tell.
+    """Whether sums of 8-bit products may saturate at 16 bits: on x86 without VNNI, or where the system does not tell.
 
-    There ONNX Runtime's fast kernels add two products in 16 bits, which large weights overflow without a word.
+    There ONNX Runtime's fast kernels add two products in 16 bits, and large weights overflow silently.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False

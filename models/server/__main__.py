@@ -3,6 +3,9 @@
 One run at a time has its turn: its connections, one for each graph or chain of graphs, open what is not open yet and
 then run it. What a run does not use is closed when its turn ends, or as soon as it opens something else, so two models
 never lie in memory together.
+
+The environment is that of the run that started this process; nice value, cores and soft limits are not (see `limits`).
+It ends when nobody has asked for long enough, and, between two runs, when its code or its libraries were updated.
 """
 
 from __future__ import annotations
@@ -11,19 +14,21 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from errors import BackendError
+from errors import BackendError, QwenAudioError
 from models.manifest import load_manifest
 from models.runtime.chain import open_chain
 from models.runtime.session import Array, Session, SessionOptions
+from models.server.address import fingerprint
+from models.server.limits import lift_limits
 from models.server.messages import Connection, receive, send
 
-FIRST = 60.0  # seconds that a keeper waits for its first run
+FIRST = 60.0  # seconds that a server waits for its first run
 LOOK = 0.5
 CLOSING = 5.0  # seconds in which a connection that was hung up is noticed
 
@@ -39,23 +44,24 @@ class Key:
     rows: int
 
     @staticmethod
-    def of(hello: Mapping[str, Any]) -> Key:
+    def of(order: Mapping[str, Any]) -> Key:
         """The key that a run asks for."""
-        stamps = tuple(tuple(stamp) for stamp in hello["stamps"])
-        options = SessionOptions(**hello["options"])
-        return Key(hello["directory"], stamps, tuple(hello["graphs"]), options, hello["rows"])
+        stamps = tuple(tuple(stamp) for stamp in order["stamps"])
+        options = SessionOptions(**order["options"])
+        return Key(order["directory"], stamps, tuple(order["graphs"]), options, order["rows"])
 
     def open(self) -> Session:
         """Open it; raises ModelError or BackendError."""
         manifest = load_manifest(Path(self.directory))
-        known = {graph.file: graph for graph in (manifest.encoder, *manifest.decoder, *manifest.decoder_rows)}
+        known = {graph.file: graph for graph in manifest.graphs}
         return open_chain(manifest, [known[file] for file in self.graphs], self.options, rows=self.rows)
 
 
-class Keeper:
+class Server:
     """Open sessions, whose turn it is to use them, and how long they are kept. All under `_changed`."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Sequence[str] = ()) -> None:
+        self._limits = list(limits)  # that it could not lift
         self._changed = threading.Condition()
         self._sessions: dict[Key, Session] = {}
         self._used: set[Key] = set()  # in this turn, to be kept after it
@@ -64,35 +70,39 @@ class Keeper:
         self._connections = 0  # that it has
         self._keep = FIRST
         self._until = time.monotonic() + FIRST
-        self._ended = False
+        self._ended = self._retired = False
 
     def is_over(self) -> bool:
-        """Whether nobody has asked for long enough."""
+        """Whether it was told to end, or is between two runs and either retired or not asked for long enough."""
         with self._changed:
-            return self._ended or (not self._connections and time.monotonic() > self._until)
+            return self._ended or (not self._connections and (self._retired or time.monotonic() > self._until))
+
+    def retire(self) -> None:
+        """End after the run that has its turn."""
+        with self._changed:
+            self._retired = True
 
     def serve(self, connection: Connection) -> None:
         """Answer one connection until the other side is gone."""
         with closing(connection), suppress(EOFError, OSError):  # of the other side
-            hello, _ = receive(connection)
-            if hello["do"] == "open":
-                with self._turn(hello["client"], hello["keep"]):
-                    self._work(connection, Key.of(hello))
-            elif hello["do"] == "state":
+            asked, _ = receive(connection)
+            if asked["do"] == "begin":
+                with self._turn(asked["client"], asked["keep"]):
+                    send(connection, {})  # fails for a run that went away while it waited
+                    self._work(connection, Key.of(receive(connection)[0]))
+            elif asked["do"] == "state":
                 send(connection, self._state())
-            elif hello["do"] == "end":
+            elif asked["do"] == "end":
                 send(connection, {"pid": os.getpid()})
                 with self._changed:
                     self._ended = True
 
     def _work(self, connection: Connection, key: Key) -> None:
         """Open what is asked for and run it as often as it is asked for."""
-        if connection.poll():  # it went away while it waited for its turn
-            return
         try:
             session = self._opened(key)
         except Exception as failure:  # noqa: BLE001 - told to the run, which tells its user
-            send(connection, _told(failure))
+            send(connection, {"error": _fields(failure)})
             return
         try:
             send(connection, {})
@@ -111,7 +121,7 @@ class Keeper:
             try:
                 found = _obey(session, order, {**known, **arrays})
             except Exception as failure:  # noqa: BLE001 - as above
-                send(connection, _told(failure))
+                send(connection, {"error": _fields(failure)})
             else:
                 send(connection, {}, {str(number): array for number, array in enumerate(found)})
 
@@ -120,7 +130,7 @@ class Keeper:
         with self._changed:
             # A run that closed it a moment ago may open it again.
             if not self._changed.wait_for(lambda: key not in self._busy, CLOSING):
-                raise BackendError("--keep: one run cannot open the same graph twice")
+                raise BackendError("--keep: one run cannot open the same graph twice", fix="leave --keep out")
             self._busy.add(key)
             self._used.add(key)
             session = self._sessions.get(key)
@@ -165,7 +175,8 @@ class Keeper:
     def _state(self) -> dict[str, Any]:
         with self._changed:
             left = None if self._connections else max(self._until - time.monotonic(), 0)
-            return {"pid": os.getpid(), "models": sorted({key.directory for key in self._sessions}), "left": left}
+            models = sorted({key.directory for key in self._sessions})
+            return {"pid": os.getpid(), "models": models, "left": left, "limits": self._limits}
 
 
 def _obey(session: Session, order: Mapping[str, Any], arrays: Mapping[str, Array]) -> list[Array]:
@@ -176,15 +187,19 @@ def _obey(session: Session, order: Mapping[str, Any], arrays: Mapping[str, Array
     return session.run(feeds, rows=order["rows"], lengths=order["lengths"])
 
 
-def _told(failure: Exception) -> dict[str, str]:
-    return {"error": str(failure) or type(failure).__name__, "kind": type(failure).__name__}
+def _fields(failure: Exception) -> dict[str, str | int]:
+    """The fields of an error, which is raised again on the other side; one that is not ours counts as the backend's."""
+    if not isinstance(failure, QwenAudioError):
+        kind = "memory" if isinstance(failure, MemoryError) else None
+        failure = BackendError(str(failure) or type(failure).__name__, kind=kind)
+    return {"message": failure.message, "fix": failure.fix, "kind": failure.kind, "exit_code": failure.exit_code}
 
 
 def main(path: Path) -> int:
-    """Serve until nobody asks any more; the socket's name is taken over from a keeper that was killed."""
+    """Serve until nobody asks any more; the socket's name is taken over from a server that was killed."""
     from multiprocessing.connection import Listener
 
-    keeper = Keeper()
+    code, server = fingerprint(), Server(lift_limits())
     part = path.with_suffix(f".{os.getpid()}")  # nobody finds a socket that does not listen yet
     listener = Listener(str(part), "AF_UNIX", backlog=64)
     part.rename(path)
@@ -193,11 +208,13 @@ def main(path: Path) -> int:
     def accept() -> None:
         while True:
             connection = listener.accept()
-            threading.Thread(target=keeper.serve, args=(connection,), daemon=True).start()
+            threading.Thread(target=server.serve, args=(connection,), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
-    while not keeper.is_over():
+    while not server.is_over():
         time.sleep(LOOK)
+        if fingerprint() != code:
+            server.retire()
     with suppress(OSError):
         if path.stat().st_ino == own:
             path.unlink()

@@ -1,89 +1,83 @@
-"""Graphs that stay open in a process of their own between runs: what a shell loop over files opens once.
+"""Graphs that stay open in another process between runs: what a shell loop over files opens once.
 
-`open_kept` is `open_chain` by way of that process, the keeper (`models.server`): it is started if there is none, serves
-one run at a time, later ones wait, and ends when nobody has asked for as long as the last run wished. There is one for
-each user and installation; another model takes the place of the one that it holds.
-
-The socket lies in a folder that only its owner can enter, so whoever can connect may also ask.
+`open_remote` is `open_chain` by way of that process, the server (`models.server`). It is started if there is none,
+serves one run at a time while later ones wait, and ends when nobody has asked for as long as the last run wished. There
+is one for each user and installation; another model takes the place of the one that it holds.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import queue
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from errors import BackendError, ModelError
-from models.manifest import Graph, Manifest
+from errors import BackendError, QwenAudioError
+from models.manifest import FILE_NAME, Graph, Manifest
 from models.runtime.cpu import thread_limit
 from models.runtime.session import Array, SessionOptions
+from models.server import address
+from models.server.address import ROOT, connect, server_pid, socket_path
 from models.server.messages import Connection, receive, send
 
-ROOT = Path(__file__).resolve().parents[2]
-# What a keeper runs: one that was started by other code, or for another library, is not asked.
-CODE = ("runtime/session.py", "runtime/chain.py", "server/__main__.py", "server/messages.py", "manifest.py")
-LIBRARIES = ("onnxruntime", "ailia", "numpy")
-STARTING = 20.0  # seconds in which a new keeper must answer: Python and numpy on a busy machine
-ANSWERING = 5.0  # seconds in which a keeper says how it is: one that was stopped never does
-ATTEMPTS = 3  # a keeper may end at the moment in which it is asked
-GONE = "the process that kept the model open is gone (ended, or out of memory); run this again, or without --keep"
-# Paths of sockets are short (108 bytes on Linux, 104 elsewhere).
-LONGEST_PATH = 100
+STARTING = 20.0  # seconds in which a new server must answer: Python and numpy on a busy machine
+LOOKING = 5.0  # seconds without an answer after which a run looks whether the server still answers anybody
+SILENT = 20.0  # seconds of silence after which a server counts as stopped
+ATTEMPTS = 3  # a server may end at the moment in which it is asked
+GONE = (
+    "the process that keeps the model open is gone (ended, or out of memory)",
+    "run this again, or leave --keep out",
+)
+STOPPED = "the process that keeps the model open does not answer (stopped?)"
+IN_USE = ("the process that keeps the model open is in use by another run", "wait for that run, or leave --keep out")
 
 _CLIENT = uuid.uuid4().hex  # both graphs of a run are one client
-_FAILURES: dict[str, Callable[[str], Exception]] = {
-    "ModelError": ModelError,
-    "MemoryError": MemoryError,
-}
 
 
-def open_kept(manifest: Manifest, graphs: Sequence[Graph], options: SessionOptions, *, rows: int = 1) -> KeptSession:
-    """Graphs that go on from one another, open in the keeper; raises what opening them here would raise."""
-    options = replace(options, threads=options.threads or thread_limit())  # of this run: it may be bound to some cores
-    keep, options = options.keep, replace(options, keep=0.0)
-    hello = {
+def open_remote(
+    manifest: Manifest, graphs: Sequence[Graph], options: SessionOptions, *, rows: int = 1
+) -> RemoteSession:
+    """Open graphs that go on from one another in the server; raises what opening them here would raise.
+
+    Raises BackendError, too, when another run has the server for longer than `options.wait`, and when it is stopped.
+    """
+    threads = options.threads or thread_limit()  # of this run: it may be bound to some cores
+    order = {
         "do": "open",
-        "client": _CLIENT,
-        "keep": keep,
         "directory": str(manifest.directory.resolve()),
         "stamps": _stamps(manifest),
         "graphs": [graph.file for graph in graphs],
-        "options": asdict(options),
+        "options": asdict(replace(options, threads=threads, keep=0.0, wait=None)),
         "rows": rows,
     }
-    for _ in range(ATTEMPTS):
-        line = _Line(_reach())
-        try:
-            line.ask(hello)
-            return KeptSession(line)
-        except (EOFError, OSError):
-            line.close()
-        except BaseException:
-            line.close()
-            raise
-    raise BackendError(GONE)
+    channel = _begin(options)
+    try:
+        channel.ask(order)
+    except (EOFError, OSError):
+        channel.close()
+        raise BackendError(*GONE) from None
+    except BaseException:
+        channel.close()
+        raise
+    return RemoteSession(channel)
 
 
-class KeptSession:
-    """A session whose graphs and state are in the keeper. Arrays that cannot be written to are sent once."""
+class RemoteSession:
+    """A session whose graphs and state are in the server. Arrays that cannot be written to are sent once."""
 
-    def __init__(self, line: _Line) -> None:
-        self._line = line
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
         self._known: dict[str, Array] = {}
-        weakref.finalize(self, line.close)
+        weakref.finalize(self, channel.close)
 
     def run(
         self, feeds: Mapping[str, Array], *, rows: Sequence[int] = (0,), lengths: Sequence[int] = ()
@@ -102,38 +96,62 @@ class KeptSession:
 
     def _ask(self, header: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> dict[str, Array]:
         try:
-            return self._line.ask(header, arrays)
+            return self._channel.ask(header, arrays)
         except (EOFError, OSError):
-            raise BackendError(GONE) from None
+            raise BackendError(*GONE) from None
 
 
-class _Line:
+class _Channel:
     """A connection on which a thread of its own speaks: a caller who is interrupted leaves no half message behind."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection, self._number = connection, 0
+    def __init__(self, connection: Connection, path: Path) -> None:
+        self._connection, self._path, self._number = connection, path, 0
+        self._stopped = False
         self._asked: queue.SimpleQueue[tuple[int, Mapping[str, Any], Mapping[str, Array] | None] | None]
         self._asked = queue.SimpleQueue()
         self._told: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        threading.Thread(target=self._speak, name="qwen-audio kept", daemon=True).start()
+        threading.Thread(target=self._speak, name="qwen-audio server", daemon=True).start()
 
-    def ask(self, header: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        """Ask and wait for the arrays of the answer; raises what the keeper raised, EOFError or OSError without one."""
+    def ask(
+        self, header: Mapping[str, Any], arrays: Mapping[str, Array] | None = None, *, wait: float | None = None
+    ) -> dict[str, Array]:
+        """Ask and wait, at most `wait` seconds, for the arrays of the answer.
+
+        Raises what the server raised, EOFError or OSError when it is gone, BackendError when it does not answer.
+        """
         self._number += 1
         self._asked.put((self._number, header, arrays))
-        number = 0
-        while number != self._number:  # an answer that an interrupted caller did not wait for is dropped
-            number, found = self._told.get()
+        found = self._answer(wait)
         if isinstance(found, Exception):
             raise found
         answer, values = found
         if "error" in answer:
-            raise _FAILURES.get(answer["kind"], BackendError)(answer["error"])
+            raise _failure(answer["error"])
         return values  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Hang up, after what is being said."""
         self._asked.put(None)
+
+    def _answer(self, wait: float | None) -> Any:
+        """The answer to the last question; one that an interrupted caller did not wait for is dropped."""
+        begun = heard = time.monotonic()
+        while not self._stopped:
+            left = LOOKING if wait is None else max(begun + wait - time.monotonic(), 0.0)
+            try:
+                number, found = self._told.get(timeout=min(left, LOOKING))
+            except queue.Empty:
+                answers = bool(_ask(self._path, "state"))
+                heard = time.monotonic() if answers else heard
+                if answers and wait is not None and heard >= begun + wait:
+                    raise BackendError(*IN_USE) from None
+                until = heard + SILENT if wait is None else min(heard + SILENT, begun + wait)
+                self._stopped = not answers and time.monotonic() >= until
+            else:
+                if number == self._number:
+                    return found
+        pid = server_pid(self._connection)
+        raise BackendError(STOPPED, fix=f"end it{f' with `kill -9 {pid}`' if pid else ''}, or leave --keep out")
 
     def _speak(self) -> None:
         while asked := self._asked.get():
@@ -147,44 +165,77 @@ class _Line:
         self._connection.close()
 
 
-def end_kept() -> None:
-    """End the keeper if there is one: a run that it serves is told that it is gone."""
-    ask_keeper("end")
+def end_server() -> None:
+    """End the server if there is one: a run that it serves is told that it is gone."""
+    ask_server("end")
 
 
-def ask_keeper(what: str) -> dict[str, Any]:
-    """What the keeper says to "state" or "end"; {} where there is none, or none that answers. Starts nothing."""
+def ask_server(what: str) -> dict[str, Any]:
+    """What the server says to "state" or "end"; {} where there is none, or none that answers. Starts nothing."""
     try:
-        with closing(_connect(_folder(make=False) / _name())) as connection:
-            send(connection, {"do": what})
-            return receive(connection)[0] if connection.poll(ANSWERING) else {}
-    except (EOFError, OSError, BackendError):
+        return _ask(socket_path(make=False), what)
+    except BackendError:
         return {}
 
 
-def _reach() -> Connection:
-    """A connection to the keeper, which is started if there is none."""
-    folder = _folder(make=True)
-    path = folder / _name()
+def _ask(path: Path, what: str) -> dict[str, Any]:
     try:
-        with _alone(folder / "lock"):
+        with closing(connect(path)) as connection:
+            send(connection, {"do": what})
+            return receive(connection)[0] if connection.poll(address.ANSWERING) else {}
+    except (EOFError, OSError):
+        return {}
+
+
+def _failure(told: Mapping[str, Any]) -> Exception:
+    """What the server raised, made again from its fields."""
+    if told["kind"] == "memory":
+        return MemoryError(told["message"])
+    kinds = {child.kind: child for child in QwenAudioError.__subclasses__()}
+    error = kinds.get(told["kind"], BackendError)
+    return error(told["message"], told["fix"], kind=told["kind"], exit_code=told["exit_code"])
+
+
+def _begin(options: SessionOptions) -> _Channel:
+    """A channel to the server, which is started if there is none, when it is this run's turn."""
+    for _ in range(ATTEMPTS):
+        channel = _Channel(*_reach())
+        try:
+            channel.ask({"do": "begin", "client": _CLIENT, "keep": options.keep}, wait=options.wait)
+        except (EOFError, OSError):
+            channel.close()
+        except BaseException:
+            channel.close()
+            raise
+        else:
+            return channel
+    raise BackendError(*GONE)
+
+
+def _reach() -> tuple[Connection, Path]:
+    """A connection to the server, which is started if there is none, and the path of its socket."""
+    path = socket_path(make=True)
+    try:
+        with _alone(path.with_name("lock")):
             try:
-                return _connect(path)
-            except OSError:
-                return _start(path)
+                return connect(path), path
+            except (FileNotFoundError, ConnectionRefusedError):
+                return _start(path), path
+    except (BlockingIOError, TimeoutError):
+        raise BackendError(STOPPED, fix="end it, or leave --keep out") from None
     except OSError as failure:  # no room, no more processes
-        place = failure.filename or folder
+        place = failure.filename or path.parent
         raise BackendError(f"--keep: {place}: {failure.strerror or failure}", fix="leave --keep out") from None
 
 
 def _start(path: Path) -> Connection:
-    """Start a keeper and connect to it; it outlives this process, and hears neither its terminal nor its signals."""
+    """Start a server and connect to it; it outlives this process, and hears neither its terminal nor its signals."""
     log = path.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "models.server", str(path)],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},  # Python may be told to look nowhere else
+            env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -193,7 +244,7 @@ def _start(path: Path) -> Connection:
     until = time.monotonic() + STARTING
     while time.monotonic() < until and process.poll() is None:
         try:
-            return _connect(path)
+            return connect(path)
         except OSError:
             time.sleep(0.02)
     process.kill()
@@ -203,58 +254,33 @@ def _start(path: Path) -> Connection:
     )
 
 
-def _connect(path: Path) -> Connection:
-    from multiprocessing.connection import Client
-
-    return Client(str(path), "AF_UNIX")
-
-
-def _folder(*, make: bool) -> Path:
-    """The folder of the socket, which nobody else may enter; raises BackendError for one that others could."""
-    if not hasattr(os, "getuid"):
-        raise BackendError("--keep: this system has no Unix sockets", fix="leave --keep out")
-    named = os.environ.get("XDG_RUNTIME_DIR", "")
-    folder = Path(named) / "qwen-audio" if Path(named).is_absolute() else None
-    if folder is None or not folder.parent.is_dir():
-        folder = Path(tempfile.gettempdir()) / f"qwen-audio-{os.getuid()}"
-    try:
-        if make:
-            folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-    except OSError as failure:
-        raise BackendError(
-            f"--keep: {folder}: {failure.strerror}", fix="set XDG_RUNTIME_DIR to a folder of yours"
-        ) from None
-    if found.st_uid != os.getuid() or found.st_mode & 0o170077 != 0o040000:
-        raise BackendError(f"--keep: {folder} is not a folder of yours alone", fix="remove it, or set XDG_RUNTIME_DIR")
-    if len(os.fsencode(folder / _name())) > LONGEST_PATH:
-        raise BackendError(
-            f"--keep: {folder} is too long a path for a socket", fix="set XDG_RUNTIME_DIR to a shorter one"
-        )
-    return folder
-
-
-def _name() -> str:
-    """The name of the socket: of this code, this Python and its libraries."""
-    found = hashlib.sha256(f"{sys.executable} {sys.version}".encode())
-    packages = [spec.origin for spec in map(find_spec, LIBRARIES) if spec and spec.origin]  # found, not imported
-    for path in [*(str(Path(__file__).parents[1] / name) for name in CODE), *packages]:
-        found.update(f"{path} {Path(path).stat().st_mtime_ns}".encode())
-    return f"{found.hexdigest()[:12]}.sock"
+def _environment() -> dict[str, str]:
+    """This run's environment, with the project on Python's path: Python may be told to look nowhere else."""
+    given = os.environ.get("PYTHONPATH")
+    own = [str(Path.cwd() / part) for part in given.split(os.pathsep)] if given else []  # "" is this folder
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *own])}
 
 
 def _stamps(manifest: Manifest) -> list[list[int]]:
-    """What changes when a file of the model is written again."""
-    names = sorted({*manifest.files, "manifest.json"})
+    """What changes when a file of the model is written again or replaced, even by one of the same size and time."""
+    names = sorted({*manifest.files, FILE_NAME})
     found = (manifest.path(name).stat() for name in names)
-    return [[one.st_size, one.st_mtime_ns] for one in found]
+    return [[one.st_size, one.st_mtime_ns, one.st_ino, one.st_ctime_ns] for one in found]
 
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock file, so that two runs that begin at once start one keeper."""
+    """Hold a lock file, so that two runs that begin at once start one server; TimeoutError if it is not let go."""
     import fcntl
 
+    until = time.monotonic() + 2 * STARTING
     with path.open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise TimeoutError from None
+                time.sleep(0.001)  # both graphs of a run come at once, and the first is done in as much
         yield

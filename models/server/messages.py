@@ -1,6 +1,6 @@
 """Messages between a run and the process that keeps its model open: a header of JSON, and arrays as they lie in memory.
 
-Nothing is executed on reading one (no pickle). Who may speak is decided by the folder of the socket, see `keep`.
+Nothing is executed on reading one (no pickle). Who may speak is decided by the folder of the socket, see `address`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ class Connection(Protocol):
 
     def recv_bytes(self) -> bytes:
         """Wait for one message; EOFError when the other side is gone."""
+
+    def fileno(self) -> int:
+        """The number of the open file."""
 
     def close(self) -> None:
         """Hang up."""

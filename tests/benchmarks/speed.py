@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 from models.manifest import Manifest, load_manifest
-from models.server.client import end_kept
+from models.server.client import end_server
 from tests.benchmarks import weights as weight_errors
 from tests.benchmarks.contestants import Contestant
 
@@ -265,7 +265,7 @@ def main(argv: list[str] | None = None) -> int:
     for measure, keep in ((OPENING, 0.0), (KEPT, KEEP)):
         if measure.name.startswith(tuple(options.only)):
             rows += table(run_openings(speakers(**kinds, rows=1, keep=keep), measure, rounds), [measure], weights)
-            end_kept()
+            end_server()
     report["weight errors"] = {row["checkpoint"]: row["errors"] for row in weight_errors.measure([])}
     show(rows)
     print(", ".join(f"{name}: {value}" for name, value in report.items()))
