@@ -25,7 +25,8 @@ COPY_AGAIN = "copy it again, or keep what is there: ffmpeg -i IN -ar 16000 -ac 1
 # What programs that write to a pipe put where a size belongs: ffmpeg, sox, arecord, and streaming servers.
 _STREAMED = (0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0x7FFFFF00, 0x7F000008, 0x80000000, 2_000_000_000)
 _HEADER = 128  # bytes by which such a size may be smaller: some subtract the header
-_SLACK = 0.1  # seconds of sound that may be missing without a word
+_HEADER_LEFT = 44  # bytes: some writers count the header in
+_REST = 0.1  # seconds of sound behind the end that are worth a word
 _LOUDEST = 1e3  # of full scale: louder samples are damage, not sound
 # Formats whose duration FFmpeg reckons from the bit rate, so that it promises nothing.
 _RECKONED = {"aac", "ac3", "eac3", "amr", "amrnb", "amrwb", "mp3", "dts", "loas", "gsm", "mpeg", "mpegts", "g722"}
@@ -49,10 +50,10 @@ def check_sizes(file: BinaryIO, name: str, notes: list[str]) -> None:
     elif magic == b"riff":  # Wave64: a GUID, then the size of the whole file
         file.seek(16)
         (whole,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-        _check_length(size, whole, size, 0, name)
+        _check_length(size, whole, size, name)
     elif magic == b".snd":
         header, length = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
-        _check_length(size - header, length, size, 0, name)
+        _check_length(size - header, length, size, name)
     elif magic == b"caff":
         _check_caf(file, size, name)
 
@@ -94,17 +95,17 @@ def _check_chunks(file: BinaryIO, magic: bytes, name: str, notes: list[str]) -> 
         if chunk == wanted:
             if length == 0xFFFFFFFF and large is not None:
                 length = large
-            _check_length(size - position, length, size, int(rate * _SLACK), name)
-            if not _is_streamed(length) and _has_more(file, position + length, size - int(rate * _SLACK)):
+            _check_length(size - position, length, size, name)
+            if not _is_streamed(length) and _has_more(file, position + length, size - int(rate * _REST)):
                 rest = size - position - length
                 notes.append(f"{name}: {rest} bytes behind the sound are not heard; its header says where it ends")
             return
         position += length + length % 2  # chunks are padded to even lengths
 
 
-def _check_length(there: int, length: int, size: int, slack: int, name: str) -> None:
+def _check_length(there: int, length: int, size: int, name: str) -> None:
     """Raise AudioError where `there` bytes of sound are fewer than the `length` that the header names."""
-    if length > there + max(slack, 44) and not _is_streamed(length):
+    if length > there + _HEADER_LEFT and not _is_streamed(length):
         kept = f"{max(there, 0)} of {length} bytes of sound; the file has {size} bytes"
         raise AudioError(f"{name}: cut short ({kept})", COPY_AGAIN, kind="cut short")
 
@@ -127,7 +128,7 @@ def _check_caf(file: BinaryIO, size: int, name: str) -> None:
         chunk, length = struct.unpack(">4sq", file.read(12))
         position += 12
         if chunk == b"data" and length >= 0:
-            _check_length(size - position, length, size, 0, name)
+            _check_length(size - position, length, size, name)
         if length < 0:  # to the end
             return
         position += length

@@ -33,7 +33,7 @@ def open_model(options: Options) -> Model:
         _prepare_keeping(options)
     if options.verify:
         verify_files(manifest)
-    session = replace(wanted, backend=backend, keep=60 * (options.keep or 0))
+    session = replace(wanted, backend=backend, keep=60 * (options.keep or 0), wait=options.timeout)
     model = _load(manifest, session, options)
     if reasons:
         say(f"running on {backend}, since {'; '.join(reasons)}", quiet=options.quiet)
@@ -58,7 +58,7 @@ def _prepare_keeping(options: Options) -> None:
     if not options.keep:
         end_server()
     elif ask_server("state").get("left", 0) is None:
-        say("--keep: the model is in use by another run, waiting for it", quiet=options.quiet)
+        say("--keep: the model is in use by another run, waiting for it")
 
 
 def find_model(options: Options) -> Path:
