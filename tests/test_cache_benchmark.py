@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pytest
 
 from decoder.decoder import Decoder
 from models.convert.convert import convert
@@ -11,6 +12,8 @@ from models.manifest import load_manifest
 from models.nano.embedded import CHECKPOINT
 from tests.benchmarks import cache
 from tests.tiny_models import forced, make_prompt
+
+pytestmark = pytest.mark.slow
 
 
 def test_int8_keys_and_values_give_nearly_the_same_logits(tmp_path):

@@ -325,7 +325,7 @@ def test_a_folder_that_cannot_be_listed_fails_and_the_rest_is_answered(ask_open,
 
 @pytest.mark.parametrize("failure", [MemoryError(), OSError(5, "Input/output error")])
 def test_a_failure_that_names_nothing_is_given_the_inputs(ask_open, tmp_path, monkeypatch, failure):
-    def fail(_):
+    def fail(*_):
         raise failure
 
     first, second = write(tmp_path / "1.wav"), write(tmp_path / "2.wav")
@@ -427,7 +427,7 @@ def test_a_file_that_cannot_be_written_does_not_cost_the_answer(ask_open, speech
 
 
 def test_interrupted_answers_that_are_whole_are_kept(ask_open, tmp_path, monkeypatch):
-    def stream_waveform(path):
+    def stream_waveform(path, notes):
         if path.endswith("b.wav"):
             raise KeyboardInterrupt
         yield tone()[:, 0]

@@ -10,6 +10,8 @@ from models.runtime.session import SessionOptions, open_session
 from tests.benchmarks.geometry import Geometry
 from tests.tiny_models import FLAVOURS, ONNX_RUNTIME, forced, make_mels, make_prompt, open_encoder
 
+pytestmark = pytest.mark.slow
+
 PRECISIONS = ["fp32", "fp16", "int8-fine", "int8", "int4"]
 # Large enough for the kernels that the real model uses: several blocks in a row of weights, head_dim 128.
 MIDDLE = Geometry(hidden_size=512, intermediate_size=1408, num_attention_heads=4, num_hidden_layers=2, vocab_size=640,

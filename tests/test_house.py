@@ -35,7 +35,10 @@ PARTS = {
 TRAINING = Path("models/nano/train")
 LATE = {"transformers", "librosa", "soundfile", "av", "tiktoken", "requests", "httpx2", "huggingface_hub", "tqdm"}
 AT_THE_SEAM = {Path("models/runtime") / name for name in ("onnxruntime.py", "ailia.py")}
-LATE_THEMSELVES = {Path("models/download") / name for name in ("hub.py", "fetch.py")}  # imported inside functions
+LATE_THEMSELVES = {  # imported inside functions
+    *(Path("models/download") / name for name in ("hub.py", "fetch.py")),
+    *(Path("audio_encoder") / name for name in ("pcm.py", "media.py")),
+}
 SOURCES = sorted(
     path.relative_to(ROOT)
     for path in (
@@ -145,6 +148,8 @@ def test_the_entry_stays_one_screen():
 def test_files_and_functions_stay_short():
     long = [str(path) for path in SOURCES if len((ROOT / path).read_text(encoding="utf-8").splitlines()) > 300]
     for path in SOURCES:
+        if is_training(path):
+            continue
         functions = [node for node in ast.walk(TREES[path]) if isinstance(node, ast.FunctionDef)]
         long += [f"{path}:{one.name}" for one in functions if one.end_lineno - one.lineno >= 50]
     assert long == []

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cli.inputs.listing import EXTENSIONS, Group, find_inputs
+from audio_encoder.kinds import ENDINGS
+from cli.inputs.listing import Group, find_inputs
 from errors import InputError
 
 NOT_NAMED = "\udcff\n\tü.wav"  # a byte that is no UTF-8, a line end, a tab
@@ -180,10 +181,10 @@ def test_folders_without_a_sound_are_named_with_the_fix():
     with pytest.raises(InputError) as error:
         find("empty", "texts", "no.wav")
     message = str(error.value)
-    assert message.startswith("no.wav: no such file; check the path; empty, texts: no sound in it (.aif .aiff ")
+    assert message.startswith("no.wav: no such file; check the path; empty, texts: no sound in it; ")
     assert "give -r" in message
     assert message.endswith("texts: passed over what is no sound (1 .txt)")
-    with pytest.raises(InputError, match=r"with ffmpeg$"):
+    with pytest.raises(InputError, match=r"name another folder$"):
         find("empty", recursive=True)
 
 
@@ -255,8 +256,8 @@ def test_extensions_choose_what_is_taken_from_folders_and_patterns():
 
 
 def test_all_extensions_are_known_in_any_case():
-    make(*(f"kinds/{number}{extension.upper()}" for number, extension in enumerate(sorted(EXTENSIONS))))
-    assert len(clean(find("kinds"))) == len(EXTENSIONS)
+    make(*(f"kinds/{number}{extension.upper()}" for number, extension in enumerate(sorted(ENDINGS))))
+    assert len(clean(find("kinds"))) == len(ENDINGS)
 
 
 def refuse_folder(monkeypatch, refused):
@@ -651,3 +652,45 @@ def test_what_lies_in_a_file_does_not_move_it_to_another_shard():
     before = find("talks", recursive=True, shard=(2, 2))
     Path("talks/1.mp3").write_bytes(b"something else, and longer")
     assert find("talks", recursive=True, shard=(2, 2)) == before
+
+
+# --- files by what is in them
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "is_sound"),
+    [
+        ("memo", b"\0\0\0\x20ftypM4A ", True),
+        ("memo.dat", b"OggS" + bytes(20), True),
+        ("call", b"#!AMR\n", True),
+        ("mp3", b"\xff\xfb\x90\x64" + bytes(20), True),
+        ("film", b"\x1aE\xdf\xa3" + bytes(20), True),
+        ("notes.txt", b"RIFFS of the year", False),
+        ("list.txt", "ÿþ".encode("utf-16"), False),
+        ("photo.heic", b"\0\0\0\x18ftypheic", False),
+        ("photo.jpg", b"\xff\xd8\xff\xe0" + bytes(20), False),
+        ("paper.pdf", b"%PDF-1.7", False),
+        ("broken.m4a", b"nothing", True),  # it is called a sound: what it is not is told when it is opened
+    ],
+)
+def test_a_folder_takes_what_begins_like_a_recording_or_is_called_one(name, head, is_sound):
+    Path("folder").mkdir()
+    Path("folder", name).write_bytes(head)
+    assert bool(find("folder", lists=write_list(b"x.wav\n")).groups) == is_sound
+
+
+def test_comments_of_a_playlist_are_passed_over():
+    make("a.wav", "b c.wav")
+    assert names(find(lists=write_list(b"#EXTM3U\n#EXTINF:3,a\na.wav\nb c.wav\n", "list.m3u"))) == ["a.wav", "b c.wav"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_list_is_read_in_the_encoding_that_it_is_in(encoding):
+    make("lärm.wav", "b c.wav")
+    assert names(find(lists=write_list("lärm.wav\r\nb c.wav\r\n".encode(encoding)))) == ["lärm.wav", "b c.wav"]
+
+
+def test_half_a_character_in_a_prompt_is_a_problem():
+    make("a.wav")
+    found = find(lists=write_list(b'{"audio": "a.wav", "prompt": "\\ud800"}\n'))
+    assert "surrogate" in found.problems[0][1]

@@ -36,7 +36,7 @@ def clips_of(row):
 
 
 @pytest.mark.parametrize("row", ANSWERS, ids=lambda row: row["audio"][0])
-@pytest.mark.parametrize("precision", ["int8-fine", "fp32"])
+@pytest.mark.parametrize("precision", ["int8-fine", pytest.param("fp32", marks=pytest.mark.slow)])
 def test_the_committed_clips_are_answered_rightly(models, precision, row):
     form = ["--raw"] if row["raw"] else []
     done = ask("--model", models[precision], "-q", *form, "-p", row["prompt"], "-i", *clips_of(row))
@@ -55,6 +55,7 @@ def test_nano_is_opened_when_no_model_is_named():
     assert "nano" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["int8-fine", "fp32"])
 def test_an_answer_is_the_same_every_time_and_after_others(models, precision):
     row, other = ANSWERS[0], ANSWERS[1]

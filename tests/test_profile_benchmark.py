@@ -4,9 +4,12 @@ import json
 from collections import Counter
 
 import onnxruntime as ort
+import pytest
 
 from tests.benchmarks import profile
 from tests.tiny_models import TINY
+
+pytestmark = pytest.mark.slow
 
 
 def event(ts, dur, operator=None):

@@ -8,6 +8,8 @@ import pytest
 from tests.benchmarks import contestants, memory, speed
 from tests.benchmarks.speed import OPENING, Measure, interpreters, measures, run_openings, run_phase, table
 
+pytestmark = pytest.mark.slow
+
 
 class Player:
     """Answers each call with the next of `seconds`; `asked` is shared by all, in order."""

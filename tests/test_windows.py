@@ -130,6 +130,7 @@ def test_what_is_left_is_cut_in_its_middle_third():
     assert cuts_of(with_dips(33, [(8, 1), (15, 0.3), (24, 1)])) == [pytest.approx(15.16, abs=0.021)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1_000, 16_000, 99_999, 480_000, 10_000_000])
 def test_how_the_blocks_are_cut_moves_no_window(size):
     waveform, _ = talk(130, seed=7, floor=-50)
@@ -241,6 +242,7 @@ def peak_megabytes(path, minutes):
     return peak
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length(tmp_path):
     stream_waveform_once = list(stream_waveform(write_talk(tmp_path / "warm.wav", 1)))  # what is imported is no block
     assert stream_waveform_once

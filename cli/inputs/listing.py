@@ -15,7 +15,6 @@ from pathlib import Path
 
 from cli.inputs.search import (
     CHECK_PATH,
-    EXTENSIONS,
     MISSING,
     STDIN,
     Group,
@@ -32,8 +31,9 @@ from cli.inputs.text import decode
 from cli.options import Options
 from errors import InputError
 
-__all__ = ["EXTENSIONS", "STDIN", "Group", "InputError", "Listing", "find_inputs"]
+__all__ = ["STDIN", "Group", "InputError", "Listing", "find_inputs"]
 
+PLAYLISTS = {".m3u", ".m3u8"}  # lines that begin with # are comments
 _LINE = 'write {"audio": "a.wav", "prompt": "..."}, or ./{ where a name begins with {'
 
 
@@ -57,7 +57,8 @@ def find_inputs(options: Options) -> Listing:
 
     With `each`, every typed file is a group of its own. A missing one stays in a group of several when another input
     exists, for the group's own failure to name it. `recursive` looks into the folders of a folder and gives ** its
-    meaning, `extensions` (lower case, with the dot; default EXTENSIONS) are those taken from folders and patterns.
+    meaning, `extensions` (lower case, with the dot) are those taken from folders and patterns, by default
+    all recordings.
     With `null` a NUL ends each name of a list. `shard` (i, n) is the i-th of n disjoint parts, which may be empty;
     the notes belong to the first.
 
@@ -67,7 +68,7 @@ def find_inputs(options: Options) -> Listing:
     inputs, lists = options.inputs, options.lists
     if [*inputs, *lists].count(STDIN) > 1:
         raise InputError("standard input (-) can be read only once", fix="save it to a file")
-    search = Search(options.recursive, options.extensions or EXTENSIONS)
+    search = Search(options.recursive, options.extensions)
     together = () if options.each else tuple(filter(is_plain, inputs))
     apart = set(inputs) - set(together)
     items = [item for name in inputs if name in apart for item in typed(name, search)]
@@ -144,7 +145,10 @@ def _real(path: str, folders: dict[str, str]) -> str:
 def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
     """The items of a list, line by line. What is missing counts as failed: each line is told, even if none is good."""
     text = _read(name, null=null)
-    lines = enumerate(text.split("\0" if null else "\n"), start=1)
+    is_playlist = not null and (text.startswith("#EXTM3U") or Path(name).suffix.lower() in PLAYLISTS)
+    lines = list(enumerate(text.split("\0" if null else "\n"), start=1))
+    if is_playlist:
+        lines = [(number, line) for number, line in lines if not line.startswith("#")]
     entries = [(number, entry) for number, line in lines if (entry := line if null else line.removesuffix("\r"))]
     for number, entry in entries:
         try:

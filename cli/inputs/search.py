@@ -1,6 +1,7 @@
 """Names of files, folders and patterns -> the sounds that they stand for, and remarks about what is not one.
 
-Only folders are read here; a file is looked at, never opened. Everything comes in the order of its bytes.
+Folders are read here; of a file only the first bytes, and only where its ending does not tell what it is. Everything
+comes in the order of its bytes.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
+from audio_encoder.kinds import is_recording
 from errors import InputError
 
-EXTENSIONS = frozenset({".flac", ".wav", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff"})
 STDIN = "-"
 MISSING, CHECK_PATH = "no such file", "check the path"
 MEND_LINK = "mend or remove it"
@@ -52,10 +53,14 @@ class Remark:
 
 @dataclass(frozen=True)
 class Search:
-    """How folders and patterns are searched."""
+    """How folders and patterns are searched; `endings` are those of --ftype, None for every recording."""
 
     recursive: bool
-    extensions: frozenset[str]
+    endings: frozenset[str] | None
+
+    def takes(self, path: str) -> bool:
+        """Whether a file is one of those that are looked for."""
+        return is_recording(path) if self.endings is None else _ending(path) in self.endings
 
 
 Item = Group | Remark
@@ -86,8 +91,9 @@ def named(name: str, search: Search, *, by_user: bool = True) -> Iterator[Item]:
         yield _absence(name, error)
         return
     if stat.S_ISDIR(mode):
-        fix = "convert others with ffmpeg" + ", or give -r for the folders in it" * (not search.recursive)
-        nothing = Remark(name, f"no sound in it ({' '.join(sorted(search.extensions))})", "skipped", fix)
+        fix = "name another folder" + ", or give -r for the folders in it" * (not search.recursive)
+        kinds = f" ({' '.join(sorted(search.endings))})" if search.endings else ""
+        nothing = Remark(name, f"no sound in it{kinds}", "skipped", fix)
         yield from _sort_out(name, _walk(name, recursive=search.recursive), search, nothing)
     elif by_user or stat.S_ISREG(mode):
         yield Group((name,))
@@ -123,18 +129,21 @@ def _sort_out(root: str, found: Iterable[str | Remark], search: Search, nothing:
             yield item
             explained = item.state == "failed"
         else:
-            extension = os.path.splitext(item)[1].lower()  # noqa: PTH122 - a Path for each of thousands is slow
-            explained = extension in search.extensions or os.path.isdir(item)  # noqa: PTH112
+            explained = search.takes(item) or os.path.isdir(item)  # noqa: PTH112
             if explained:
                 yield from named(item, search, by_user=False)
             else:
-                others[extension or "without extension"] += 1
+                others[_ending(item) or "without extension"] += 1
         empty = empty and not explained
     if empty:
         yield nothing
     if others:
         kinds = ", ".join(f"{count} {extension}" for extension, count in sorted(others.items()))
         yield Remark(root, f"passed over what is no sound ({kinds})", "skipped")
+
+
+def _ending(path: str) -> str:
+    return os.path.splitext(path)[1].lower()  # noqa: PTH122 - a Path for each of thousands is slow
 
 
 def _walk(root: str, *, recursive: bool) -> Iterator[str | Remark]:

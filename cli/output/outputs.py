@@ -25,11 +25,13 @@ class Outputs:
         *,
         json: bool = False,
         debug: bool = False,
+        quiet: bool = False,
         savepath: Path | None = None,
         folder: ResultsFolder | None = None,
         show: Callable[[str], None] = show_piece,
     ) -> None:
-        self.folder, self._json, self._debug, self._savepath, self._show = folder, json, debug, savepath, show
+        self.folder, self._json, self._savepath, self._show = folder, json, savepath, show
+        self._debug, self._quiet = debug, quiet
         self._saved: list[str] = []  # lines of --savepath
         self._line_is_open = False
 
@@ -70,6 +72,10 @@ class Outputs:
         if self._json:
             for answer in answers:
                 self._show(answer.as_json(error) + "\n")
+
+    def note(self, text: str) -> None:
+        """A remark about an input that was answered."""
+        say(text, quiet=self._quiet)
 
     def close(self) -> int:
         """End the open line and write --savepath with what is whole."""

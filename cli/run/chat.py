@@ -104,10 +104,12 @@ class Talk:
     def hear(self, names: list[str]) -> None:
         """Listen to sounds, for the next question. Raises AudioError."""
         for name in names:
-            (segment,) = segments([name], long="first")
+            notes: list[str] = []
+            (segment,) = segments([name], notes, long="first")
             (clip,) = listen(segment.waveforms, self._model)
             self.dialogue.waiting.append((name, clip))
-            say(f"{name}: {_heard(segment)}", quiet=self._options.quiet)
+            for note in [*notes, f"{name}: {_heard(segment)}"]:
+                say(note, quiet=self._options.quiet)
 
     def _command(self, name: str, argument: str) -> None:
         if name == "/audio" and argument:

@@ -10,6 +10,9 @@ from cli.output.answer import Answer, Window
 from cli.run.questions import Question
 from cli.run.segments import Segment
 
+# Of the windows of an answer, the first of these counts.
+REASONS = ("loop", "length", "choice", "stop", "silent")
+
 
 @dataclass(eq=False)
 class Job:
@@ -17,7 +20,7 @@ class Job:
 
     `filename` is that of its output files, without ending; `key` is a hash of all that they depend on. `deadline` is a
     time of `time.monotonic`. `open_queries` counts those without an answer yet; `is_heard`: no more will come.
-    `is_last`: there is no job behind it.
+    `is_last`: there is no job behind it. `notes` are remarks about its sounds.
     """
 
     group: Group
@@ -32,6 +35,7 @@ class Job:
     is_heard: bool = False
     failure: Exception | None = None
     queries: list[Query] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         """The names of its sounds."""
@@ -77,7 +81,7 @@ class Job:
             for window, (text, _) in zip(answer.windows, read, strict=True):
                 window.text = text
             reasons = {window.finish_reason for window in answer.windows}
-            answer.finish_reason = next(reason for reason in ("loop", "length", "choice", "stop") if reason in reasons)
+            answer.finish_reason = next(reason for reason in REASONS if reason in reasons)
 
     def warnings(self) -> Iterator[str]:
         """What its reader must know: sound that was not heard, an answer that went round in circles."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cli.flags import LONGEST_ANSWER
+from cli.flags import LONGEST_ANSWER, PROMPT
 from cli.options import Options
 from cli.output.answer import Word
 from errors import UsageError
@@ -31,6 +31,11 @@ class Question:
     def is_stitched(self) -> bool:
         """Whether the answers about the windows of a recording are parts of one text."""
         return self.task is not None and self.task.name in STITCHED
+
+    @property
+    def is_about_words(self) -> bool:
+        """Whether it asks for what is said, which is nothing where there is no sound."""
+        return self.is_stitched or self.prompt == PROMPT
 
     def read(self, text: str, offset: float) -> tuple[str, list[Word] | None]:
         """An answer about a window that starts at `offset` seconds -> its text and, where it has times, its words."""

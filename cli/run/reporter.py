@@ -85,6 +85,13 @@ class Reporter:
         query.token_ids += token_ids
         self._end(query, "choice")
 
+    def leave_silent(self, query: Query) -> None:
+        """A segment without sound was not asked about: there is nothing that could be said."""
+        note = f"{query.job}: silent"
+        if note not in query.job.notes:
+            query.job.notes.append(note)
+        self._end(query, "silent")
+
     def fail(self, job: Job, failure: Exception) -> None:
         """A job failed; what else is known of it no longer counts. Raises RunOver, or `failure` if it is a bug."""
         self.begin(job)
@@ -141,6 +148,8 @@ class Reporter:
     def _show(self, job: Job) -> None:
         job.finish()
         self._worsen(self._outputs.show(job.answers, job.filename, job.key))
+        for note in job.notes:
+            self._outputs.note(note)
         for warning in job.warnings():
             say(warning)
         self._progress.answered(job.seconds, answers=len(job.answers))

@@ -44,7 +44,9 @@ def run(options: Options) -> int:
     folder = (
         ResultsFolder(options.output_dir, options.formats, overwrite=options.overwrite) if options.output_dir else None
     )
-    outputs = Outputs(json=options.json, debug=options.debug, savepath=options.savepath, folder=folder)
+    outputs = Outputs(
+        json=options.json, debug=options.debug, quiet=options.quiet, savepath=options.savepath, folder=folder
+    )
     total = len(listing.groups) + len(listing.problems)
     beside_answers = folder is None and sys.stdout.isatty()
     with Progress(total, quiet=options.quiet, beside_answers=beside_answers) as progress:
@@ -126,6 +128,9 @@ def _ask(jobs: Iterable[Job], model: Model, options: Options, reporter: Reporter
                 reporter.skip(job)
                 continue
             for query in reporter.hear(job, segment):
+                if segment.is_silent and query.question.is_about_words and not options.choices:
+                    reporter.leave_silent(query)
+                    continue
                 try:
                     ids = prompt_ids(query.question.prompt, segment.clips, model, system=options.system)
                 except PromptError as failure:
@@ -141,7 +146,7 @@ def _hear(job: Job, model: Model, *, long: str) -> Iterator[Segment | None]:
     if job.is_done_before:
         yield None
         return
-    for segment in segments(job.group.paths, long=long):
+    for segment in segments(job.group.paths, job.notes, long=long):
         if job.failure is not None:
             return
         begun = time.perf_counter()

@@ -35,23 +35,24 @@ class Segment:
     clips: list[Float32] = field(default_factory=list)
 
 
-def segments(paths: Sequence[str], *, long: str) -> Iterator[Segment]:
+def segments(paths: Sequence[str], notes: list[str], *, long: str) -> Iterator[Segment]:
     """One segment with all sounds, at most 30 s of each; or, for a single recording, one for each of its windows.
 
-    `long` is "windows" or "first". Raises AudioError, at the end of the file for what is only seen there.
+    `long` is "windows" or "first". Remarks for the user are added to
+    `notes`. Raises AudioError, at the end of the file for what is only seen there.
     """
     if long == "windows" and len(paths) == 1:
-        yield from _windows(paths[0])
+        yield from _windows(paths[0], notes)
     else:
-        yield _whole(paths)
+        yield _whole(paths, notes)
 
 
-def _whole(paths: Sequence[str]) -> Segment:
+def _whole(paths: Sequence[str], notes: list[str]) -> Segment:
     from audio_encoder.windows import is_silent
 
     begun, waveforms, audio = time.perf_counter(), list["Float32"](), list[Audio]()
     for path in paths:
-        waveform, seconds = _beginning(path)
+        waveform, seconds = _beginning(path, notes)
         waveforms.append(waveform)
         audio.append(Audio(path, round(seconds, 3), round(_seconds(len(waveform)), 3)))
     return Segment(
@@ -65,14 +66,14 @@ def _whole(paths: Sequence[str]) -> Segment:
     )
 
 
-def _windows(path: str) -> Iterator[Segment]:
+def _windows(path: str, notes: list[str]) -> Iterator[Segment]:
     """A window is known to be the last when there is no next one, so each is held until then."""
     from audio_encoder.waveform import check_length, stream_waveform
     from audio_encoder.windows import cut_windows, is_silent
 
     held: Segment | None = None
     begun = time.perf_counter()
-    for window in cut_windows(stream_waveform(path)):
+    for window in cut_windows(stream_waveform(path, notes)):
         if held is None:
             check_length(window.waveform, path)
         else:
@@ -92,7 +93,7 @@ def _windows(path: str) -> Iterator[Segment]:
         yield held
 
 
-def _beginning(path: str) -> tuple[Float32, float]:
+def _beginning(path: str, notes: list[str]) -> tuple[Float32, float]:
     """The first 30 s of a sound, and how long all of it is; the rest is read, but not kept."""
     import numpy as np
 
@@ -100,7 +101,7 @@ def _beginning(path: str) -> tuple[Float32, float]:
     from audio_encoder.waveform import check_length, stream_waveform
 
     kept, samples, room = [], 0, CHUNK_SECONDS * SAMPLE_RATE
-    for block in stream_waveform(path):
+    for block in stream_waveform(path, notes):
         if samples < room:
             kept.append(block[: room - samples])
         samples += len(block)
