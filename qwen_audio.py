@@ -13,6 +13,7 @@
 #   "httpx2>=2.0",
 #   "filelock>=3.10",
 #   "tqdm>=4.66",
+#   "shtab>=1.7",
 # ]
 # ///
 """Ask Qwen-Audio about sounds: `python3 qwen_audio.py --input x.flac --prompt "what does the person say?"`.

@@ -76,6 +76,11 @@ def check_samples(samples: NDArray[np.floating[Any]], name: str) -> None:
         raise AudioError(f"{name}: samples beyond all measure ({np.abs(samples).max():.0e})", CONVERT, kind="damaged")
 
 
+def has_sizes(format_name: str) -> bool:
+    """Whether a format has a header that says how much sound there is, be it none."""
+    return bool(set(format_name.split(",")) & (_BY_BYTES | {"caf"}))
+
+
 def _check_chunks(file: BinaryIO, magic: bytes, name: str, notes: list[str]) -> None:
     """Find the chunk of sound of a RIFF or AIFF file, and check its size."""
     size = file.seek(0, os.SEEK_END)

@@ -14,7 +14,15 @@ import av
 import av.error
 import numpy as np
 
-from audio_encoder.checks import CONVERT, COPY_AGAIN, SAMPLE_RATE, check_samples, check_sizes, promised_seconds
+from audio_encoder.checks import (
+    CONVERT,
+    COPY_AGAIN,
+    SAMPLE_RATE,
+    check_samples,
+    check_sizes,
+    has_sizes,
+    promised_seconds,
+)
 from errors import AudioError
 
 if TYPE_CHECKING:
@@ -43,7 +51,7 @@ def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArra
     except _FAILURES as error:
         raise _not_opened(file, name, error) from None
     with container:
-        if not container.streams.audio:
+        if not container.streams.audio or container.streams.audio[0].codec_context is None:
             raise AudioError(f"{name}: no sound in it", CONVERT, kind="not a sound")
         sound = _Sound(container, name, notes)
         try:
@@ -51,6 +59,8 @@ def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArra
         except av.error.FFmpegError as error:
             raise _no_sound(name, error) from None
         promised = promised_seconds(file, container.format.name, sound.told())
+    if not sound.seconds and not has_sizes(container.format.name):
+        raise _no_sound(name, ValueError("nothing in it can be decoded"))
     if promised is None:
         notes.append(f"{name}: this kind of file does not say how long it is, so whether it is whole cannot be told")
         if sound.damaged:  # tags between joined files, as a rule

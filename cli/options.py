@@ -6,7 +6,7 @@ import argparse
 import os
 import stat
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -92,51 +92,21 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
     given.inputs += given.files + ([given.video] if given.video else [])
     _print_and_exit(parser, given)
     _check(parser, given)
-    return Options(
-        inputs=_inputs(parser, given, bare=not argv),
-        each=given.each,
-        recursive=given.recursive,
-        lists=tuple(given.lists),
-        null=given.null,
-        extensions=_extensions(given.ftype),
-        shard=_shard(parser, given.shard),
-        prompts=_prompts(parser, given),
-        task=given.task,
-        language=given.language,
-        to=given.to,
-        question=given.question,
-        word=given.word,
-        choices=_choices(parser, given.choices),
-        itn=given.itn,
-        caption_style=given.caption_style,
-        raw=given.raw,
-        system=given.system,
-        max_new_tokens=given.max_new_tokens,
-        chat=given.chat,
-        long=given.long,
-        batch=given.batch,
-        timeout=given.timeout,
-        keep=given.keep,
-        savepath=given.savepath,
-        output_dir=given.output_dir,
-        formats=_formats(parser, given),
-        overwrite=given.overwrite,
-        json=given.json,
-        quiet=given.quiet,
-        debug=given.debug,
-        model=given.model,
-        verify=given.verify,
-        doctor=given.doctor,
-        backend="onnxruntime" if given.onnx else given.backend,
-        device=given.device,
-        threads=given.threads,
-        env_id=given.env_id,
-        memory_mode=given.memory_mode,
-        env_list=given.env_list,
-        benchmark_count=given.benchmark_count + 1 if given.benchmark else 0,
-        notes=tuple(_notes(given)),
-        ends_kept_model=given.keep == 0 and not given.inputs and not given.lists and not given.chat,
-    )
+    as_typed = {field.name: getattr(given, field.name) for field in fields(Options) if hasattr(given, field.name)}
+    read = {
+        "inputs": _inputs(parser, given, bare=not argv),
+        "lists": tuple(given.lists),
+        "extensions": _extensions(given.ftype),
+        "shard": _shard(parser, given.shard),
+        "prompts": _prompts(parser, given),
+        "choices": _choices(parser, given.choices),
+        "formats": _formats(parser, given),
+        "backend": "onnxruntime" if given.onnx else given.backend,
+        "benchmark_count": given.benchmark_count + 1 if given.benchmark else 0,
+        "notes": tuple(_notes(given)),
+        "ends_kept_model": given.keep == 0 and not given.inputs and not given.lists and not given.chat,
+    }
+    return Options(**as_typed | read)
 
 
 def _inputs(parser: argparse.ArgumentParser, given: argparse.Namespace, *, bare: bool) -> tuple[str, ...]:

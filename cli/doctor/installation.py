@@ -23,7 +23,7 @@ from cli.doctor.machine import processor
 from cli.options import ROOT, Options
 
 REQUIREMENTS = ROOT / "requirements.txt"
-NEEDED = ("numpy", "soundfile", "tiktoken")  # without one of these nothing runs; a backend comes on top
+NEEDED = ("numpy", "soundfile", "av", "tiktoken")  # without one of these nothing runs; a backend comes on top
 # As --device takes them. They are asked for one by one: which the library has, only models.runtime.onnxruntime can see.
 DEVICES = ("cpu", "cuda", "tensorrt", "rocm", "migraphx", "openvino", "dnnl", "coreml", "dml", "qnn", "xnnpack",
            "webgpu", "cann")  # fmt: skip

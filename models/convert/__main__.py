@@ -15,8 +15,7 @@ from pathlib import Path
 from errors import ModelError
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Convert as the arguments say; returns 0, 2 for wrong usage, 3 for a checkpoint that cannot be converted."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m models.convert", description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
         "checkpoint", type=Path, metavar="CHECKPOINT", help="directory with config.json and *.safetensors"
@@ -40,7 +39,12 @@ def main(argv: list[str] | None = None) -> int:
         default="fused",
         help="fused: ONNX Runtime's own operators, fast (default); plain: standard operators, for ailia too",
     )
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Convert as the arguments say; returns 0, 2 for wrong usage, 3 for a checkpoint that cannot be converted."""
+    options = _parser().parse_args(argv)
     try:
         from models.convert.convert import convert
 

@@ -64,14 +64,7 @@ def describe(directory: Path, config_path: Path | None = None) -> Manifest:
     decoder_sizes = replace(decoder_sizes, max_positions=decoder_sizes.seq_length)
     encoder, encoder_data = _read_graph(directory / ENCODER, ENCODER_INPUTS)
     decoder, decoder_data = _read_graph(directory / DECODER, DECODER_INPUTS)
-    pairs = [(kind, layer) for layer in range(decoder_sizes.n_layer) for kind in ("key", "value")]
-    names = tuple((f"{kind}_cache_out{layer}", f"{kind}_cache{layer}") for kind, layer in pairs)
-    for produced, consumed in names:
-        if consumed not in decoder["inputs"] or produced not in decoder["outputs"]:
-            raise ModelError(f"{directory / DECODER}: no {consumed} or {produced}", fix="is its config another one?")
-    n_layer = sum(name.startswith("key_cache") for name in decoder["inputs"])
-    if n_layer != decoder_sizes.n_layer:
-        raise ModelError(f"{directory / DECODER}: {n_layer} layers of cache", fix="is its config another one?")
+    names = _cache_names(decoder, decoder_sizes.n_layer, directory / DECODER)
     dtype = decoder["inputs"]["audios"]
     state = State(names, (1, -1, decoder_sizes.n_head, decoder_sizes.head_dim), dtype, in_place=False)
     vocabulary = VOCABULARY if (directory / VOCABULARY).is_file() else None
@@ -103,6 +96,19 @@ def describe(directory: Path, config_path: Path | None = None) -> Manifest:
         )
     )
     return load_manifest(directory)
+
+
+def _cache_names(decoder: dict[str, dict[str, str]], n_layer: int, path: Path) -> tuple[tuple[str, str], ...]:
+    """(output, input) of the cache of each layer; raises ModelError where the graph has others."""
+    pairs = [(kind, layer) for layer in range(n_layer) for kind in ("key", "value")]
+    names = tuple((f"{kind}_cache_out{layer}", f"{kind}_cache{layer}") for kind, layer in pairs)
+    for produced, consumed in names:
+        if consumed not in decoder["inputs"] or produced not in decoder["outputs"]:
+            raise ModelError(f"{path}: no {consumed} or {produced}", fix="is its config another one?")
+    found = sum(name.startswith("key_cache") for name in decoder["inputs"])
+    if found != n_layer:
+        raise ModelError(f"{path}: {found} layers of cache", fix="is its config another one?")
+    return names
 
 
 def _read_graph(path: Path, required: tuple[str, ...]) -> tuple[dict[str, dict[str, str]], set[str]]:
