@@ -32,6 +32,11 @@ Rooms are imported where they are used, so that `--help` is instant.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before all else, so that Ctrl-C never shows a traceback
+    from cli.signals import take_over
+
+    take_over()
+
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -14,20 +13,7 @@ if TYPE_CHECKING:
     from cli.output.answer import Answer
 
 OK, INPUT_FAILED, WRONG_USAGE, NO_MODEL, NOTHING_TO_DO = 0, 1, 2, 3, 4
-INTERRUPTED, READER_GONE, TERMINATED = 130, 141, 143  # 128 + the number of the signal
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: ends the run as a keyboard would, finished answers kept."""
-
-
-def end_on_sigterm() -> None:
-    """From now on SIGTERM raises Terminated, in the main thread."""
-
-    def end(*_: object) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, end)
+READER_GONE = 141  # 128 + the number of SIGPIPE
 
 
 def named_error(failure: Exception, inputs: str) -> QwenAudioError:

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import sys
 
-from cli.errors import INTERRUPTED, OK, READER_GONE, TERMINATED, Terminated, end_on_sigterm, report_failure
+from cli.errors import OK, READER_GONE, report_failure
 from cli.options import Options, parse_arguments
 from cli.output.answer import Answer
-from cli.output.streams import hide_native_messages, prepare_streams, say
+from cli.output.streams import prepare_streams, say
 from cli.run.prefetch import leave
+from cli.signals import Stopped, word_for
 
 
 def start() -> None:
-    """Run the process's own command line and end the process."""
-    if "--debug" not in sys.argv:
-        hide_native_messages()
-    end_on_sigterm()
-    leave(main())
+    """Run the process's own command line and end the process, by the signal that stopped it if one did."""
+    try:
+        code = main()
+    except Stopped as stop:
+        leave(0, signal=stop.number)
+    leave(code)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line `argv` (default: the process's own); returns the exit code, but --help exits with 0."""
+    """Run the command line `argv` (default: the process's own); returns the exit code, but --help exits with 0.
+
+    What a signal stops is told, and raised again.
+    """
     prepare_streams()
     try:
         return _attempt(sys.argv[1:] if argv is None else argv)
-    except Terminated:
-        say("terminated")
-        return TERMINATED
-    except KeyboardInterrupt:
-        say("interrupted")
-        return INTERRUPTED
+    except Stopped as stop:
+        say(word_for(stop.number))
+        raise
     except BrokenPipeError:
         return READER_GONE
 

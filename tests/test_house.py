@@ -33,7 +33,18 @@ PARTS = {
 }
 # Training reads the run-time rooms that it trains for: the same log-mel, the same prompts. Nothing imports it.
 TRAINING = Path("models/nano/train")
-LATE = {"transformers", "librosa", "soundfile", "av", "tiktoken", "requests", "httpx2", "huggingface_hub", "shtab", "tqdm"}
+LATE = {
+    "transformers",
+    "librosa",
+    "soundfile",
+    "av",
+    "tiktoken",
+    "requests",
+    "httpx2",
+    "huggingface_hub",
+    "shtab",
+    "tqdm",
+}
 AT_THE_SEAM = {Path("models/runtime") / name for name in ("onnxruntime.py", "ailia.py")}
 LATE_THEMSELVES = {  # imported inside functions
     *(Path("models/download") / name for name in ("hub.py", "fetch.py")),

@@ -21,19 +21,6 @@ def prepare_streams() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
-def hide_native_messages() -> None:
-    """Keep what C libraries print (libmpg123 comments on every odd MP3) from standard error, which is for our lines.
-
-    Python's own standard error gets a descriptor of its own. For the process's start only: threads would see it change.
-    """
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        own = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="backslashreplace", buffering=1)
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stderr.fileno())
-        os.close(null)
-        sys.stderr = own
-
-
 def show_piece(piece: str) -> None:
     """A piece of the answer on standard output, at once.
 

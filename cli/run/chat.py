@@ -23,6 +23,7 @@ from cli.output.answer import Answer
 from cli.output.streams import save_text, say, show_piece
 from cli.run.open_model import open_model
 from cli.run.segments import Segment, segments
+from cli.signals import clean_up_first
 from decoder.generate import Request
 from errors import UsageError
 from qwen_audio import answer_all, listen, prompt_ids
@@ -167,6 +168,7 @@ class Talk:
 def chat(options: Options) -> int:
     """Talk until the lines end; returns OK, or INPUT_FAILED if something failed on the way."""
     talk = Talk(options)
+    clean_up_first(again=True)
     talk.hear(list(options.inputs))
     if sys.stdin.isatty():
         say("a question, or /help; Ctrl-D ends", quiet=options.quiet)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cli.options import ROOT, SYSTEM, Options
 from cli.output.streams import say
+from cli.signals import clean_up_first, end_at_once
 from errors import BackendError, ModelError
 from models.manifest import FILE_NAME, Manifest, load_manifest, verify_files
 from models.nano.embedded import embedded_model
@@ -23,7 +24,9 @@ GET_THE_REAL_ONE = "for Qwen-Audio itself see `python3 -m models.download --help
 
 def open_model(options: Options) -> Model:
     """Find and open a model; raises ModelError for a missing or damaged one, BackendError if nothing can run it."""
+    clean_up_first()  # a first run may write nano's model directory
     manifest = load_manifest(find_model(options))
+    end_at_once()
     if manifest.vocabulary is None:
         fix = "put qwen.tiktoken into the checkpoint and convert it again"
         raise ModelError(f"{manifest.directory}: converted without a vocabulary", fix)

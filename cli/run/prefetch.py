@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, NoReturn, TypeVar
 
+from cli.signals import end_by
 from errors import QwenAudioError
 
 Job = TypeVar("Job")
@@ -61,12 +62,15 @@ def prefetch(
         bench.close()
 
 
-def leave(code: int) -> NoReturn:
-    """End the process with `code`, as sys.exit does; hard, both streams flushed, if a thread of ours is still busy."""
+def leave(code: int, *, signal: int | None = None) -> NoReturn:
+    """End the process with `code`, as sys.exit does, or by a signal.
+
+    It ends hard, both streams flushed, if a thread of ours is still busy.
+    """
     threads = [thread for thread in threading.enumerate() if thread.name == _NAME]
     for thread in threads:
         thread.join(_GRACE / len(threads))
-    if any(thread.is_alive() for thread in threads):
+    if signal is not None or any(thread.is_alive() for thread in threads):
         if "models.nano.embedded" in sys.modules:  # os._exit would skip its own cleaning up
             sys.modules["models.nano.embedded"].remove_temporary()
         for stream in (sys.stdout, sys.stderr):
@@ -74,6 +78,8 @@ def leave(code: int) -> NoReturn:
                 stream.flush()
             except (OSError, ValueError):  # nobody is there to read it; the exit code says what it said before
                 continue
+        if signal is not None:
+            end_by(signal)
         os._exit(code)
     sys.exit(code)
 

@@ -27,6 +27,7 @@ from cli.run.prefetch import prefetch
 from cli.run.questions import Question, find_questions, settings
 from cli.run.reporter import Reporter, RunOver
 from cli.run.segments import Segment, segments
+from cli.signals import clean_up_first
 from decoder.generate import Request
 from errors import PromptError
 from qwen_audio import Model, answer_all, choose, listen, prompt_ids
@@ -66,6 +67,7 @@ def run(options: Options) -> int:
 def _answer_all(listing: Listing, options: Options, outputs: Outputs, reporter: Reporter) -> None:
     begun = time.perf_counter()
     model = open_model(options)
+    clean_up_first()
     load_s = time.perf_counter() - begun
     try:
         answer_jobs(plan_jobs(listing, model, options, outputs, load_s=load_s), model, options, reporter)
