@@ -4,6 +4,7 @@ import functools
 import lzma
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -33,6 +34,12 @@ def own_cache(tmp_path_factory):
         yield
         end_server()
     shutil.rmtree(runtime)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c():
+    """A shell has a command in the background ignore Ctrl-C; tests send it to themselves and to others."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

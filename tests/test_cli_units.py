@@ -244,6 +244,25 @@ def test_saving_replaces_the_file_and_leaves_nothing_beside_it(tmp_path, name):
     assert {path.name for path in tmp_path.iterdir()} == names
 
 
+def test_saving_keeps_the_mode_and_touches_nothing_beside(tmp_path):
+    (tmp_path / "out.txt").write_text("old")
+    (tmp_path / "out.txt").chmod(0o600)
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "out.txt.part").symlink_to("theirs")
+    save_text(tmp_path / "out.txt", "new")
+    assert (tmp_path / "out.txt").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    assert (tmp_path / "out.txt.part").is_symlink()
+
+
+def test_an_output_that_is_an_input_is_wrong_usage(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    (tmp_path / "link").symlink_to("a.wav")
+    for name in ("a.wav", "link"):
+        with pytest.raises(UsageError, match="one of the inputs"):
+            check_savepath(tmp_path / name, ["b.wav", str(tmp_path / "a.wav")])
+
+
 def test_saving_to_a_device_writes_to_it_and_leaves_it_there():
     save_text(Path(os.devnull), "gone")
     assert Path(os.devnull).is_char_device()
@@ -254,7 +273,7 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     (tmp_path / "old.txt").write_text("old")
-    monkeypatch.setattr("pathlib.Path.write_text", full)
+    monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.raises(OSError, match="No space"):
         save_text(tmp_path / "old.txt", "new")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
@@ -264,7 +283,7 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
 def test_a_savepath_that_cannot_be_is_refused_at_once(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="--savepath"):
-        check_savepath(Path(name))
+        check_savepath(Path(name), [])
 
 
 # --- models and environments

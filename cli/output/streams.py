@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import secrets
+import stat
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from errors import OutputError, UsageError
@@ -55,14 +58,16 @@ def _write_line(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def check_savepath(path: Path) -> None:
-    """Raise UsageError for a file that certainly cannot be written: better now than after the last answer."""
+def check_savepath(path: Path, inputs: Iterable[str]) -> None:
+    """Raise UsageError for a file that cannot be written or is an input: better now than after the last answer."""
     if path.is_dir():
         raise UsageError(f"--savepath {path}: this is a folder", fix="name a file in it")
     if not path.parent.is_dir():
         raise UsageError(f"--savepath {path}: there is no folder {path.parent}", fix="make it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UsageError(f"--savepath {path}: no right to write there", fix="name another file")
+    if path.is_file() and any(os.path.exists(name) and path.samefile(name) for name in inputs):  # noqa: PTH110 - "" is no Path
+        raise UsageError(f"--savepath {path}: this is one of the inputs", fix="name another file")
 
 
 def save_text(path: Path, text: str) -> None:
@@ -71,9 +76,13 @@ def save_text(path: Path, text: str) -> None:
     if target.exists() and not target.is_file():
         target.write_text(text, encoding="utf-8")
         return
-    temporary = target.with_name(target.name + ".part")
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.part")
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("x", encoding="utf-8") as file:  # nothing that is there already is written to
+            file.write(text)
+        if mode is not None:
+            temporary.chmod(mode)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -39,9 +39,9 @@ def run(options: Options) -> int:
         say(note, quiet=options.quiet)
     if options.env_list:
         say_environments()
-    if options.savepath:
-        check_savepath(options.savepath)
     listing = find_inputs(options)
+    if options.savepath:
+        check_savepath(options.savepath, (path for group in listing.whole for path in group.paths))
     folder = (
         ResultsFolder(options.output_dir, options.formats, overwrite=options.overwrite) if options.output_dir else None
     )
