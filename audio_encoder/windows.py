@@ -31,6 +31,7 @@ _SHORTEST_PAUSE = 6  # frames, 0.12 s: the closed lips of a "p" are shorter
 _LEAD = 25  # frames, 0.5 s: how long before the next sound a long pause is cut
 _DYNAMICS_DB = 6.0  # between the loud frames and the quietest place: with less, as in steady noise, there is no pause
 _PAUSE_SHARE, _PAUSE_DB = 0.3, (3.0, 12.0)  # a pause is up to this share of the dynamics above the quietest place
+_PAUSE_SECONDS = 0.2  # between two spans of speech
 _LATE_BONUS = 0.25  # seconds of pause that the latest cut is worth over the earliest: fuller windows are fewer
 
 
@@ -105,6 +106,28 @@ def is_silent(waveform: NDArray[np.float32]) -> bool:
     if loudest <= _DITHER_DB or loudest >= SILENCE_DB:
         return loudest <= _DITHER_DB
     return bool(np.percentile(levels, 95) - np.percentile(levels, 10) < _DYNAMICS_DB)
+
+
+def speech_spans(waveform: NDArray[np.float32]) -> list[tuple[float, float]]:
+    """Where a waveform, [samples] at 16 kHz, sounds: (start, end) in seconds, with a pause between each and the next.
+
+    A pause is 0.2 s or longer and nearer to the quietest than to the loud frames.
+    """
+    levels = _levels(waveform)  # [frames]
+    if not len(levels):
+        return []
+    quietest, loud = (float(level) for level in np.percentile(levels, (5, 95)))
+    if loud - quietest < _DYNAMICS_DB:
+        return [(0.0, len(waveform) / SAMPLE_RATE)]
+    sounds = levels > quietest + float(np.clip(_PAUSE_SHARE * (loud - quietest), *_PAUSE_DB))
+    edges = np.flatnonzero(np.diff(sounds, prepend=False, append=False)).reshape(-1, 2) / _FRAMES_PER_SECOND
+    spans: list[tuple[float, float]] = []
+    for start, end in edges.tolist():
+        if spans and start - spans[-1][1] < _PAUSE_SECONDS:
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((start, end))
+    return spans
 
 
 def _levels(sound: NDArray[np.float32], frame: int = _FRAME, floor: float = _FLOOR_DB) -> NDArray[np.float64]:

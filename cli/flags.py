@@ -180,6 +180,14 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         metavar="A,B,…",
         help="of these files: txt (default), json, srt, vtt, tsv, all",
     )
+    for flag, default, what in (("width", 42, "columns in a line"), ("count", 2, "lines at a time")):
+        flags = (f"--max-line-{flag}", f"--max_line_{flag}")
+        out.add_argument(
+            *flags, type=int, default=default, metavar="N", help=f"of subtitles: {what} (default: {default})"
+        )
+    out.add_argument(
+        "--highlight-words", "--highlight_words", action="store_true", help="underline each word as it is said"
+    )
     out.add_argument("--overwrite", action="store_true", help="answer again what is in --output-dir already")
     out.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors on standard error")
     out.add_argument(

@@ -60,6 +60,9 @@ class Options:
     output_dir: Path | None
     formats: tuple[str, ...]
     overwrite: bool
+    max_line_width: int
+    max_line_count: int
+    highlight_words: bool
     json: bool
     quiet: bool
     debug: bool
@@ -159,6 +162,8 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
         parser.error("--max-new-tokens, --batch and --benchmark_count must be at least 1")
     if not 0 <= given.threads <= MAX_THREADS:
         parser.error(f"--threads must be 0 (the library's choice) to {MAX_THREADS}")
+    if min(given.max_line_width, given.max_line_count) < 1:
+        parser.error("--max-line-width and --max-line-count must be at least 1")
     if given.batch > MAX_BATCH:
         parser.error(f"--batch must be 1 to {MAX_BATCH}")
     if given.timeout is not None and not 0 < given.timeout < MAX_SECONDS:

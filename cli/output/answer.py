@@ -36,6 +36,7 @@ class Window:
     finish_reason: str | None = None
     silent: bool = False
     choices: dict[str, float] | None = None
+    speech: list[tuple[float, float]] = field(default_factory=list)  # where it sounds, in seconds; not in the record
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Answer:
         """What there is to know of it, as JSON can hold it."""
         record = {"status": "ok", **asdict(self)}
         record["input"] = self.input[0] if len(self.input) == 1 else self.input
+        for window in record["windows"]:
+            del window["speech"]
         record["timings"] = {stage: round(seconds, 4) for stage, seconds in self.timings.items()}
         return record
 

@@ -25,8 +25,9 @@ from typing import BinaryIO
 from cli.inputs.listing import STDIN
 from cli.output import journal
 from cli.output.answer import Answer
+from cli.output.cues import Layout
 from cli.output.filenames import DIGITS, LONGEST
-from cli.output.formats import render
+from cli.output.formats import LAYOUT, render
 from errors import UsageError
 from models.manifest import file_sha256
 
@@ -39,15 +40,18 @@ DAY = 86_400.0
 class ResultsFolder:
     """An output folder, opened for one run: for each input `is_done`, and `write` if it is not."""
 
-    def __init__(self, folder: Path, formats: Sequence[str], *, overwrite: bool = False) -> None:
+    def __init__(
+        self, folder: Path, formats: Sequence[str], *, overwrite: bool = False, layout: Layout = LAYOUT
+    ) -> None:
         """Make the folder, read its journal and remove what killed runs left; with `overwrite` nothing is done yet.
 
-        `formats` are some of those of cli.output.formats. Raises UsageError for a folder that cannot be used.
+        `formats` are some of those of cli.output.formats, `layout` is that of subtitles.
+        Raises UsageError for a folder that cannot be used.
         """
         self.folder = folder
         self.formats = tuple(formats)
         self._tidied: set[Path] = set()
-        self._overwrite = overwrite
+        self._overwrite, self._layout = overwrite, layout
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._tidy(folder)
@@ -77,7 +81,7 @@ class ResultsFolder:
         name, the same in every run. Returns the files. Raises OSError, for a full disk too; then no file is there in
         part, and the input not done.
         """
-        contents = {fmt: render(answers, fmt).encode() for fmt in self.formats}
+        contents = {fmt: render(answers, fmt, self._layout).encode() for fmt in self.formats}
         first = self.folder / f"{stem}.{self.formats[0]}"
         try:
             first.parent.mkdir(parents=True, exist_ok=True)

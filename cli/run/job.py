@@ -64,7 +64,7 @@ class Job:
             answer.audio = list(segment.audio)
             answer.timings["audio_s"] += segment.audio_s
             answer.timings["encode_s"] += segment.encode_s
-            answer.windows.append(Window(segment.start, segment.end, silent=segment.is_silent))
+            answer.windows.append(Window(segment.start, segment.end, silent=segment.is_silent, speech=segment.speech))
         self.open_queries += len(self.answers)
         self.is_heard = segment.is_last
         pairs = zip(self.questions, self.answers, strict=True)

@@ -17,6 +17,7 @@ from functools import partial
 from cli.inputs.listing import Group, Listing, find_inputs
 from cli.options import Options
 from cli.output.answer import Answer
+from cli.output.cues import Layout
 from cli.output.folder import ResultsFolder
 from cli.output.outputs import Outputs
 from cli.output.progress import Progress
@@ -42,9 +43,7 @@ def run(options: Options) -> int:
     listing = find_inputs(options)
     if options.savepath:
         check_savepath(options.savepath, (path for group in listing.whole for path in group.paths))
-    folder = (
-        ResultsFolder(options.output_dir, options.formats, overwrite=options.overwrite) if options.output_dir else None
-    )
+    folder = _open_folder(options)
     outputs = Outputs(
         json=options.json, debug=options.debug, quiet=options.quiet, savepath=options.savepath, folder=folder
     )
@@ -62,6 +61,13 @@ def run(options: Options) -> int:
         finally:  # interrupted, too: the answers that are whole are kept
             reporter.close()
     return reporter.code
+
+
+def _open_folder(options: Options) -> ResultsFolder | None:
+    if options.output_dir is None:
+        return None
+    layout = Layout(options.max_line_width, options.max_line_count, options.highlight_words)
+    return ResultsFolder(options.output_dir, options.formats, overwrite=options.overwrite, layout=layout)
 
 
 def _answer_all(listing: Listing, options: Options, outputs: Outputs, reporter: Reporter) -> None:

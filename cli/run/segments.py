@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Segment:
     """What one prompt is about: `waveforms`, [samples] at 16 kHz each, and later in their place `clips`.
 
-    `start` and `end` are seconds of the recording. `audio` says how much of each file was heard up to here. `clips` are
+    `start` and `end` are seconds of the recording. `audio` says how much of each file was heard up to here, `speech`
+    where the recording sounds, in its seconds. `clips` are
     embeddings [audio_tokens + 2, d_model]. `audio_s` and `encode_s` are the seconds that reading and encoding took.
     """
 
@@ -30,6 +31,7 @@ class Segment:
     audio: list[Audio]
     is_last: bool
     is_silent: bool
+    speech: list[tuple[float, float]]
     audio_s: float
     encode_s: float = 0.0
     clips: list[Float32] = field(default_factory=list)
@@ -48,7 +50,7 @@ def segments(paths: Sequence[str], notes: list[str], *, long: str) -> Iterator[S
 
 
 def _whole(paths: Sequence[str], notes: list[str]) -> Segment:
-    from audio_encoder.windows import is_silent
+    from audio_encoder.windows import is_silent, speech_spans
 
     begun, waveforms, audio = time.perf_counter(), list["Float32"](), list[Audio]()
     for path in paths:
@@ -62,6 +64,7 @@ def _whole(paths: Sequence[str], notes: list[str]) -> Segment:
         audio=audio,
         is_last=True,
         is_silent=all(map(is_silent, waveforms)),
+        speech=speech_spans(waveforms[0]),
         audio_s=time.perf_counter() - begun,
     )
 
@@ -69,7 +72,7 @@ def _whole(paths: Sequence[str], notes: list[str]) -> Segment:
 def _windows(path: str, notes: list[str]) -> Iterator[Segment]:
     """A window is known to be the last when there is no next one, so each is held until then."""
     from audio_encoder.waveform import check_length, stream_waveform
-    from audio_encoder.windows import cut_windows, is_silent
+    from audio_encoder.windows import cut_windows, is_silent, speech_spans
 
     held: Segment | None = None
     begun = time.perf_counter()
@@ -86,6 +89,7 @@ def _windows(path: str, notes: list[str]) -> Iterator[Segment]:
             audio=[Audio(path, round(window.end, 3), round(window.end, 3))],
             is_last=False,
             is_silent=is_silent(window.waveform),
+            speech=[(start + window.start, end + window.start) for start, end in speech_spans(window.waveform)],
             audio_s=time.perf_counter() - begun,
         )
     if held is not None:
