@@ -7,6 +7,7 @@ came is held against what the file promises.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -37,7 +38,16 @@ _PAUSE = 8  # the first kind of AMR frame that holds a pause, not speech
 _NO_SOUND, _SOUND = 2 / 32_768, 64 / 32_768  # peaks: of a mix that has cancelled itself, of a channel that is heard
 # Nothing but the file is ever opened, for a playlist could name other files, or addresses. Checksums are looked at.
 _OPTIONS = {"protocol_whitelist": "data", "err_detect": "crccheck"}
-_FAILURES = (av.error.FFmpegError, OSError, ValueError, MemoryError, OverflowError)
+_FAILURES = (
+    av.error.FFmpegError,
+    OSError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    TypeError,
+    RuntimeError,
+    MemoryError,
+)
 
 
 def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArray[np.int16]]:
@@ -50,16 +60,16 @@ def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArra
     check_sizes(file, name, notes)
     file.seek(0)
     try:
-        container = av.open(file, metadata_errors="replace", options=_OPTIONS)
+        container = av.open(_Input(file), mode="r", metadata_errors="replace", options=_OPTIONS)
     except _FAILURES as error:
         raise _not_opened(file, name, error) from None
     with container:
         if not container.streams.audio or container.streams.audio[0].codec_context is None:
             raise AudioError(f"{name}: no sound in it", CONVERT, kind="not a sound")
-        sound = _Sound(container, file, name, notes)
         try:
+            sound = _Sound(container, file, name, notes)
             yield from sound.blocks()
-        except av.error.FFmpegError as error:
+        except _FAILURES as error:
             raise _no_sound(name, error) from None
         promised = promised_seconds(file, container.format.name, sound.told())
     if not sound.seconds and not has_sizes(container.format.name):
@@ -75,6 +85,28 @@ def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArra
         raise AudioError(f"{name}: cut short ({kept})", COPY_AGAIN, kind="cut short")
     if sound.broken_end and container.format.name == "flac":
         raise AudioError(f"{name}: cut short (its last frame is not whole)", COPY_AGAIN, kind="cut short")
+
+
+class _Input:
+    """The file as FFmpeg calls it back: PyAV prints an error that is raised there on stderr.
+
+    A damaged header sends FFmpeg to places before the file's start; a disk that fails ends the file.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.tell = file, file.tell
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError:
+            return b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
 
 
 class _Sound:
@@ -189,7 +221,7 @@ def _decoder(stream: Any, file: BinaryIO) -> Any:
         return own
     place = file.tell()
     file.seek(0)
-    with av.open(file, mode="r", options=_OPTIONS) as scanned:
+    with av.open(_Input(file), mode="r", metadata_errors="replace", options=_OPTIONS) as scanned:
         kinds = {bytes(packet)[0] >> 3 & 15 for packet in scanned.demux(audio=0) if packet.size}
     file.seek(place)
     if max(kinds, default=0) < _PAUSE:
