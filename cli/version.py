@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 __version__ = "1.1.0"
@@ -18,10 +18,12 @@ def version_line() -> str:
 
 
 def _version(name: str) -> str:
+    """The version of a package, or of another that brings the same module, as onnxruntime-gpu does."""
     try:
         return version(name)
     except PackageNotFoundError:
-        return "not installed"
+        others = packages_distributions().get(name, [])
+        return version(others[0]) if others else "not installed"
 
 
 def _commit() -> str:
@@ -38,5 +40,5 @@ def _commit() -> str:
             return (shared / name).read_text().strip()[:7]
         packed = (shared / "packed-refs").read_text().splitlines()
         return next((line[:7] for line in packed if line.endswith(f" {name}")), "")
-    except OSError:
+    except (OSError, ValueError):  # no clone, or files that are not git's
         return ""

@@ -14,12 +14,12 @@ import pytest
 
 from cli.doctor import installation, inventory
 from cli.doctor import report as module
-from cli.doctor.findings import Finding, Seen, printable
+from cli.doctor.findings import Finding, Seen, fix_of, printable
 from cli.doctor.inventory import memory_needed
 from cli.doctor.report import doctor
 from cli.errors import NO_MODEL, OK
 from cli.options import ROOT, parse_arguments
-from errors import BackendError
+from errors import BackendError, ModelError
 from models.download.catalog import RemoteFile
 from models.download.lockfile import Pins, write_pins
 from models.manifest import load_manifest
@@ -490,3 +490,9 @@ def test_nothing_is_runnable_without_a_backend_that_the_model_allows(tiny):
     assert fused.runnable(options) == []
     assert Seen(models={"a": tiny("int8")}, backends=["onnxruntime"]).runnable(options) == ["a"]
     assert Seen(models={"a": tiny("int8", "plain")}, backends=["ailia"]).runnable(options) == ["a"]
+
+
+def test_what_to_do_comes_from_the_error_not_from_its_text():
+    assert fix_of(ModelError("a.onnx is missing; so is b.onnx", "convert it again")) == "convert it again"
+    assert fix_of(ModelError("a.onnx is missing; so is b.onnx")) == ""
+    assert fix_of(ValueError("first; second")) == ""

@@ -73,15 +73,17 @@ def test_a_link_and_what_it_leads_to_are_not_written_through(tmp_path):
     (tmp_path / "theirs").write_text("theirs")
     (tmp_path / "a.txt").symlink_to("theirs")
     ResultsFolder(tmp_path, ("txt",)).write("a", answers(), "k")
-    assert ((tmp_path / "theirs").read_text(), (tmp_path / "a.txt").read_text()) == ("theirs", "hello\n")
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    assert (tmp_path / "a.txt").is_symlink()
 
 
 def test_an_output_that_cannot_be_is_an_error_that_names_it_and_leaves_nothing(tmp_path):
-    (tmp_path / "a.json").mkdir()
+    for name in ("a.json", "a-me.json"):
+        (tmp_path / name).mkdir()
     folder = ResultsFolder(tmp_path, ("json",))
     with pytest.raises(OSError, match=r"a\.json'") as caught:
-        folder.write("a", answers(), "k")
-    assert caught.value.errno == errno.EISDIR
+        folder.write("a", answers(), "k", "me")
+    assert caught.value.errno == errno.EEXIST
     assert files(tmp_path) == set()
     assert not folder.is_done("a", "k")
 
@@ -252,7 +254,7 @@ def test_the_answers_to_another_question_take_the_place_of_those_before(tmp_path
 def test_an_output_that_was_replaced_just_before_a_kill_is_not_done_for_either(tmp_path, monkeypatch):
     folder = ResultsFolder(tmp_path, ("txt",))
     folder.write("a", answers("yes"), "first")
-    monkeypatch.setattr(results, "_append", lambda *_: None)
+    monkeypatch.setattr("cli.output.journal.append", lambda *_: None)
     folder.write("a", answers("not"), "second")
     folder = ResultsFolder(tmp_path, ("txt",))
     assert [folder.is_done("a", key) for key in ("first", "second")] == [False, False]
@@ -274,8 +276,37 @@ def test_without_a_key_there_are_outputs_but_nothing_is_done(tmp_path):
     folder = ResultsFolder(tmp_path, ("txt",))
     folder.write("stdin", answers(), None)
     assert (tmp_path / "stdin.txt").read_text() == "hello\n"
-    assert not (tmp_path / JOURNAL).exists()
     assert not ResultsFolder(tmp_path, ("txt",)).is_done("stdin", None)
+    assert ResultsFolder(tmp_path, ("txt",)).write("stdin", answers("more"), None) == [tmp_path / "stdin.txt"]
+
+
+def test_what_is_not_of_this_input_is_kept_and_the_answers_get_another_name(tmp_path):
+    (tmp_path / "a.txt").write_text("the user's own")
+    for _ in range(2):  # the same name in every run
+        folder = ResultsFolder(tmp_path, ("txt",))
+        assert folder.write("a", answers(), "k", "mon") == [tmp_path / "a-mon.txt"]
+        assert ResultsFolder(tmp_path, ("txt",)).is_done("a", "k", "mon")
+    assert (tmp_path / "a.txt").read_text() == "the user's own"
+
+
+def test_an_answer_that_was_edited_or_locked_is_kept(tmp_path):
+    for name, change in (("a", lambda path: path.write_text("edited")), ("b", lambda path: path.chmod(0o444))):
+        (path,) = ResultsFolder(tmp_path, ("txt",)).write(name, answers("old"), "k", "mon")
+        change(path)
+        kept = path.read_text()
+        assert ResultsFolder(tmp_path, ("txt",)).write(name, answers("new"), "other", "mon") != [path]
+        assert path.read_text() == kept
+        ResultsFolder(tmp_path, ("txt",), overwrite=True).write(name, answers("new"), "other", "mon")
+        assert path.read_text() == "new\n"
+
+
+def test_the_same_name_from_two_folders_is_two_files_whoever_comes_first(tmp_path):
+    monday, tuesday = ResultsFolder(tmp_path, ("txt",)), ResultsFolder(tmp_path, ("txt",))  # at once
+    assert monday.write("talk", answers("mon"), "m", "mon") == [tmp_path / "talk.txt"]
+    assert tuesday.write("talk", answers("tue"), "t", "tue") == [tmp_path / "talk-tue.txt"]
+    again = ResultsFolder(tmp_path, ("txt",))
+    assert (again.is_done("talk", "m", "mon"), again.is_done("talk", "t", "tue")) == (True, True)
+    assert (tmp_path / "talk.txt").read_text() == "mon\n"
 
 
 def test_a_folder_can_be_moved(tmp_path):
@@ -294,8 +325,8 @@ def test_the_journal_is_one_line_of_json_for_each_input(tmp_path):
     digest = hashlib.sha256(b"hello\n").hexdigest()
     lines = (tmp_path / JOURNAL).read_bytes().split(b"\n")
     assert [json.loads(line) for line in lines if line] == [
-        {"key": "k", "files": {"a.txt": digest}},
-        {"key": "l", "files": {"caf\udce9.txt": digest}},
+        {"key": "k", "files": {"a.txt": digest}, "input": ""},
+        {"key": "l", "files": {"caf\udce9.txt": digest}, "input": ""},
     ]
 
 

@@ -58,9 +58,9 @@ def reason_of(failure: Exception) -> str:
     return text if isinstance(failure, QwenAudioError) else f"{type(failure).__name__}: {text}"
 
 
-def fix_in(text: str) -> str:
-    """What our own errors say is to be done: it stands after their last semicolon."""
-    return text.rpartition("; ")[2].strip("`") if "; " in text else ""
+def fix_of(failure: Exception) -> str:
+    """What to do about a failure; only our own errors say it."""
+    return failure.fix.strip("`") if isinstance(failure, QwenAudioError) else ""
 
 
 def gigabytes(size: float) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from cli.doctor.findings import Finding, Seen, State, fix_in, gigabytes, reason_of
+from cli.doctor.findings import Finding, Seen, State, fix_of, gigabytes, reason_of
 from cli.doctor.machine import processor
 from cli.options import ROOT, Options
 
@@ -81,25 +81,26 @@ def _loading_failure(name: str) -> str:
 def backends(options: Options, seen: Seen) -> Iterator[Finding]:
     """Which backends start with these options, and why the others do not."""
     from models.manifest import BACKENDS
-    from models.runtime.ailia import AILIA_LICENCE
+    from models.runtime.ailia import AILIA_LICENCE, GET_LICENCE
     from models.runtime.session import SessionOptions, backend_class
 
     wanted = SessionOptions(options.backend, options.device, options.threads, options.env_id, options.memory_mode)
     for name in BACKENDS:
-        reason = ""
+        reason, fix = "", ""
         if name == "ailia" and _version_of(name):
             licence = _licence()
             yield licence
-            reason = "" if licence.state == "ok" else f"not tried: {AILIA_LICENCE.removeprefix('ailia: ')}"
+            if licence.state != "ok":
+                reason, fix = f"not tried: {AILIA_LICENCE.removeprefix('ailia: ')}", GET_LICENCE.strip("`")
         try:
             if not reason:
                 backend_class(name).probe(wanted)
                 seen.backends.append(name)
         except Exception as failure:  # noqa: BLE001 - a library that does not load raises anything
-            reason = reason_of(failure)
+            reason, fix = reason_of(failure), fix_of(failure)
         first_choice = name == ("onnxruntime" if options.backend == "auto" else options.backend)
         state: State = "ok" if not reason else "bad" if first_choice else "note"
-        yield Finding("backends", name, state, reason or "can start", fix_in(reason) if state == "bad" else "")
+        yield Finding("backends", name, state, reason or "can start", fix if state == "bad" else "")
         if name == "onnxruntime" and (devices := _devices()):
             yield Finding("backends", "devices", "ok", ", ".join(devices), "", {"devices": devices})
 

@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli.doctor.findings import Finding, Seen, State, fix_in, gigabytes, reason_of
+from cli.doctor.findings import Finding, Seen, State, fix_of, gigabytes, reason_of
 from cli.doctor.machine import memory as memory_of_machine
 from cli.options import ROOT, Options
 from cli.output.streams import say
@@ -69,8 +69,8 @@ def _examined(name: str, directory: Path | None, options: Options, seen: Seen) -
         manifest = load_manifest(embedded_model(flavour=flavour) if directory is None else directory)
         damaged = _damaged(name, manifest, quiet=options.quiet)
     except Exception as failure:  # noqa: BLE001 - numpy may be missing, the disk may fail
-        reason = reason_of(failure)
-        return Finding("models", name, "bad", reason, f"{name}: {fix_in(reason)}" if fix_in(reason) else "")
+        fix = fix_of(failure)
+        return Finding("models", name, "bad", reason_of(failure), f"{name}: {fix}" if fix else "")
     if damaged:
         again = (
             f"{name}: convert or download it again" if directory else f"delete {manifest.directory}; nano is made anew"

@@ -3,7 +3,8 @@
 In: the stem of an input's output files (filenames.py), the answers about it, and a key of everything that they
 depend on. Out: files. Several processes may share a folder; any of them may be killed at any moment.
 
-A file is written under a temporary name in the same folder and renamed. Nothing is flushed to the disk for that: a
+A file that this program did not write for that very input is never replaced. A file is written under a temporary name
+in the same folder and then gets its own. Nothing is flushed to the disk for that: a
 killed process loses nothing that it wrote, and after a power cut a damaged file no longer has the hash in the journal.
 """
 
@@ -16,13 +17,15 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from cli.inputs.listing import STDIN
+from cli.output import journal
 from cli.output.answer import Answer
+from cli.output.filenames import DIGITS, LONGEST
 from cli.output.formats import render
 from errors import UsageError
 from models.manifest import file_sha256
@@ -44,12 +47,13 @@ class ResultsFolder:
         self.folder = folder
         self.formats = tuple(formats)
         self._tidied: set[Path] = set()
+        self._overwrite = overwrite
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._tidy(folder)
             with _temporary(folder) as probe:
                 probe.write_bytes(b"\n")  # rights say little about a disk that is full or mounted to be read only
-            done = _read_journal(folder / JOURNAL)
+            self._noted = journal.read(folder / JOURNAL)
         except (FileExistsError, NotADirectoryError):
             raise UsageError(f"--output-dir {folder}: a file is in its place", fix="name a folder") from None
         except (OSError, ValueError) as error:  # ValueError: a name that no folder can have
@@ -57,39 +61,73 @@ class ResultsFolder:
             raise UsageError(
                 f"--output-dir {folder}: cannot be written ({reason})", fix="name another folder"
             ) from None
-        self._done = {} if overwrite else done
 
-    def is_done(self, stem: str, key: str | None) -> bool:
-        """Whether each file of `stem` is there as it was written for this key."""
+    def is_done(self, stem: str, key: str | None, source: str = "") -> bool:
+        """Whether each file of `stem`, or of the other name of `source`, is as it was written for this key."""
         self._tidy((self.folder / stem).parent)
-        return key is not None and all(self._is_whole(f"{stem}.{fmt}", key) for fmt in self.formats)
+        names = (stem, _other_name(stem, source))
+        return key is not None and any(
+            all(self._is_whole(f"{one}.{fmt}", key) for fmt in self.formats) for one in names
+        )
 
-    def write(self, stem: str, answers: Sequence[Answer], key: str | None) -> list[Path]:
-        """Write the answers about one input in every format, and note that they are done, unless `key` is None.
+    def write(self, stem: str, answers: Sequence[Answer], key: str | None, source: str = "") -> list[Path]:
+        """Write the answers about the input `source` in every format; unless `key` is None, they are done then.
 
-        Returns the files. Raises OSError, for a full disk too; then no file is there in part, and the input not done.
+        A file that is not of this input, or that was changed since, is not replaced: then the answers get another
+        name, the same in every run. Returns the files. Raises OSError, for a full disk too; then no file is there in
+        part, and the input not done.
         """
-        contents = {f"{stem}.{fmt}": render(answers, fmt).encode() for fmt in self.formats}
-        targets = [self.folder / name for name in contents]
+        contents = {fmt: render(answers, fmt).encode() for fmt in self.formats}
+        first = self.folder / f"{stem}.{self.formats[0]}"
         try:
-            targets[0].parent.mkdir(parents=True, exist_ok=True)
-            self._tidy(targets[0].parent)
-            _write_all(dict(zip(targets, contents.values(), strict=True)))
-            if key is not None:
-                digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-                _append(self.folder / JOURNAL, {"key": key, "files": digests})
-                self._done |= {name: (key, digest) for name, digest in digests.items()}
+            first.parent.mkdir(parents=True, exist_ok=True)
+            self._tidy(first.parent)
+            for name in (stem, _other_name(stem, source)):
+                files = {f"{name}.{fmt}": content for fmt, content in contents.items()}
+                targets = {self.folder / file: content for file, content in files.items()}
+                own = self._own(files, source)
+                if own is None:
+                    continue
+                self._note(files, key, source)  # first: a file that a kill leaves alone is known to be ours
+                if _write_all(targets, own):
+                    return list(targets)
+            raise FileExistsError(errno.EEXIST, "another file has this name, --overwrite replaces it")
         except OSError as error:
-            error.filename, error.filename2 = str(targets[0]), None  # not the temporary name, nor none at all
+            error.filename, error.filename2 = str(first), None  # not the temporary name, nor none at all
             raise
-        return targets
+
+    def _own(self, files: Collection[str], source: str) -> set[Path] | None:
+        """Those of some files that may be replaced; None if another is in the place of one of them."""
+        for _ in range(2):
+            own = {self.folder / file for file in files if self._may_replace(file, source)}
+            if all(self.folder / file in own or not os.path.lexists(self.folder / file) for file in files):
+                return own
+            self._noted = journal.read(self.folder / JOURNAL)  # another process may have written it for us
+        return None
+
+    def _note(self, files: Mapping[str, bytes], key: str | None, source: str) -> None:
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        journal.append(self.folder / JOURNAL, {"key": key or "", "files": digests, "input": source})
+        for name, digest in digests.items():
+            self._noted.setdefault(name, []).append(journal.Noted(key or "", digest, source))
+
+    def _may_replace(self, name: str, source: str) -> bool:
+        """Whether a file is the answers about this very input as they were written, or may be replaced anyway."""
+        if self._overwrite:
+            return True
+        digest = self._digest(name)
+        ours = any(one.digest == digest and one.input in ("", source) for one in self._noted.get(name, ()))
+        return ours and (self.folder / name).stat().st_mode & 0o222 != 0
 
     def _is_whole(self, name: str, key: str) -> bool:
-        done_key, digest = self._done.get(name, ("", ""))
+        wanted = [one.digest for one in self._noted.get(name, ()) if one.key == key]
+        return not self._overwrite and bool(wanted) and self._digest(name) in wanted
+
+    def _digest(self, name: str) -> str | None:
         path = self.folder / name
         with suppress(OSError):
-            return done_key == key and path.is_file() and file_sha256(path) == digest
-        return False
+            return file_sha256(path) if path.is_file() else None
+        return None
 
     def _tidy(self, folder: Path) -> None:
         """Remove what killed runs left, once for each folder of this run."""
@@ -115,14 +153,52 @@ def content_key(paths: Sequence[str], settings: Mapping[str, object]) -> str | N
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 
-def _write_all(contents: Mapping[Path, bytes]) -> None:
-    """Write files of one folder: all are whole under temporary names before the first gets its own."""
+def identity(paths: Sequence[str], prompt: str | None) -> str:
+    """Which input it is: a hash of where its files lie and of its own prompt, if it has one."""
+    parts = [*(str(Path(path).absolute()) for path in paths), prompt or ""]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
+
+
+def _other_name(stem: str, source: str) -> str:
+    """The name of the answers about an input whose own name is taken by another's."""
+    folder, _, name = stem.rpartition("/")
+    return f"{folder}/" * bool(folder) + f"{name[: LONGEST - DIGITS - 1]}-{source}"
+
+
+def _write_all(contents: Mapping[Path, bytes], own: Collection[Path]) -> bool:
+    """Write files of one folder: all are whole under temporary names before the first gets its own.
+
+    Those that are not of our `own` must not be there: False if one came in between, and then none of these is written.
+    """
     with ExitStack() as stack:
         temporaries = {target: stack.enter_context(_temporary(target.parent)) for target in contents}
         for target, content in contents.items():
             temporaries[target].write_bytes(content)
+        made = list[Path]()
         for target, temporary in temporaries.items():
-            temporary.replace(target)
+            if target in own:
+                temporary.replace(target)
+                continue
+            try:
+                _link(temporary, target)
+            except FileExistsError:
+                for path in made:
+                    path.unlink(missing_ok=True)
+                return False
+            made.append(target)
+    return True
+
+
+def _link(temporary: Path, target: Path) -> None:
+    """Give a file its name if no other has it; raises FileExistsError."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        temporary.replace(target)
 
 
 @contextmanager
@@ -171,39 +247,3 @@ def _lock(file: BinaryIO, *, wait: bool) -> bool:
     except OSError:  # held by another, or a file system without locks
         return False
     return True
-
-
-def _read_journal(path: Path) -> dict[str, tuple[str, str]]:
-    """File name -> (key, SHA-256 of its content), as noted last. Raises OSError if it cannot be read and written."""
-    try:
-        file = path.open("r+b")
-    except FileNotFoundError:
-        return {}
-    with file:
-        return {name: noted for line in file for name, noted in _entries(line).items()}
-
-
-def _entries(line: bytes) -> dict[str, tuple[str, str]]:
-    """What one line of the journal says: nothing, if it is torn or of a kind that we do not know."""
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    match entry:
-        case {"key": str(key), "files": dict(files)}:
-            return {name: (key, digest) for name, digest in files.items() if isinstance(digest, str)}
-    return {}
-
-
-def _append(path: Path, entry: Mapping[str, object]) -> None:
-    """Add a line to the journal, in one write, behind what other processes wrote meanwhile. Raises OSError.
-
-    It begins with a line break, too: a line that was cut short before it spoils only itself.
-    """
-    line = b"\n" + json.dumps(entry).encode() + b"\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        if os.write(descriptor, line) < len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    finally:
-        os.close(descriptor)

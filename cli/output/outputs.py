@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from cli.errors import INPUT_FAILED, OK
 from cli.output.answer import Answer
@@ -51,7 +51,7 @@ class Outputs:
             self._line_is_open = False
             self._show("\n")
 
-    def show(self, answers: Sequence[Answer], filename: str, key: str | None) -> int:
+    def show(self, answers: Sequence[Answer], filename: str, key: str | None, source: str) -> int:
         """The whole answers about one input: what of them was not streamed, and their files."""
         streamed = self._line_is_open
         self.end_line()
@@ -61,7 +61,7 @@ class Outputs:
                 self._show(line + "\n")
             if self._savepath:
                 self._saved.append(line)
-        return self._write_files(answers, filename, key)
+        return self._write_files(answers, filename, key, source)
 
     def fail(self, answers: Sequence[Answer], error: QwenAudioError, cause: Exception | None = None) -> None:
         """An input failed: one line on standard error, and with --json a line for each answer that is missing."""
@@ -90,12 +90,15 @@ class Outputs:
             return INPUT_FAILED
         return OK
 
-    def _write_files(self, answers: Sequence[Answer], filename: str, key: str | None) -> int:
+    def _write_files(self, answers: Sequence[Answer], filename: str, key: str | None, source: str) -> int:
         if self.folder is None:
             return OK
         try:
-            self.folder.write(filename, answers, key)
+            written = self.folder.write(filename, answers, key, source)
         except OSError as error:
             say(f"{error.filename}: not written ({error.strerror or error}); make room, then run again")
             return INPUT_FAILED
+        if written[0].stem != PurePath(f"{filename}.x").stem:
+            others = self.folder.folder / f"{filename}{written[0].suffix}"
+            say(f"{others} is not of {', '.join(answers[0].input)} and is kept; its answers are in {written[0]}")
         return OK

@@ -18,7 +18,8 @@ REASONS = ("loop", "length", "choice", "stop", "silent")
 class Job:
     """A group of sounds, with one answer for each question.
 
-    `filename` is that of its output files, without ending; `key` is a hash of all that they depend on. `deadline` is a
+    `filename` is that of its output files, without ending; `key` is a hash of all that they depend on, `source` one of
+    which input it is. `deadline` is a
     time of `time.monotonic`. `open_queries` counts those without an answer yet; `is_heard`: no more will come.
     `is_last`: there is no job behind it. `notes` are remarks about its sounds.
     """
@@ -28,6 +29,7 @@ class Job:
     answers: list[Answer]
     filename: str = ""
     key: str | None = None
+    source: str = ""
     deadline: float | None = None
     is_last: bool = False
     is_done_before: bool = False

@@ -147,7 +147,7 @@ class Reporter:
 
     def _show(self, job: Job) -> None:
         job.finish()
-        self._worsen(self._outputs.show(job.answers, job.filename, job.key))
+        self._worsen(self._outputs.show(job.answers, job.filename, job.key, job.source))
         for note in job.notes:
             self._outputs.note(note)
         for warning in job.warnings():

@@ -89,7 +89,7 @@ def plan_jobs(
 ) -> Iterator[Job]:
     """All inputs as jobs, in order; each is made when there is room for it, for its sounds are hashed here."""
     from cli.output.filenames import plan_filenames
-    from cli.output.folder import content_key
+    from cli.output.folder import content_key, identity
 
     questions = find_questions(options, chat=model.chat)
     filenames = plan_filenames(listing.whole, options.inputs) if outputs.folder else {}
@@ -100,7 +100,8 @@ def plan_jobs(
         if outputs.folder:
             job.filename = filenames[group]
             job.key = content_key(group.paths, settings(options, asked, model))
-            job.is_done_before = outputs.folder.is_done(job.filename, job.key)
+            job.source = identity(group.paths, group.prompt)
+            job.is_done_before = outputs.folder.is_done(job.filename, job.key, job.source)
         if options.timeout is not None:
             job.deadline = time.monotonic() + options.timeout
         yield job

@@ -67,7 +67,7 @@ class Precision:
 
 FLOAT32, FLOAT16, INT8 = Storage("float32"), Storage("float16"), Storage("int8")
 BLOCKS4, BLOCKS8 = Storage("blocks", 4, 256), Storage("blocks", 8, 128)
-# Chosen by measurement (tests/benchmarks/README.md). int4 takes the least memory: the MLP, two thirds of the weights,
+# Chosen by measurement (tests/benchmarks/LOG.md). int4 takes the least memory: the MLP, two thirds of the weights,
 # has 4 bits. int8 takes prompts and rows fastest. int8-fine is nearest to float32, and slow: with outlier
 # channels blocks of 32 err half as much as blocks of 128.
 FINE8 = Storage("blocks", 8, 32)

@@ -22,11 +22,11 @@ from models.runtime.session import (
 )
 
 _NO_LICENCE = "ailia: no valid licence file AILIA.lic"
-_GET_LICENCE = (
+GET_LICENCE = (
     "the SDK fetches one over the network at its first start (terms: https://ailia.ai/license/en/), "
     "or put yours into ~/.shalo/; --backend onnxruntime needs none"
 )
-AILIA_LICENCE = f"{_NO_LICENCE}; {_GET_LICENCE}"
+AILIA_LICENCE = f"{_NO_LICENCE}; {GET_LICENCE}"
 
 _ONE_AT_A_TIME = threading.Lock()  # ailia looks at its licence when a network is made
 
@@ -110,8 +110,8 @@ def _ailia_net(**arguments: Any) -> Any:
     except (TypeError, OSError, KeyError):
         # With neither a licence file nor a network, the package compares a date with None; where its folder cannot be
         # made, or the user has no home, it raises what the system did.
-        raise BackendError(_NO_LICENCE, fix=_GET_LICENCE) from None
+        raise BackendError(_NO_LICENCE, fix=GET_LICENCE) from None
     except ailia.core.AiliaException as error:
         if "icense" in type(error).__name__ + str(error):
-            raise BackendError(_NO_LICENCE, fix=_GET_LICENCE) from None
+            raise BackendError(_NO_LICENCE, fix=GET_LICENCE) from None
         raise BackendError(f"ailia cannot open {arguments.get('weight', 'a network')}: {one_line(error)}") from None
