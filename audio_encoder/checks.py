@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from audio_encoder.parts import check_parts
 from errors import AudioError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _REST = 0.1  # seconds of sound behind the end that are worth a word
 _LOUDEST = 1e3  # of full scale: louder samples are damage, not sound
 # Formats whose duration FFmpeg reckons from the bit rate, so that it promises nothing.
 _RECKONED = {"aac", "ac3", "eac3", "amr", "amrnb", "amrwb", "mp3", "dts", "loas", "gsm", "mpeg", "mpegts", "g722"}
-_BY_BYTES = {"wav", "w64", "aiff", "au", "ogg"}  # their sizes are checked here
+_BY_BYTES = {"wav", "w64", "aiff", "au", "ogg", "asf"}  # their sizes are checked here
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _MP3_RATES = (11_025, 12_000, 8_000)  # Hz, of MPEG 2.5; twice as much in MPEG 2, four times in MPEG 1
 
@@ -56,6 +57,8 @@ def check_sizes(file: BinaryIO, name: str, notes: list[str]) -> None:
         _check_length(size - header, length, size, name)
     elif magic == b"caff":
         _check_caf(file, size, name)
+    else:
+        check_parts(file, size, name)
 
 
 def promised_seconds(file: BinaryIO, format_name: str, told: float) -> float | None:
@@ -74,6 +77,11 @@ def check_samples(samples: NDArray[np.floating[Any]], name: str) -> None:
         raise AudioError(f"{name}: samples that are not finite numbers", CONVERT, kind="damaged")
     if samples.size and np.abs(samples).max() > _LOUDEST:
         raise AudioError(f"{name}: samples beyond all measure ({np.abs(samples).max():.0e})", CONVERT, kind="damaged")
+
+
+def is_bare(format_name: str) -> bool:
+    """Whether a format is a row of frames without a container, in which tags may lie between joined files."""
+    return bool(set(format_name.split(",")) & _RECKONED)
 
 
 def has_sizes(format_name: str) -> bool:
@@ -116,7 +124,7 @@ def _check_length(there: int, length: int, size: int, name: str) -> None:
 
 
 def _is_streamed(length: int) -> bool:
-    return length == 0 or any(0 <= mark - length <= _HEADER for mark in _STREAMED)
+    return length == 0 or length >= 1 << 62 or any(0 <= mark - length <= _HEADER for mark in _STREAMED)
 
 
 def _has_more(file: BinaryIO, end: int, size: int) -> bool:
@@ -147,6 +155,8 @@ def _check_pages(file: BinaryIO, size: int, name: str) -> None:
         head = file.read(27)
         segments = file.read(head[26]) if len(head) == 27 else b""
         length = 27 + len(segments) + sum(segments)
+        if head[:4] != b"OggS" and position and not open_streams:
+            return  # a tag, or padding, behind the last page
         if head[:4] != b"OggS" or len(segments) < head[26] or position + length > size:
             break
         flags, serial, number, checksum = head[5], *struct.unpack("<III", head[14:26])

@@ -16,10 +16,13 @@ _MAGIC = (
     (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (0, b".snd"), (0, b"caff"), (0, b"#!AMR"), (0, b"\x0bw"), (0, b"FLV\x01"),
     (0, b"\x1aE\xdf\xa3"), (0, b"0&\xb2u\x8ef\xcf\x11"), (0, b"riff.\x91\xcf\x11"), (0, b"wvpk"), (0, b"MAC "),
     (0, b"TTA1"), (0, b"\x00\x00\x01\xba"), (0, b".RMF"), (0, b"Creative Voice File"), (4, b"ftyp"), (4, b"moov"),
+    (4, b"mdat"), (4, b"wide"), (0, b"MP+"), (0, b"MPCK"), (0, b"tBaK"), (0, b"DSD "), (0, b"NIST_1A"),
+    (0, b"\x7f\xfe\x80\x01"),
     (8, b"WAVE"), (8, b"AVI "), (8, b"AIFF"), (8, b"AIFC"),
 )  # fmt: skip
 _PICTURES = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1", b"crx ")  # in the box that MP4 begins with, too
-_HEAD = 32  # bytes
+_HEAD = 380  # bytes
+_PACKET = 188  # bytes of an MPEG transport stream, each packet beginning with "G"
 
 
 def is_recording(path: str) -> bool:
@@ -33,7 +36,9 @@ def is_recording(path: str) -> bool:
         return False
     if head[8:12] in _PICTURES:
         return False
-    return any(head[place : place + len(magic)] == magic for place, magic in _MAGIC) or _is_frame(head)
+    if any(head[place : place + len(magic)] == magic for place, magic in _MAGIC) or _is_frame(head):
+        return True
+    return head[::_PACKET] == b"GGG" and b"\xff" in head  # text has no such byte
 
 
 def _is_frame(head: bytes) -> bool:

@@ -7,6 +7,7 @@ came is held against what the file promises.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -21,6 +22,7 @@ from audio_encoder.checks import (
     check_samples,
     check_sizes,
     has_sizes,
+    is_bare,
     promised_seconds,
 )
 from errors import AudioError
@@ -31,10 +33,21 @@ if TYPE_CHECKING:
 _RATES = range(1_000, 1_000_001)  # Hz: outside it a damaged header
 _GROUP_SECONDS = 2  # of sound resampled at a time: small frames one by one take 1.5 times as long
 _SLACK = 0.1  # seconds: coders pad their ends, and not every writer says by how much
+_MOST_PLACED = 8  # channels that FFmpeg mixes by their places; more are mixed to their mean
+_PAUSE = 8  # the first kind of AMR frame that holds a pause, not speech
 _NO_SOUND, _SOUND = 2 / 32_768, 64 / 32_768  # peaks: of a mix that has cancelled itself, of a channel that is heard
 # Nothing but the file is ever opened, for a playlist could name other files, or addresses. Checksums are looked at.
 _OPTIONS = {"protocol_whitelist": "data", "err_detect": "crccheck"}
-_FAILURES = (av.error.FFmpegError, OSError, ValueError, MemoryError, OverflowError)
+_FAILURES = (
+    av.error.FFmpegError,
+    OSError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    TypeError,
+    RuntimeError,
+    MemoryError,
+)
 
 
 def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArray[np.int16]]:
@@ -47,38 +60,64 @@ def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArra
     check_sizes(file, name, notes)
     file.seek(0)
     try:
-        container = av.open(file, metadata_errors="replace", options=_OPTIONS)
+        container = av.open(_Input(file), mode="r", metadata_errors="replace", options=_OPTIONS)
     except _FAILURES as error:
         raise _not_opened(file, name, error) from None
     with container:
         if not container.streams.audio or container.streams.audio[0].codec_context is None:
             raise AudioError(f"{name}: no sound in it", CONVERT, kind="not a sound")
-        sound = _Sound(container, name, notes)
         try:
+            sound = _Sound(container, file, name, notes)
             yield from sound.blocks()
-        except av.error.FFmpegError as error:
+        except _FAILURES as error:
             raise _no_sound(name, error) from None
         promised = promised_seconds(file, container.format.name, sound.told())
     if not sound.seconds and not has_sizes(container.format.name):
         raise _no_sound(name, ValueError("nothing in it can be decoded"))
     if promised is None:
         notes.append(f"{name}: this kind of file does not say how long it is, so whether it is whole cannot be told")
-        if sound.damaged:  # tags between joined files, as a rule
-            notes.append(f"{name}: {sound.damaged} places that hold no sound were passed over")
+    if sound.damaged and is_bare(container.format.name):  # tags between joined files, as a rule
+        notes.append(f"{name}: {sound.damaged} places that hold no sound were passed over")
     elif sound.damaged:
         raise AudioError(f"{name}: damaged in {sound.damaged} places", COPY_AGAIN, kind="damaged")
-    elif sound.seconds < promised - _SLACK:
+    if promised is not None and sound.seconds < promised - _SLACK:
         kept = f"{sound.seconds:.2f} of {promised:.2f} s can be read"
         raise AudioError(f"{name}: cut short ({kept})", COPY_AGAIN, kind="cut short")
+    if sound.broken_end and container.format.name == "flac":
+        raise AudioError(f"{name}: cut short (its last frame is not whole)", COPY_AGAIN, kind="cut short")
+
+
+class _Input:
+    """The file as FFmpeg calls it back: PyAV prints an error that is raised there on stderr.
+
+    A damaged header sends FFmpeg to places before the file's start; a disk that fails ends the file.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.tell = file, file.tell
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError:
+            return b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
 
 
 class _Sound:
     """The first audio stream of an open container, and how much of it has been decoded."""
 
-    def __init__(self, container: Any, name: str, notes: list[str]) -> None:
+    def __init__(self, container: Any, file: BinaryIO, name: str, notes: list[str]) -> None:
         self._container, self._stream = container, container.streams.audio[0]
         self._name, self._notes = name, notes
+        self._decoder = _decoder(self._stream, file)
         self.damaged = 0  # packets that could not be decoded, with sound behind them
+        self.broken_end = False  # the last packet could not be decoded
         self.seconds = 0.0
 
     def blocks(self) -> Iterator[NDArray[np.int16]]:
@@ -100,10 +139,10 @@ class _Sound:
         yield from self._flush(fifo, resampler)
 
     def told(self) -> float:
-        """The length that FFmpeg tells, in seconds; 0 where it does not know."""
+        """The length that FFmpeg tells, in seconds; 0 where it does not know: a picture may last longer."""
         if self._stream.duration is not None and self._stream.time_base is not None:
             return float(self._stream.duration * self._stream.time_base)
-        return float(self._container.duration or 0) / 1e6
+        return float(self._container.duration or 0) / 1e6 if len(self._container.streams) == 1 else 0.0
 
     def _frames(self) -> Iterator[Any]:
         """Decoded frames; what FFmpeg cannot decode is passed over, as its command does it."""
@@ -111,9 +150,11 @@ class _Sound:
         try:
             for packet in self._container.demux(self._stream):
                 try:
-                    frames = packet.decode()
+                    frames = self._decoder.decode(packet if packet.size else None)
+                except av.error.EOFError:
+                    break
                 except _FAILURES:
-                    missed += not self._stream.codec_context.name.startswith("amr")  # a telephone sends no silence
+                    missed += 1
                     continue
                 for frame in frames:
                     self.damaged, missed = self.damaged + missed, 0
@@ -122,6 +163,7 @@ class _Sound:
             if not self.seconds:
                 raise _no_sound(self._name, error) from None
             self._notes.append(f"{self._name}: damaged at {self.seconds:.1f} s ({_reason(error)}); heard up to there")
+        self.broken_end = missed > 0
         if not self.seconds and missed:
             raise AudioError(
                 f"{self._name}: no sound that can be read ({missed} damaged packets)", CONVERT, kind="damaged"
@@ -145,6 +187,8 @@ class _Sound:
     def _resampled(self, group: Any, resampler: Any) -> Iterator[NDArray[np.int16]]:
         if group.layout.nb_channels == 2:
             group = self._audible(group)
+        elif group.layout.nb_channels > _MOST_PLACED:
+            group = _mean(group)
         yield from (one.to_ndarray()[0] for one in resampler.resample(group))
 
     def _audible(self, group: Any) -> Any:
@@ -168,6 +212,34 @@ class _Sound:
         )
         fresh.sample_rate = group.sample_rate
         return fresh
+
+
+def _decoder(stream: Any, file: BinaryIO) -> Any:
+    """What decodes a stream: FFmpeg's own decoder of AMR fails at a telephone's pauses (DTX), another one does not."""
+    own = stream.codec_context
+    if own.name != "amrnb" or "libopencore_amrnb" not in av.codecs_available:
+        return own
+    place = file.tell()
+    file.seek(0)
+    with av.open(_Input(file), mode="r", metadata_errors="replace", options=_OPTIONS) as scanned:
+        kinds = {bytes(packet)[0] >> 3 & 15 for packet in scanned.demux(audio=0) if packet.size}
+    file.seek(place)
+    if max(kinds, default=0) < _PAUSE:
+        return own
+    decoder: Any = av.CodecContext.create("libopencore_amrnb", "r")
+    decoder.sample_rate, decoder.layout = own.sample_rate, own.layout
+    return decoder
+
+
+def _mean(group: Any) -> Any:
+    """Mix more channels than have places in a room."""
+    array = group.to_ndarray()  # [channels, samples], or [1, samples * channels]
+    full = 1.0 if array.dtype.kind == "f" else float(np.iinfo(array.dtype).max) + 1
+    channels = array if group.format.is_planar else array.reshape(-1, group.layout.nb_channels).T
+    mixed = (channels.mean(axis=0, keepdims=True) / full).astype(np.float32)
+    fresh = av.AudioFrame.from_ndarray(mixed, format="flt", layout="mono")
+    fresh.sample_rate = group.sample_rate
+    return fresh
 
 
 def _not_opened(file: BinaryIO, name: str, error: BaseException) -> AudioError:

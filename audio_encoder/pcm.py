@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _WHOLE_STEPS = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")  # what ffmpeg mixes as 16-bit integers
 _CUT = ("PCM_24", "PCM_32")  # of one channel, ffmpeg cuts the lower bits off
 _SUBTYPES = (*_WHOLE_STEPS, *_CUT, "FLOAT", "DOUBLE")
+_PCM_TAGS = (b"\1\0", b"\3\0", b"\6\0", b"\7\0")  # integers, floating point, A-law, mu-law
 _BLOCK = 1 << 16  # frames
 _STEPS = 32_768  # 16-bit steps between 0 and full scale
 
@@ -65,12 +66,16 @@ def _flac_frames(data: bytes) -> tuple[int, bytes]:
 
 
 def _is_tidy(data: bytes) -> bool:
-    """Whether the chunks of a WAV file fill it to its end."""
-    position = 12
+    """Whether the chunks of a WAV file fill it to its end and its samples are PCM: libmpg123 prints on stderr."""
+    position, is_pcm = 12, False
     while position + 8 <= len(data):
-        position += 8 + struct.unpack("<I", data[position + 4 : position + 8])[0]
-        position += position % 2
-    return position - len(data) in (0, 1)
+        kind, length = struct.unpack("<4sI", data[position : position + 8])
+        position += 8
+        if kind == b"fmt ":
+            tags = data[position : position + 2], data[position + 24 : position + 26]  # extensible: the second one
+            is_pcm = tags[tags[0] == b"\xfe\xff"] in _PCM_TAGS
+        position += length + length % 2
+    return is_pcm and position - len(data) in (0, 1)
 
 
 def _all(sound: Any) -> NDArray[np.float64]:

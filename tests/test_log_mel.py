@@ -35,6 +35,22 @@ def test_filterbank_is_the_original_one_bit_for_bit():
     assert np.array_equal(mel_filterbank(), expected)
 
 
+@pytest.mark.slow
+def test_filterbank_is_that_of_librosa():
+    librosa_filters = pytest.importorskip("librosa.filters")
+    assert_allclose(mel_filterbank(), librosa_filters.mel(sr=16_000, n_fft=400, n_mels=80), rtol=0, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_mel_is_that_of_the_whisper_feature_extractor():
+    transformers = pytest.importorskip("transformers")
+    extract = transformers.WhisperFeatureExtractor(feature_size=80)
+    for samples in (480, 16_000, 123_457, 480_000):
+        waveform = noise(samples)
+        expected = extract(waveform, sampling_rate=16_000, return_tensors="np").input_features[0]
+        assert_allclose(log_mel_spectrogram(waveform)[0], expected, rtol=0, atol=TOLERANCE, err_msg=str(samples))
+
+
 @pytest.mark.parametrize("clip", IN_REPOSITORY)
 def test_mel_equals_the_original(clip):
     goldens = np.load(GOLDEN / "features.npz")

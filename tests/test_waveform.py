@@ -402,6 +402,18 @@ def test_an_impossible_rate_is_refused_before_it_asks_for_gigabytes(tmp_path, ra
     assert "damaged header" in error_of(write(tmp_path, "a.wav", encoded(sound(), rate=rate)))
 
 
+def test_nothing_is_printed_about_damaged_files(tmp_path, capfd):
+    mp3 = encoded(sound(16_000), "MP3")
+    riff = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 0x55, 1, 16_000, 4_000, 1, 0)
+    riff += b"data" + struct.pack("<I", len(mp3) - 100) + mp3[100:] + bytes(len(mp3) % 2)
+    files = [b"RIFF" + struct.pack("<I", len(riff)) + riff, mp3[:300] + bytes(500) + mp3[700:]]
+    files += [b"\x00\x00\x00\x20ftypM4A " + bytes(16) + b"\xff" * 300, b"fLaC" + b"\xff" * 300]
+    for data in files:
+        with contextlib.suppress(AudioError):
+            load_waveform(write(tmp_path, "a", data))
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.filterwarnings("error")  # an exception in libsndfile's callbacks would only be a warning
 def test_random_bytes_in_a_header_never_crash(tmp_path):
     rng = np.random.default_rng(0)

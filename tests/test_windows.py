@@ -260,8 +260,9 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
         np.full(160_000, 0.5, np.float32),
         noise(10, -63),
         noise(0.03, -70),
+        np.random.default_rng(0).integers(-1, 2, 160_000).astype(np.float32) / 32_768,
     ],
-    ids=["nothing", "one sample", "digital silence", "offset", "noise floor", "short"],
+    ids=["nothing", "one sample", "digital silence", "offset", "noise floor", "short", "dither"],
 )
 def test_what_nobody_would_hear_is_silent(waveform):
     assert is_silent(waveform) is True
@@ -277,3 +278,11 @@ def test_soft_talk_is_not_silence():
     waveform, _ = talk(20, seed=10)
     assert not is_silent(waveform * np.float32(DB[-30]))  # -44 to -56 dB
     assert SILENCE_DB == -60
+
+
+@pytest.mark.parametrize("level", [-26, -36, -44])
+def test_quiet_talk_in_a_quieter_room_is_not_silence(level):
+    waveform, _ = talk(10, seed=3)
+    loud = float(np.sqrt(np.mean(np.square(waveform))))
+    quiet = waveform * np.float32(10 ** ((level - 26) / 20) / loud)  # -52, -62 and -70 dB of full scale
+    assert not is_silent((np.rint(quiet * 32_768) / 32_768).astype(np.float32))

@@ -1,0 +1,43 @@
+"""Recordings are known by their first bytes, and other files are not taken for them."""
+
+import pytest
+
+from audio_encoder.kinds import is_recording
+
+PACKET = b"G\x40\x11\x10" + b"\xff" * 184
+
+
+def write(folder, data):
+    path = folder / "file"
+    path.write_bytes(data)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"fLaC\0\0\0\x22", b"RIFF\0\0\0\0WAVE", b"\0\0\0\x20ftypM4A ", b"\0\0\0\x08wide", b"\xff\xfb\x90\x64", PACKET * 3],
+    ids=["flac", "wav", "m4a", "mov", "mp3", "transport stream"],
+)
+def test_a_recording_is_known_by_its_first_bytes(tmp_path, data):
+    assert is_recording(write(tmp_path, data))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"ID",
+        b"Good text. " * 100,
+        b"G" * 1_000,
+        b"\x89PNG\r\n\x1a\n" + bytes(100),
+        b"\xff\xd8\xff\xe0\0\x10JFIF",
+        b"%PDF-1.7",
+        b"RIFF\0\0\0\0WEBP",
+        b"\0\0\0\x20ftypheic",
+        b"PK\3\4",
+        b"\xff\xfea\0.\0w\0a\0v\0",
+        bytes(1_000),
+    ],
+)
+def test_other_files_are_no_recordings(tmp_path, data):
+    assert not is_recording(write(tmp_path, data))

@@ -1,0 +1,88 @@
+"""A file made of parts is cut where one of them is longer than what is there; what others append is no part."""
+
+import contextlib
+import io
+
+import av
+import numpy as np
+import pytest
+
+from audio_encoder.waveform import load_waveform, stream_waveform
+from errors import AudioError
+
+KINDS = {"mp4": "aac", "mov": "pcm_s16le", "matroska": "libopus", "webm": "libopus", "asf": "wmav2"}
+
+
+def encoded(kind, codec, seconds=3, picture_seconds=0):
+    """A tone at 48 kHz, and a picture where it has seconds."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=kind) as container:
+        sound = container.add_stream(codec, rate=48_000, layout="mono")
+        if sound.codec.name != "pcm_s16le":
+            sound.bit_rate = 64_000
+        picture = container.add_stream("mpeg4", rate=10) if picture_seconds else None
+        if picture:
+            picture.width = picture.height = 16
+            for _ in range(10 * picture_seconds):
+                frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+                container.mux(picture.encode(frame))
+            container.mux(picture.encode(None))
+        tone = (np.sin(np.arange(48_000 * seconds) / 20) * 8_000).astype(np.int16)
+        resampler = av.AudioResampler(sound.format, "mono", 48_000, frame_size=sound.frame_size or 1_024)
+        frame = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
+        frame.sample_rate = 48_000
+        for piece in [*resampler.resample(frame), *resampler.resample(None), None]:
+            container.mux(sound.encode(piece))
+    return file.getvalue()
+
+
+def write(folder, data):
+    path = folder / "sound"
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cut_file_is_refused_and_a_whole_one_heard(tmp_path, kind):
+    data = encoded(kind, KINDS[kind])
+    assert abs(len(load_waveform(write(tmp_path, data))) - 48_000) < 3_000
+    for keep in (0.3, 0.6, 0.95):
+        with pytest.raises(AudioError) as caught:
+            load_waveform(write(tmp_path, data[: int(len(data) * keep)]))
+        assert caught.value.kind == "cut short", keep
+
+
+@pytest.mark.parametrize("kind", ["matroska", "mp4", "mov"])
+def test_a_sound_that_is_shorter_than_its_picture_is_whole(tmp_path, kind):
+    waveform = load_waveform(write(tmp_path, encoded(kind, "aac", picture_seconds=5)))
+    assert abs(len(waveform) - 48_000) < 3_000
+
+
+def test_what_is_appended_is_no_part(tmp_path):
+    data = encoded("mp4", "aac")
+    whole = load_waveform(write(tmp_path, data))
+    for appended in (bytes(3_000), b"TAG" + b"q" * 125, b"ID3"):
+        assert np.array_equal(load_waveform(write(tmp_path, data + appended)), whole)
+
+
+def test_joined_mp3_files_with_tags_are_heard_to_the_end_with_a_note(tmp_path):
+    data = encoded("mp3", "libmp3lame")
+    notes = []
+    blocks = list(stream_waveform(write(tmp_path, data + b"TAG" + b"q" * 125 + data), notes))
+    assert abs(sum(map(len, blocks)) - 96_000) < 3_000
+
+
+def test_a_tag_behind_the_last_page_of_an_ogg_file_is_no_cut(tmp_path):
+    data = encoded("ogg", "libopus")
+    assert np.array_equal(load_waveform(write(tmp_path, data + bytes(500))), load_waveform(write(tmp_path, data)))
+
+
+@pytest.mark.parametrize("damage", range(4))
+def test_random_bytes_in_the_parts_never_crash(tmp_path, damage):
+    rng = np.random.default_rng(damage)
+    for kind, codec in KINDS.items():
+        data = bytearray(encoded(kind, codec, seconds=1))
+        for place in rng.integers(0, len(data), 20):
+            data[place] = rng.integers(256)
+        with contextlib.suppress(AudioError):
+            assert np.isfinite(load_waveform(write(tmp_path, bytes(data)))).all()
