@@ -4,13 +4,23 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from cli.output.answer import Answer, Audio, Window, Word
-from cli.output.formats import COLUMNS, FORMATS, LINES, LONGEST_CUE, Cue, find_cues, render
+from cli.output.cues import LONGEST_CUE, Cue, Layout, find_cues
+from cli.output.formats import FORMATS, render
 
 HOUR = 3600.0
+
+LAYOUT = Layout()
+
+
+def plain(cues):
+    """Cues without the times of their words."""
+    return [replace(cue, words=()) for cue in cues]
 
 
 def answer(text="", *, windows=(), words=None, seconds=4.25, **fields):
@@ -35,7 +45,7 @@ def spoken(text, *, start=0.0, each=0.3, gap=0.1):
 
 
 def cues(text="", **given):
-    return find_cues([answer(text, **given)])
+    return plain(find_cues([answer(text, **given)], LAYOUT))
 
 
 # --- whole files
@@ -65,9 +75,9 @@ def test_a_short_answer(fmt, content):
     ("fmt", "content"),
     [
         ("txt", "one two\nthree\n"),
-        ("srt", "1\n00:00:00,000 --> 00:00:28,400\none\ntwo\n\n2\n01:00:00,000 --> 01:00:01,001\nthree\n\n"),
-        ("vtt", "WEBVTT\n\n00:00.000 --> 00:28.400\none\ntwo\n\n01:00:00.000 --> 01:00:01.001\nthree\n\n"),
-        ("tsv", "start\tend\ttext\n0\t28400\tone two\n3600000\t3601001\tthree\n"),
+        ("srt", "1\n00:00:00,000 --> 00:00:07,000\none two\n\n2\n01:00:00,000 --> 01:00:01,001\nthree\n\n"),
+        ("vtt", "WEBVTT\n\n00:00.000 --> 00:07.000\none two\n\n01:00:00.000 --> 01:00:01.001\nthree\n\n"),
+        ("tsv", "start\tend\ttext\n0\t7000\tone two\n3600000\t3601001\tthree\n"),
     ],
 )
 def test_a_long_recording_is_told_window_by_window(fmt, content):
@@ -90,7 +100,7 @@ def test_an_empty_answer_is_an_empty_file_of_its_format(fmt, content, text):
         ("txt", "one\n\nlines\n\nof two\n\none two\nthree\n"),
         (
             "tsv",
-            "start\tend\ttext\n0\t4250\tone\n0\t4250\tlines of two\n0\t28400\tone two\n3600000\t3601001\tthree\n",
+            "start\tend\ttext\n0\t4250\tone\n0\t4250\tlines of two\n0\t7000\tone two\n3600000\t3601001\tthree\n",
         ),
     ],
 )
@@ -100,7 +110,7 @@ def test_several_prompts_stand_in_one_file(fmt, content):
 
 def test_a_silent_window_is_left_out():
     windows = [(0.0, 30.0, "mm", "stop", True), (30.0, 40.0, "said")]
-    assert cues("mm said", windows=windows) == [Cue(30_000, 40_000, ("said",))]
+    assert cues("mm said", windows=windows) == [Cue(30_000, 37_000, ("said",))]
     assert render([answer("mm said", windows=windows)], "txt") == "said\n"
 
 
@@ -168,8 +178,8 @@ def test_a_cue_that_would_last_no_time_is_shown_all_the_same(end):
 def test_words_are_grouped_into_two_lines_that_can_be_read():
     words = spoken("the quick brown fox jumps over the lazy dog and then it sleeps for a very long while in the sun")
     assert [cue.lines for cue in cues(words=words)] == [
-        ("the quick brown fox jumps over the lazy", "dog and then it sleeps for a"),
-        ("very long while in the sun",),
+        ("the quick brown fox jumps over the lazy", "dog and then it sleeps for a very long"),
+        ("while in the sun",),
     ]
 
 
@@ -182,8 +192,8 @@ def test_no_cue_is_too_wide_too_long_or_holds_a_pause(pace):
     assert " ".join(line for cue in found for line in cue.lines) == text
     assert (found[0].start, found[-1].end) == (0, round(words[-1][2] * 1000))
     for cue in found:
-        assert len(cue.lines) <= LINES
-        assert all(len(line) <= COLUMNS for line in cue.lines)
+        assert len(cue.lines) <= LAYOUT.lines
+        assert all(len(line) <= LAYOUT.columns for line in cue.lines)
         assert cue.end - cue.start <= max(LONGEST_CUE, each) * 1000
         assert " " not in cue.lines[0] or gap <= 0.6
     assert [cue.start for cue in found] == sorted(cue.start for cue in found)
@@ -219,7 +229,7 @@ def test_chinese_has_no_spaces_and_counts_double_and_korean_has_spaces():
     assert found[0].lines == ("对了我还想提议我们可以租一些自行车骑行一下", "既锻炼身体")
     assert cues(words=spoken("안녕 하세요"))[0].lines == ("안녕 하세요",)
     assert cues(words=spoken("我们 go there ."))[0].lines == ("我们 go there.",)
-    assert render([answer(windows=[(0, 9, "对了\n我还")])], "tsv").endswith("\t对了我还\n")
+    assert render([answer(windows=[(0, 9, "对了\n我还")])], "tsv").split("\t")[-1] == "对了我还\n"
 
 
 def test_empty_words_are_no_cues():
@@ -230,16 +240,16 @@ def test_a_window_without_times_is_not_lost_among_those_with_them():
     windows = [(0.0, 30.0, "one two"), (30.0, 60.0, "no times here"), (60.0, 90.0, "mm", "stop", True)]
     assert cues("…", windows=windows, words=spoken("one two", start=3.0)) == [
         Cue(3000, 3700, ("one two",)),
-        Cue(30_000, 60_000, ("no times here",)),
+        Cue(30_000, 37_000, ("no times here",)),
     ]
 
 
-def test_without_times_there_is_one_cue_as_long_as_what_was_heard():
+def test_without_times_a_short_text_is_one_cue_that_can_be_read():
     said = answer("x", words=[])
     said.audio = [Audio("a", 50.0, 30.0), Audio("b", 12.0, 12.0)]
-    assert find_cues([said]) == [Cue(0, 30_000, ("x",))]
+    assert plain(find_cues([said], LAYOUT)) == [Cue(0, 7_000, ("x",))]
     said.audio = []
-    assert find_cues([said]) == [Cue(0, 1, ("x",))]
+    assert plain(find_cues([said], LAYOUT)) == [Cue(0, 1, ("x",))]
 
 
 # --- what the model wraps around, and what would break a format
@@ -266,10 +276,11 @@ def test_without_times_there_is_one_cue_as_long_as_what_was_heard():
 )
 def test_a_quoted_transcript_is_shown_without_its_frame_where_there_are_times(text, shown):
     for fmt in ("srt", "vtt"):
-        assert render([answer(text)], fmt).split("\n")[2 if fmt == "srt" else 3] == (shown or text)
+        blocks = render([answer(text)], fmt).split("\n")[2 if fmt == "srt" else 3 :]
+        assert " ".join(line for line in blocks if line) == (shown or text)
     assert render([answer(text)], "tsv") == f"start\tend\ttext\n0\t4250\t{shown or text}\n"
     assert render([answer(text)], "txt") == text + "\n"
-    assert cues(text, windows=[(0, 1, text), (1, 2, text)])[1].lines == (shown or text,)
+    assert " ".join(cues(text, windows=[(0, 1, text), (1, 2, text)])[-1].lines) == (shown or text)
 
 
 @pytest.mark.parametrize(
@@ -295,3 +306,35 @@ def test_tsv_has_three_columns_whatever_the_text():
     said = [answer(windows=[(0, 1, "a\tb\n\nc\rd\x0be"), (1, 2, '"quoted')])]
     rows = list(csv.reader(io.StringIO(render(said, "tsv"), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE))
     assert rows == [["start", "end", "text"], ["0", "1000", "a b c d e"], ["1000", "2000", '"quoted']]
+
+
+# --- texts without times, spread over where the recording sounds
+
+
+def test_a_long_transcript_is_parted_at_pauses_and_nothing_is_lost():
+    speech = [(0.5, 6.0), (7.0, 12.0), (14.0, 29.0)]
+    text = " ".join(f"word{number}," for number in range(60))
+    said = answer(text, windows=[(0.0, 30.0, text)])
+    said.windows[0].speech = speech
+    found = find_cues([said], LAYOUT)
+    assert " ".join(line for cue in found for line in cue.lines) == text
+    assert all(cue.end - cue.start <= 7_000 and len(cue.lines) <= 2 for cue in found)
+    assert all(max(map(len, cue.lines)) <= 42 for cue in found)
+    assert all(before.end <= after.start and before.start < before.end for before, after in pairwise(found))
+    starts = [cue.start / 1000 for cue in found]
+    assert any(abs(start - 7.0) < 0.01 for start in starts)  # what follows a pause begins behind it
+    assert any(abs(start - 14.0) < 0.01 for start in starts)
+
+
+def test_the_layout_is_the_users():
+    text = "one two three four five six seven eight"
+    said = answer(text, windows=[(0.0, 10.0, text)])
+    found = find_cues([said], Layout(columns=10, lines=1))
+    assert [cue.lines for cue in found] == [("one two",), ("three four",), ("five six",), ("seven",), ("eight",)]
+
+
+def test_each_word_is_underlined_while_it_is_said():
+    said = answer("one two", words=[("one", 0.0, 0.4), ("two", 0.5, 0.9)], windows=[(0.0, 2.0, "one two")])
+    lines = render([said], "vtt", Layout(highlight=True)).split("\n")
+    assert lines[2:4] == ["00:00.000 --> 00:00.500", "<u>one</u> two"]
+    assert lines[5:7] == ["00:00.500 --> 00:00.900", "one <u>two</u>"]

@@ -18,6 +18,7 @@ from cli.output.answer import Answer, Window, Word
 
 LONGEST_CUE = 7.0  # seconds
 PAUSE = 0.6  # seconds between words that belong to two cues
+SLOWEST = 0.3  # seconds a letter: few words about a long sound are not spread over all of it
 
 # A chat model's frame around what it heard: some words up to a colon or a comma, then one quotation to the very end.
 _QUOTATION = re.compile(r'[^"“”]*[:,\uff1a\uff0c]\s*["“]([^"“”]+)["”]\s*[.\u3002]?', re.DOTALL)
@@ -77,7 +78,7 @@ def _in_order(cues: Iterable[Cue]) -> Iterator[Cue]:
 
 
 def _with_next(cues: Sequence[Cue]) -> Iterator[tuple[Cue, Cue | None]]:
-    return zip(cues, [*cues[1:], None], strict=True)
+    return zip(cues, [*cues[1:], None], strict=False)
 
 
 def _cues(answer: Answer, layout: Layout) -> Iterator[Cue]:
@@ -89,7 +90,8 @@ def _cues(answer: Answer, layout: Layout) -> Iterator[Cue]:
         timed = any(window.start <= word.start < window.end for word in words) if answer.windows else bool(words)
         if not timed and not window.silent:
             for cue in _word_cues(_spread(window), layout):
-                yield replace(cue, words=())
+                longest = min(cue.start + round(LONGEST_CUE * 1000), round(window.end * 1000))
+                yield replace(cue, end=max(longest, cue.end), words=())  # guessed times: shown as long as can be
 
 
 def _spread(window: Window) -> list[Word]:
@@ -98,16 +100,19 @@ def _spread(window: Window) -> list[Word]:
     spans = window.speech or [(window.start, window.end)]
     ends = list(accumulate(end - start for start, end in spans))
     total = sum(map(len, pieces)) or 1
+    spoken = min(ends[-1], total * SLOWEST)
 
     def time_of(letters: int) -> tuple[float, int]:
         """The time when so many letters have been said, and the number of the span."""
-        said = letters / total * ends[-1]
+        said = letters / total * spoken
         number = min(bisect_right(ends, said), len(spans) - 1)
         return spans[number][1] - (ends[number] - said), number
 
-    words, letters = list[Word](), 0
+    words, letters, before = list[Word](), 0, 0
     for piece in pieces:
         start, number = time_of(letters)
+        if number != before:  # the first word behind a pause
+            start, before = spans[number][0], number
         letters += len(piece)
         end, last = time_of(letters)
         end = end if last == number else spans[number][1]  # said before the pause
