@@ -161,7 +161,7 @@ def call_library(path: Any, call: Callable[[], Any]) -> Any:
 
 def one_line(error: Exception) -> str:
     """What a library says of an error, in at most 300 characters."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return " ".join(str(error).split())[:800] or type(error).__name__
 
 
 def check_names(manifest: Manifest, graph: Graph, inputs: list[str], outputs: list[str]) -> None:
