@@ -32,8 +32,17 @@ Rooms are imported where they are used, so that `--help` is instant.
 
 from __future__ import annotations
 
-if __name__ == "__main__":  # before all else, so that Ctrl-C never shows a traceback
-    from cli.signals import take_over
+if __name__ == "__main__":  # before all else
+    import os
+    import sys
+
+    root = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib takes long to import
+    if sys.flags.safe_path and root not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+        # Told by PYTHONSAFEPATH not to look beside this file, where the rooms are.
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606
+
+    from cli.signals import take_over  # so that Ctrl-C never shows a traceback
 
     take_over()
 

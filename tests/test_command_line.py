@@ -597,6 +597,25 @@ def test_without_arguments_the_sample_is_answered_from_any_folder(spawn, tmp_pat
     assert bare.stdout.decode() == asked.out
 
 
+def test_python_may_be_told_not_to_look_beside_the_script(spawn, speech):
+    safe = spawn("-i", speech, env={**os.environ, "PYTHONSAFEPATH": "1"})
+    assert (safe.code, safe.out, safe.err) == (0, spawn("-i", speech).out, "")
+
+
+def test_standard_error_that_takes_nothing_does_not_change_the_exit_code(demo_model, speech):
+    command = '"$0" "$1" --model "$2" --max-new-tokens 2 -i "$3" 2>/dev/full'
+    done = subprocess.run(["sh", "-c", command, *COMMAND, demo_model, speech], capture_output=True, check=False)
+    assert done.returncode == 0
+
+
+def test_one_entry_over_the_context_is_that_entrys_failure(ask_open, speech, tmp_path):
+    lines = [{"audio": [str(speech)] * 70}, {"audio": str(speech)}]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    ended = ask_open("-q", "--files-from", tmp_path / "list.jsonl", "--json")
+    assert ended.code == 1
+    assert [json.loads(line)["status"] for line in ended.out.splitlines()] == ["error", "ok"]
+
+
 def test_a_sound_that_is_piped_in_is_the_input(spawn, speech):
     piped = spawn("-p", "hm?", input=speech.read_bytes())
     assert (piped.code, piped.out) == (0, spawn("-p", "hm?", "-i", speech).out)

@@ -246,6 +246,14 @@ def test_a_batch_gives_the_answers_of_each_alone_in_the_same_order(ask, sounds, 
     assert batch[2] == alone[2]
 
 
+def test_the_windows_of_a_recording_are_the_same_in_a_batch(ask, tmp_path):
+    for number in range(2):
+        noise(tmp_path / f"long{number}.wav", 70, seed=number)
+    alone, batch = (records(ask("-q", "-i", tmp_path, "--json", "--batch", rows)[1]) for rows in (1, 3))
+    assert [without_times(one) for one in batch] == [without_times(one) for one in alone]
+    assert len(alone[0]["windows"]) == 3
+
+
 def test_a_sound_that_nobody_sends_is_given_up(ask, sounds, tmp_path):
     os.mkfifo(tmp_path / "pipe.wav")
     start = time.monotonic()
@@ -317,6 +325,13 @@ def test_an_output_folder_that_cannot_be_is_wrong_usage(ask, sounds):
 
 
 # --- dialogues
+
+
+def test_a_dialogue_that_is_not_utf8_goes_on(demo_model, sounds):
+    command = [*COMMAND, "-q", "--model", str(demo_model), "--max-new-tokens", "4", "--chat", "-i", sounds / "a.wav"]
+    lines = b"one?\n\xff\xfe two?\nthree?\n"
+    done = subprocess.run(command, input=lines, capture_output=True, check=False, env={**os.environ, "LANG": "C.UTF-8"})
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, b"", 3)
 
 
 def talk(ask, monkeypatch, lines, *arguments):
