@@ -73,6 +73,7 @@ __all__ = ["Model", "QwenAudioError", "answer", "answer_all", "choose", "listen"
 
 SYSTEM = "You are a helpful assistant."
 MAX_NEW_TOKENS = 512
+LONGEST_CHOICE = 64  # tokens of the sentence that a choice stands in
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,10 @@ class Model:
         Raises QwenAudioError for a sound that cannot be read, for one over 30 s beside others, and for a prompt that
         is too long.
         """
-        for number, part in enumerate(_parts(sounds)):
+        from audio_encoder.waveform import as_waveform
+        from audio_encoder.windows import hearable
+
+        for number, part in enumerate(hearable([as_waveform(sound) for sound in sounds])):
             clips = listen(part, self)
             ids = prompt_ids(prompt, clips, self)
             yield "\n" * (number > 0)
@@ -146,8 +150,9 @@ def load(
 def listen(sounds: Iterable[Sound], model: Model) -> list[Float32]:
     """The sounds of one prompt -> their embeddings, float32 [audio_tokens + 2, d_model] each; at most 30 s of each."""
     from audio_encoder.log_mel import log_mel_spectrogram
+    from audio_encoder.waveform import as_waveform
 
-    waveforms = [_waveform(sound) for sound in sounds]  # [samples] each
+    waveforms = [as_waveform(sound) for sound in sounds]  # [samples] each
     mels = [log_mel_spectrogram(waveform) for waveform in waveforms]  # ([n_mels, 3000], frames of sound) each
     return model.encoder.encode(mels)
 
@@ -200,31 +205,17 @@ def answer_all(requests: Iterator[Request], model: Model) -> Iterator[tuple[Even
 
 
 def choose(ids: Sequence[int], clips: Sequence[Float32], model: Model, choices: Sequence[str]) -> dict[str, float]:
-    """The natural logarithm of the probability that the model answers with exactly each of `choices`."""
+    """How likely each of `choices` is as the answer: natural logarithms of probabilities that sum to one.
+
+    They are judged in the words of the model's own answer, with each choice in its place. Raises PromptError.
+    """
     from decoder import choices as decoder_choices
+    from tokenizer.framing import framed
 
-    options = [model.tokenizer.encode(choice, special="audio") for choice in choices]
+    said = "".join(answer(ids, clips, model, max_new_tokens=LONGEST_CHOICE))
+    options = [model.tokenizer.encode(one, special="audio") for one in framed(said, choices)]
     found = decoder_choices.choose(model.decoder, ids, clips, options, end_id=model.end_id)
-    return dict(zip(choices, found, strict=True))
-
-
-def _waveform(sound: Sound) -> Float32:
-    from audio_encoder.waveform import check_length, load_waveform
-
-    if isinstance(sound, str | Path):
-        return check_length(load_waveform(sound), str(sound))
-    return check_length(sound, "the waveform")
-
-
-def _parts(sounds: Sequence[Sound]) -> Iterator[list[Float32]]:
-    """What the model hears at once: all sounds together, or the windows of one long recording, one by one."""
-    from audio_encoder.windows import cut_windows, refuse_long
-
-    waveforms = [_waveform(sound) for sound in sounds]
-    if len(waveforms) == 1:
-        yield from ([window.waveform] for window in cut_windows(waveforms))
-    else:
-        yield [refuse_long(waveform) for waveform in waveforms]
+    return dict(zip(choices, decoder_choices.log_softmax(found).tolist(), strict=True))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,13 @@ def stream_waveform(path: str | os.PathLike[str], notes: list[str] | None = None
         raise AudioError(f"{name}: no samples in it", fix, kind="empty")
 
 
+def as_waveform(sound: str | os.PathLike[str] | NDArray[np.float32]) -> NDArray[np.float32]:
+    """A file, or what is a waveform already, as float32 [samples] that are enough to be heard; raises AudioError."""
+    if isinstance(sound, np.ndarray):
+        return check_length(sound, "the waveform")
+    return check_length(load_waveform(sound), os.fspath(sound))
+
+
 def check_length(waveform: NDArray[np.float32], path: str) -> NDArray[np.float32]:
     """Pass a waveform on that is long enough to be heard; raises AudioError for one under ``MIN_SAMPLES``."""
     if len(waveform) < MIN_SAMPLES:

@@ -9,7 +9,7 @@ numpy only; this room knows no files and no model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,13 +82,21 @@ def cut_windows(blocks: Iterable[NDArray[np.float32]], *, longest: float = CHUNK
         yield Window(start / SAMPLE_RATE, room[:held].copy())
 
 
-def refuse_long(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pass on a waveform, [samples] at 16 kHz, that is heard whole; raises AudioError for one over 30 s."""
-    if len(waveform) > CHUNK_SECONDS * SAMPLE_RATE:
-        seconds = len(waveform) / SAMPLE_RATE
-        reason = f"a sound of {seconds:.1f} s beside others: the model hears {CHUNK_SECONDS} s of each"
-        raise AudioError(reason, "cut it, or ask about it alone", kind="too long")
-    return waveform
+def hearable(waveforms: Sequence[NDArray[np.float32]]) -> Iterator[list[NDArray[np.float32]]]:
+    """What the model hears at once, [samples] at 16 kHz each: all sounds together, or the windows of a single long one.
+
+    Raises AudioError for a sound over 30 s beside others.
+    """
+    if len(waveforms) == 1:
+        yield from ([window.waveform] for window in cut_windows(waveforms))
+        return
+    for waveform in waveforms:
+        if len(waveform) > CHUNK_SECONDS * SAMPLE_RATE:
+            reason = (
+                f"a sound of {len(waveform) / SAMPLE_RATE:.1f} s beside others: {CHUNK_SECONDS} s of each are heard"
+            )
+            raise AudioError(reason, "cut it, or ask about it alone", kind="too long")
+    yield list(waveforms)
 
 
 def is_silent(waveform: NDArray[np.float32]) -> bool:

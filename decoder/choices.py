@@ -49,9 +49,10 @@ def choose(
     return [total[path] for path in paths]
 
 
-def log_softmax(logits: Float32) -> npt.NDArray[np.float64]:
-    """Logits [vocab] -> natural logarithms of their probabilities, float64 [vocab]."""
-    shifted = logits.astype(np.float64) - float(logits.max())
+def log_softmax(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Logits [n] -> natural logarithms of their probabilities, float64 [n]."""
+    values = np.asarray(logits, np.float64)
+    shifted = values - values.max()
     return shifted - np.log(np.exp(shifted).sum())  # type: ignore[no-any-return]
 
 
@@ -72,7 +73,7 @@ def _check(decoder: Decoder, ids: Sequence[int], paths: Sequence[Beginning]) -> 
 def _logits_after(decoder: Decoder, ids: Sequence[int], clips: Sequence[Float32], beginning: Beginning) -> Float32:
     """Logits [vocab] behind `beginning`; the cache holds all of it but its last id, and perhaps another ending."""
     if not beginning:
-        return decoder.prefill(ids, clips)
+        return decoder.prefill(ids, clips, reuse=True)  # the free answer was just given over it
     position = len(ids) + len(beginning) - 1
     try:
         if position != decoder.position:

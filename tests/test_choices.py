@@ -27,7 +27,7 @@ class ScriptedDecoder:
     def position(self):
         return len(self.sequence)
 
-    def prefill(self, ids, clips):
+    def prefill(self, ids, clips, *, reuse=False):
         self.calls.append(("prefill", list(ids), list(clips)))
         self.sequence = list(ids)
         return self.logits(self.sequence)

@@ -153,7 +153,7 @@ def test_libraries_are_imported_where_they_belong():
 
 
 def test_the_entry_stays_one_screen():
-    assert len((ROOT / "qwen_audio.py").read_text(encoding="utf-8").splitlines()) <= 235
+    assert len((ROOT / "qwen_audio.py").read_text(encoding="utf-8").splitlines()) <= 225
 
 
 def test_files_and_functions_stay_short():

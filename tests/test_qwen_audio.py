@@ -1,0 +1,65 @@
+"""The pipeline as Python code calls it, on the embedded model."""
+
+import numpy as np
+import pytest
+
+import qwen_audio
+from audio_encoder.waveform import load_waveform
+from tests.conftest import GOLDEN
+
+SPEECH = GOLDEN / "nano" / "speech.flac"
+PROMPT = "what does the person say?"
+SAID = 'The person says: "room one hundred and thirty please".'
+
+
+@pytest.fixture(scope="module")
+def model():
+    return qwen_audio.load()
+
+
+@pytest.mark.parametrize("sound", [str(SPEECH), SPEECH, load_waveform(SPEECH)], ids=["str", "Path", "array"])
+def test_a_sound_is_a_name_a_path_or_an_array(model, sound):
+    assert model.answer(PROMPT, sound) == SAID
+
+
+def test_the_pieces_of_a_stream_are_the_answer(model):
+    assert "".join(model.stream(PROMPT, SPEECH)) == SAID
+
+
+def test_the_steps_are_the_answer(model):
+    clips = qwen_audio.listen([SPEECH], model)
+    ids = qwen_audio.prompt_ids(PROMPT, clips, model)
+    assert "".join(qwen_audio.answer(ids, clips, model, max_new_tokens=64)) == SAID
+
+
+def test_several_sounds_are_in_one_prompt(model):
+    clips = qwen_audio.listen([SPEECH, SPEECH], model)
+    ids = qwen_audio.prompt_ids(PROMPT, clips, model)
+    assert ids.count(model.tokenizer.audio_start) == 2
+    assert model.answer(PROMPT, SPEECH, SPEECH)
+
+
+def test_a_long_recording_gets_a_line_for_each_window(model):
+    speech = load_waveform(SPEECH)
+    pause = np.zeros(16_000 * 28, np.float32)
+    assert len(model.answer(PROMPT, np.concatenate([speech, pause, speech])).splitlines()) == 2
+
+
+def test_a_long_sound_beside_others_is_an_error(model):
+    with pytest.raises(qwen_audio.QwenAudioError, match="beside others"):
+        model.answer(PROMPT, SPEECH, np.zeros(16_000 * 31, np.float32))
+
+
+def test_what_cannot_be_read_is_an_error_with_its_fix(model):
+    with pytest.raises(qwen_audio.QwenAudioError) as caught:
+        model.answer(PROMPT, "nowhere.flac")
+    assert (caught.value.kind, caught.value.fix) == ("missing", "check the path")
+
+
+def test_choices_are_judged_in_the_models_own_words_and_their_shares_are_one(model):
+    clips = qwen_audio.listen([GOLDEN / "nano" / "gender.flac"], model)
+    ids = qwen_audio.prompt_ids("Is the speaker a man or a woman?", clips, model)
+    found = qwen_audio.choose(ids, clips, model, ["man", "woman"])
+    said = "".join(qwen_audio.answer(ids, clips, model))
+    assert max(found, key=found.get) in said.rstrip(".").split()
+    assert sum(np.exp(list(found.values()))) == pytest.approx(1.0)
