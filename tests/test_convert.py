@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from errors import ModelError
-from models.convert.convert import convert
+from models.convert.convert import convert, unfinished
 from models.manifest import FILE_NAME, load_manifest, verify_files
 from tests.tiny_models import (
     FLAVOURS,
@@ -270,7 +270,7 @@ def test_a_checkpoint_is_not_converted_into_itself(checkpoint):
 
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_an_interrupted_conversion_leaves_no_manifest(checkpoint, tmp_path, number, flavour):
+def test_an_interrupted_conversion_leaves_the_model_that_was_there(checkpoint, tmp_path, number, flavour):
     out = tmp_path / "out"
     convert(checkpoint, out, precision="fp32", flavour=flavour)
     assert (out / FILE_NAME).exists()
@@ -283,7 +283,8 @@ def test_an_interrupted_conversion_leaves_no_manifest(checkpoint, tmp_path, numb
 
     with pytest.raises(KeyboardInterrupt):
         convert(checkpoint, out, precision="fp32", flavour=flavour, report=interrupt)
-    assert not (out / FILE_NAME).exists()
+    assert verify_files(load_manifest(out)) is None
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "out"}
 
 
 def test_a_checkpoint_that_cannot_be_read_leaves_the_model_that_was_there(checkpoint, tmp_path):
@@ -364,3 +365,20 @@ def test_the_command_of_another_directory_works_from_a_copy(checkpoint, tmp_path
     result = run_command(copy, tmp_path / "out ü")
     assert result.returncode == 0
     assert load_manifest(tmp_path / "out ü").name == "name with spaces ü"
+
+
+def test_two_conversions_into_one_folder_the_second_is_refused(checkpoint, tmp_path):
+    with unfinished(tmp_path / "out"), pytest.raises(ModelError, match="another conversion"):
+        convert(checkpoint, tmp_path / "out", precision="fp32", flavour="fused")
+    convert(checkpoint, tmp_path / "out", precision="fp32", flavour="fused")
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "out"}
+
+
+def test_a_model_that_is_open_stays_whole_while_its_folder_is_written_again(checkpoint, tmp_path):
+    convert(checkpoint, tmp_path / "out", precision="fp32", flavour="fused")
+    table = np.load(tmp_path / "out" / "embeddings.npy", mmap_mode="r")
+    before, inode = np.array(table), (tmp_path / "out" / "decoder.data").stat().st_ino
+    convert(checkpoint, tmp_path / "out", precision="int8", flavour="fused")
+    np.testing.assert_array_equal(table, before)
+    assert (tmp_path / "out" / "decoder.data").stat().st_ino != inode
+    assert load_manifest(tmp_path / "out").precision == "int8"

@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"models.convert: {error}; install it with `pip install -r requirements.txt`", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
-        print(f"models.convert: interrupted; {options.out} is unfinished and not a model", file=sys.stderr)
+        print(f"models.convert: interrupted; {options.out} is as it was", file=sys.stderr)
         return 130
     print(options.out)
     return 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from errors import ModelError
 from models.convert import qwen_fused, qwen_plain, whisper
@@ -81,21 +83,51 @@ def convert(
     Raises ModelError naming the tensor, key or file when the checkpoint is incomplete or of another kind.
     """
     job = plan(source, out, precision=precision, flavour=flavour)
+    with unfinished(out) as beside:
+        manifest = write_model(replace(job, out=beside), report)
+        put_in_place(beside, out)
+    report(f"done: {sum(record.size for record in manifest.files.values()) / 1e9:.2f} GB in {out}")
+
+
+@contextmanager
+def unfinished(out: Path) -> Iterator[Path]:
+    """A folder beside `out` to write a model in, removed at the end; raises ModelError while another run is at it."""
+    beside = out.absolute().with_name(f".{out.absolute().name}.unfinished")
+    beside.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(f"{beside}.lock", timeout=0):
+            try:
+                yield beside
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
+                Path(f"{beside}.lock").unlink(missing_ok=True)
+    except Timeout:
+        raise ModelError(f"{out}: another conversion into it is running", fix="wait for it, or name another") from None
+
+
+def put_in_place(beside: Path, out: Path) -> None:
+    """Move the files of a whole model into `out`, its manifest last; a process that has the old model open keeps it."""
     out.mkdir(parents=True, exist_ok=True)
     (out / FILE_NAME).unlink(missing_ok=True)
-    report(f"encoder: {job.encoder_sizes.n_layer} layers of {job.encoder_sizes.n_state}, {precision}")
+    for path in sorted(beside.iterdir(), key=lambda path: path.name == FILE_NAME):
+        path.replace(out / path.name)
+
+
+def write_model(job: Job, report: Callable[[str], None]) -> Manifest:
+    """Write all files of a model."""
+    report(f"encoder: {job.encoder_sizes.n_layer} layers of {job.encoder_sizes.n_state}, {job.precision}")
     hashes = {job.names.encoder_weights: write_encoder(job)}
     write_boundary_rows(job)
-    report(f"decoder: {job.decoder_sizes.n_layer} layers of {job.decoder_sizes.d_model}, {precision}")
+    report(f"decoder: {job.decoder_sizes.n_layer} layers of {job.decoder_sizes.d_model}, {job.precision}")
     hashes[job.names.decoder_weights] = write_decoder(job)
-    if flavour == "fused":
+    if job.flavour == "fused":
         write_embeddings(job)
     job.checkpoint.finish()
     if job.checkpoint.vocabulary:
-        shutil.copyfile(job.checkpoint.vocabulary, out / VOCABULARY)
-    manifest = describe(job, copy_licences(source, out), hashes)
+        shutil.copyfile(job.checkpoint.vocabulary, job.out / VOCABULARY)
+    manifest = describe(job, copy_licences(job.checkpoint.directory, job.out), hashes)
     save_manifest(manifest)
-    report(f"done: {sum(record.size for record in manifest.files.values()) / 1e9:.2f} GB in {out}")
+    return manifest
 
 
 def plan(source: Path, out: Path, *, precision: str, flavour: str) -> Job:
