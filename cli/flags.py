@@ -157,6 +157,9 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         default="windows",
         help="over 30 s: ask about each window (default), or about the first 30 s only",
     )
+    inputs.add_argument(
+        "--window", type=float, default=30, metavar="SECONDS", help="longest window, 1 to 30 (default: 30)"
+    )
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ STDIN = "-"
 ROOT = Path(__file__).resolve().parent.parent
 MAX_THREADS = 1024  # far over any machine; the libraries crash on more than they can start
 MAX_BATCH = 256
+LONGEST_WINDOW = 30  # seconds that the model hears at once
 LONGEST_NUMBER = 10  # digits
 MAX_SECONDS = 1e6  # of --timeout: what a lock can wait
 MAX_MINUTES = 10080  # of --keep: a week
@@ -53,6 +54,7 @@ class Options:
     max_new_tokens: int | None
     chat: bool
     long: str
+    window: float
     batch: int
     timeout: float | None
     keep: float | None
@@ -162,6 +164,8 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
         parser.error("--max-new-tokens, --batch and --benchmark_count must be at least 1")
     if not 0 <= given.threads <= MAX_THREADS:
         parser.error(f"--threads must be 0 (the library's choice) to {MAX_THREADS}")
+    if not 1 <= given.window <= LONGEST_WINDOW:
+        parser.error(f"--window must be 1 to {LONGEST_WINDOW} seconds")
     if min(given.max_line_width, given.max_line_count) < 1:
         parser.error("--max-line-width and --max-line-count must be at least 1")
     if given.batch > MAX_BATCH:

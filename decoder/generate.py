@@ -46,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Event:
-    """A new id of the request `key`, or its end, or both.
+    """A new id of the request `key`, with the natural logarithm of its probability, or its end, or both.
 
     The last event of a request has a `finish_reason`: "stop" (one of its stop ids, which is not shown), "length" (as
     many ids as asked for, or the context is full), "loop" (the ids that repeat were all shown) or "timeout"; or it has
@@ -57,6 +57,7 @@ class Event:
     token_id: int | None = None
     finish_reason: str | None = None
     error: PromptError | None = None
+    log_prob: float = field(default=0.0, compare=False)
 
     @property
     def is_last(self) -> bool:
@@ -88,18 +89,21 @@ class _Answer:
         if new_id in request.stop_ids:
             return self.end("stop")
         self.new_ids.append(new_id)
+        log_prob = -float(
+            np.log(np.exp(logits - logits[new_id], dtype=np.float64).sum())
+        )  # the largest, so no overflow
         if len(self.new_ids) >= request.max_new_tokens or is_full:
-            return self.end("length", new_id)
+            return self.end("length", new_id, log_prob=log_prob)
         if request.stop_loops and is_loop(self.new_ids):
-            return self.end("loop", new_id)
+            return self.end("loop", new_id, log_prob=log_prob)
         if _is_late(request):
-            return self.end("timeout", new_id)
-        return Event(request.key, new_id)
+            return self.end("timeout", new_id, log_prob=log_prob)
+        return Event(request.key, new_id, log_prob=log_prob)
 
-    def end(self, reason: str | None, token_id: int | None = None, error: PromptError | None = None) -> Event:
+    def end(self, reason: str | None, token_id: int | None = None, **others: Any) -> Event:
         """The last event."""
         self.ended = True
-        return Event(self.request.key, token_id, reason, error)
+        return Event(self.request.key, token_id, reason, **others)
 
 
 def generate(

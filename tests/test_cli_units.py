@@ -131,6 +131,7 @@ def test_json_line_has_all_keys_in_order():
         "text",
         "token_ids",
         "finish_reason",
+        "log_prob",
         "prompt_tokens",
         "audio",
         "task",

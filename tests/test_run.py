@@ -254,6 +254,18 @@ def test_the_windows_of_a_recording_are_the_same_in_a_batch(ask, tmp_path):
     assert len(alone[0]["windows"]) == 3
 
 
+def test_an_answer_says_how_sure_the_model_was(ask, sounds):
+    (record,) = records(ask("-q", "-i", sounds / "a.wav", "--json")[1])
+    assert record["log_prob"] < 0
+
+
+def test_the_longest_window_is_the_users(ask, tmp_path):
+    path = noise(tmp_path / "a.wav", 12)
+    (record,) = records(ask("-q", "-i", path, "--json", "--window", "5")[1])
+    assert all(window["end"] - window["start"] <= 5 for window in record["windows"])
+    assert record["windows"][-1]["end"] == 12
+
+
 def test_a_sound_that_nobody_sends_is_given_up(ask, sounds, tmp_path):
     os.mkfifo(tmp_path / "pipe.wav")
     start = time.monotonic()

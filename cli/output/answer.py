@@ -52,6 +52,7 @@ class Word:
 class Answer:
     """One answer as it comes into being; `finish_reason` is None until it is whole.
 
+    `log_prob` is the mean of the natural logarithms of its tokens' probabilities: how sure the model was.
     `windows` are the stretches that were asked about one by one, `words` those of an answer with times. `timings` in
     seconds by stage; `load_s` is that of the process, the same in each of its answers.
     """
@@ -61,6 +62,7 @@ class Answer:
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
     finish_reason: str | None = None
+    log_prob: float | None = None
     prompt_tokens: int = 0
     audio: list[Audio] = field(default_factory=list)
     task: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from cli.inputs.listing import Group
 from cli.output.answer import Answer, Window
@@ -77,7 +78,10 @@ class Job:
         for question, answer in zip(self.questions, self.answers, strict=True):
             read = [question.read(window.text, window.start) for window in answer.windows]
             timed = [words for _, words in read if words is not None]
-            answer.token_ids = [one for query in self.queries if query.answer is answer for one in query.token_ids]
+            own = [query for query in self.queries if query.answer is answer]
+            answer.token_ids = [one for query in own for one in query.token_ids]
+            log_probs = [one for query in own for one in query.log_probs]
+            answer.log_prob = round(fmean(log_probs), 4) if log_probs else None
             answer.words = [word for words in timed for word in words] if timed else None
             answer.text = _joined(question, answer.windows, [text for text, _ in read])
             for window, (text, _) in zip(answer.windows, read, strict=True):
@@ -105,6 +109,7 @@ class Query:
     answer: Answer
     window: Window
     token_ids: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
 
 
 def clock(seconds: float) -> str:

@@ -73,6 +73,7 @@ class Reporter:
         self._add_time(query)
         if event.token_id is not None:
             query.token_ids.append(event.token_id)
+            query.log_probs.append(event.log_prob)
         self._add_text(query, text, is_end=event.is_last)
         if event.finish_reason is not None:
             self._end(query, event.finish_reason)

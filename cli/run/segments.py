@@ -37,14 +37,14 @@ class Segment:
     clips: list[Float32] = field(default_factory=list)
 
 
-def segments(paths: Sequence[str], notes: list[str], *, long: str) -> Iterator[Segment]:
+def segments(paths: Sequence[str], notes: list[str], *, long: str, longest: float = 30.0) -> Iterator[Segment]:
     """One segment with all sounds, at most 30 s of each; or, for a single recording, one for each of its windows.
 
-    `long` is "windows" or "first". Remarks for the user are added to
+    `long` is "windows" or "first", `longest` the most seconds of a window. Remarks for the user are added to
     `notes`. Raises AudioError, at the end of the file for what is only seen there.
     """
     if long == "windows" and len(paths) == 1:
-        yield from _windows(paths[0], notes)
+        yield from _windows(paths[0], notes, longest)
     else:
         yield _whole(paths, notes)
 
@@ -69,14 +69,14 @@ def _whole(paths: Sequence[str], notes: list[str]) -> Segment:
     )
 
 
-def _windows(path: str, notes: list[str]) -> Iterator[Segment]:
+def _windows(path: str, notes: list[str], longest: float) -> Iterator[Segment]:
     """A window is known to be the last when there is no next one, so each is held until then."""
     from audio_encoder.waveform import check_length, stream_waveform
     from audio_encoder.windows import cut_windows, is_silent, speech_spans
 
     held: Segment | None = None
     begun = time.perf_counter()
-    for window in cut_windows(stream_waveform(path, notes)):
+    for window in cut_windows(stream_waveform(path, notes), longest=longest):
         if held is None:
             check_length(window.waveform, path)
         else:
