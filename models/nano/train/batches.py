@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,13 @@ class Batch:
     letters: list[Tensor]  # what is said in each clip, empty where nothing is known
     guides: Tensor  # [guides, 4]: row, position that looks, first and last position where it should look
     tasks: list[str]
+
+    def to(self, device: str) -> Batch:
+        """The batch on a device; the letters stay, as the CTC loss wants them."""
+        if device == "cpu":
+            return self
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved, ends=(self.ends[0].to(device), self.ends[1].to(device)))
 
 
 @dataclass

@@ -22,11 +22,14 @@ def train_ranks(texts: Iterable[str], size: int) -> list[bytes]:
     """At most `size` byte strings in rank order: the 256 bytes, then the merges."""
     import regex
 
+    from tokenizer.special_tokens import special_tokens
     from tokenizer.tokenizer import PIECES
 
+    special = regex.compile("|".join(regex.escape(token) for token in special_tokens()))
     counts: Counter[bytes] = Counter()
     for text in texts:
-        counts.update(piece.encode() for piece in regex.findall(PIECES, text))
+        for part in special.split(text) if "<" in text else (text,):
+            counts.update(piece.encode() for piece in regex.findall(PIECES, part))
     words = [([bytes([byte]) for byte in piece], count) for piece, count in counts.items()]
     pairs: Counter[Pair] = Counter()
     where: defaultdict[Pair, set[int]] = defaultdict(set)

@@ -1,4 +1,4 @@
-"""What `features` and `synthetic` made, as a list of clips: labels, and features read from disk when they are wanted."""
+"""What `features` and `synthetic` made, as a list of clips: labels, and features read from disk when wanted."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Clip:
         """[tokens, state]."""
         return _shard(self.shard)[self.first : self.first + self.tokens]
 
-    def get(self, name: str) -> Any:  # noqa: ANN401 - labels are of many kinds
+    def get(self, name: str) -> Any:
         """One label, None where it is not known."""
         return self.labels.get(name)
 
 
 @lru_cache(maxsize=512)
 def _shard(path: Path) -> NDArray[np.float16]:
-    return np.load(path, mmap_mode="r")
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def load(folders: Sequence[Path]) -> list[Clip]:

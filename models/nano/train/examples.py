@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import random
 import re
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from models.nano.train import wordings
-from models.nano.train.corpus import TOKEN_SECONDS, Clip
-from models.nano.train.recordings import CHILD
+from models.nano.train import drawing, wordings
+from models.nano.train.corpus import Clip
 from models.nano.train.texts import Sentence
 
 DECIDING = 4.0  # weight of the words that decide an answer
 TIME_WEIGHT = 2.0
 NO_SPEECH = "There is no speech."
-VOCAL = ("singing voice", "crowd of people", "screaming or yelling", "laughter", "choir", "mouth noises", "burp")
 
 
 @dataclass(frozen=True)
@@ -70,16 +67,22 @@ class Source:
     ) -> None:
         """`split` is that of the wordings of the questions."""
         self.sentences, self.split = sentences, split
-        self.english = Balanced(clips, self._english, source_share)
-        self.timed = Balanced(clips, lambda clip: self._english(clip) and len(clip.get("words") or ()), source_share)
-        self.languages = Balanced(clips, _language, lambda clip: _language(clip))
-        self.genders = Balanced(clips, _adult_gender, lambda clip: (_adult_gender(clip), clip.get("source")))
-        self.ages = Balanced(clips, _age, _age)
-        self.sounds = Balanced(clips, lambda clip: clip.get("sound"), lambda clip: clip.get("sound"), 0.5)
-        self.silent = Balanced(clips, _wordless, lambda clip: clip.get("sound"), 0.5)
-        self.instruments = Balanced(clips, _instrument, _instrument)
-        self.readers = Balanced(clips, lambda clip: clip.get("source") == "speechocean762", lambda clip: clip.get("speaker"))
-        made: dict[str, tuple[Balanced | None, Callable[[random.Random], Example]]] = {
+        self.english = drawing.Balanced(clips, self._english, drawing.source)
+        self.timed = drawing.Balanced(
+            clips, lambda clip: self._english(clip) and len(clip.get("words") or ()), drawing.source
+        )
+        self.languages = drawing.Balanced(clips, drawing.language, drawing.language)
+        self.genders = drawing.Balanced(
+            clips, drawing.adult_gender, lambda clip: (drawing.adult_gender(clip), clip.get("source"))
+        )
+        self.ages = drawing.Balanced(clips, drawing.age, drawing.age)
+        self.sounds = drawing.Balanced(clips, lambda clip: clip.get("sound"), lambda clip: clip.get("sound"), 0.5)
+        self.silent = drawing.Balanced(clips, drawing.wordless, lambda clip: clip.get("sound"), 0.5)
+        self.instruments = drawing.Balanced(clips, drawing.instrument, drawing.instrument)
+        self.readers = drawing.Balanced(
+            clips, lambda clip: clip.get("source") == "speechocean762", lambda clip: clip.get("speaker")
+        )
+        made: dict[str, tuple[drawing.Balanced | None, Callable[[random.Random], Example]]] = {
             "transcribe_base": (self.english, self.transcribe_base),
             "transcribe": (self.english, self.transcribe),
             "text": (None, self.text),
@@ -115,7 +118,9 @@ class Source:
     def text(self, rng: random.Random) -> Example:
         """A few sentences in a row, to learn the language from."""
         first, written = rng.randrange(len(self.sentences) - 3), rng.random() < 0.5
-        chosen = [sentence[1] if written and sentence[1] else sentence[0] for sentence in self.sentences[first : first + 3]]
+        chosen = [
+            sentence[1] if written and sentence[1] else sentence[0] for sentence in self.sentences[first : first + 3]
+        ]
         return Example("text", (), (("", (Piece(" ".join(chosen)),)),))
 
     def transcribe_base(self, rng: random.Random) -> Example:
@@ -180,8 +185,8 @@ class Source:
     def age(self, rng: random.Random) -> Example:
         """Whether a child or an adult speaks."""
         clip = self.ages.draw(rng)
-        article = "an" if _age(clip) == "adult" else "a"
-        return self.asked(rng, "age", (clip,), decided("The speaker is", f" {article} {_age(clip)}"))
+        article = "an" if drawing.age(clip) == "adult" else "a"
+        return self.asked(rng, "age", (clip,), decided("The speaker is", f" {article} {drawing.age(clip)}"))
 
     def event(self, rng: random.Random) -> Example:
         """What sounds."""
@@ -191,7 +196,7 @@ class Source:
     def instrument(self, rng: random.Random) -> Example:
         """What is played."""
         clip = self.instruments.draw(rng)
-        return self.asked(rng, "instrument", (clip,), decided("The instrument is the", f" {_instrument(clip)}"))
+        return self.asked(rng, "instrument", (clip,), decided("The instrument is the", f" {drawing.instrument(clip)}"))
 
     def dialogue(self, rng: random.Random) -> Example:
         """What is said, and then by whom; or the other way round."""
@@ -224,48 +229,6 @@ class Source:
         return self.asked(rng, "which_audio", clips, answer, thing=f"the sound of {wanted.get('sound')}")
 
 
-class Balanced:
-    """Clips in groups: a group is drawn first, evenly or by its size to the power of `exponent`, then a clip of it."""
-
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        wanted: Callable[[Clip], object],
-        group: Callable[[Clip], Hashable],
-        exponent: float = 0.0,
-    ) -> None:
-        self.groups: defaultdict[Hashable, list[Clip]] = defaultdict(list)
-        for clip in clips:
-            if wanted(clip):
-                self.groups[group(clip)].append(clip)
-        self._names = list(self.groups)
-        self._weights = [SOURCES.get(str(name), 1.0) * len(self.groups[name]) ** exponent for name in self._names]
-
-    def draw(self, rng: random.Random) -> Clip:
-        """One clip."""
-        return rng.choice(self.groups[rng.choices(self._names, self._weights)[0]])
-
-    def of(self, rng: random.Random, name: Hashable) -> Clip:
-        """One clip of a group."""
-        return rng.choice(self.groups[name])
-
-
-SOURCES = {  # source of English speech -> its weight
-    "librispeech": 0.25,
-    "speechocean762": 0.20,
-    "kathleen": 0.10,
-    "lj_speech": 0.04,
-    "wake_words": 0.02,
-    "digits": 0.01,
-    "synthetic": 0.38,
-}
-
-
-def source_share(clip: Clip) -> str:
-    """The group of English speech a clip is drawn by."""
-    return str(clip.get("source"))
-
-
 def decided(before: str, deciding: str, after: str = ".") -> Answer:
     """An answer with one part that decides it; that part starts with its space."""
     return Piece(before), Piece(deciding, DECIDING), Piece(after)
@@ -290,26 +253,3 @@ def spoken_language(clip: Clip) -> Answer:
 def time_mark(seconds: float) -> str:
     """The token of a moment: <|2.33|>."""
     return f"<|{seconds:.2f}|>"
-
-
-def _language(clip: Clip) -> str | None:
-    language = clip.get("language")
-    return language if language in wordings.LANGUAGE_NAMES and clip.tokens * TOKEN_SECONDS > 0.6 else None
-
-
-def _adult_gender(clip: Clip) -> str | None:
-    return clip.get("gender") if (clip.get("age") or 30) > CHILD else None
-
-
-def _age(clip: Clip) -> str | None:
-    if clip.get("age"):
-        return "child" if clip.get("age") <= CHILD else "adult"
-    return "adult" if clip.get("source") in {"librispeech", "kathleen", "lj_speech"} else None
-
-
-def _wordless(clip: Clip) -> bool:
-    return bool(clip.get("sound")) and clip.get("sound") not in VOCAL
-
-
-def _instrument(clip: Clip) -> str | None:
-    return clip.get("instrument")

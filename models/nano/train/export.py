@@ -55,7 +55,7 @@ def stored(weights: dict[str, NDArray[np.float32]], encoder: dict[str, NDArray[n
 def write(out: Path, parts: tuple[Arrays, Arrays], sizes: Sizes, vocabulary: Path) -> None:
     """The Hugging Face layout that `models.convert` reads."""
     out.mkdir(parents=True, exist_ok=True)
-    places = {}
+    places: dict[str, str] = {}
     for file, arrays in zip(FILES, parts, strict=True):
         save_file(arrays, out / file, metadata={"format": "pt"})
         places |= dict.fromkeys(arrays, file)
@@ -106,7 +106,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("states", type=Path, nargs="+", metavar="STATE")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--vocabulary", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--whisper", type=Path, required=True, metavar="FILE", help="model.bin; fetched if it is not there")
+    parser.add_argument(
+        "--whisper", type=Path, required=True, metavar="FILE", help="model.bin; fetched if it is not there"
+    )
     options = parser.parse_args(argv)
     tokenizer = Tokenizer(options.vocabulary)
     encoder = whisper_base.encoder_tensors(whisper_base.fetch(options.whisper))

@@ -38,7 +38,9 @@ WEIGHTS = Path("whisper-base.bin")  # beside the shards' folder
 def load_encoder(weights: Path) -> AudioEncoder:
     """Whisper base, for inference; its projection is nobody's."""
     encoder = AudioEncoder(Sizes(vocab_size=1, audio_start=0))
-    tensors = {name: torch.tensor(value.astype(np.float32)) for name, value in whisper_base.encoder_tensors(weights).items()}
+    tensors = {
+        name: torch.tensor(value.astype(np.float32)) for name, value in whisper_base.encoder_tensors(weights).items()
+    }
     left = encoder.load_state_dict(tensors, strict=False)
     assert not left.unexpected_keys, left
     return encoder.eval()
@@ -51,8 +53,9 @@ def encode(encoder: AudioEncoder, waveforms: Sequence[Waveform], *, half: bool =
     found: list[NDArray[np.float16]] = [np.zeros((0, 0), np.float16)] * len(waveforms)
     for group in _groups(order, [len(waveform) // 320 for waveform in waveforms]):
         mel, frames = log_mels([waveforms[one] for one in group])
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            features = encoder.features(mel, frames)
+        device = encoder.conv1.weight.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            features = encoder.features(mel.to(device), frames.to(device)).cpu()
         for row, one in enumerate(group):
             found[one] = features[row, : int(frames[row]) // 2].to(torch.float16).numpy()
     return found
@@ -85,7 +88,9 @@ def write_shard(path: Path, clips: Iterable[Labelled], encoder: AudioEncoder) ->
     return sum(len(waveform) for waveform in waveforms) / RATE
 
 
-def varied(waveform: Waveform, rng: random.Random, *, speed: bool = True, strength: float = 1.0) -> tuple[Waveform, float]:
+def varied(
+    waveform: Waveform, rng: random.Random, *, speed: bool = True, strength: float = 1.0
+) -> tuple[Waveform, float]:
     """The sound as heard elsewhere, and how many times as fast it is now."""
     factor = 1.0
     if speed and rng.random() < 0.7:
@@ -116,13 +121,15 @@ def write_all(out: Path, jobs: Sequence[tuple[str, Callable[[], Iterable[Labelle
     """The shards of this process' share (i, n) of the jobs: name and what makes the clips."""
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    encoder = load_encoder(whisper_base.fetch(out.parent / WEIGHTS))
+    encoder = load_encoder(whisper_base.fetch(out.parent / WEIGHTS)).to("cuda" if torch.cuda.is_available() else "cpu")
     heard, started = 0.0, time.monotonic()
     for number, (name, clips) in enumerate(jobs):
         if number % share[1] == share[0]:
             heard += write_shard(out / name, clips(), encoder)
             spent = time.monotonic() - started
-            print(f"{name} {number + 1}/{len(jobs)}: {heard / 3600:.2f} h in {spent:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{name} {number + 1}/{len(jobs)}: {heard / 3600:.2f} h in {spent:.0f} s", file=sys.stderr, flush=True
+            )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """What nano is taught: the losses of one batch.
 
-Beside the answer's own cross-entropy stand two losses that make it converge: CTC over letters at the audio's positions in
-the middle of the decoder (Graves and others, 2006), and attention of that layer's first head to where a word sounds.
+Beside the answer's own cross-entropy stand two losses that make it converge: CTC over letters at the audio's positions
+in the middle of the decoder (Graves and others, 2006), and attention of that layer's first head to where a word sounds.
 Neither is in the shipped model. A time that is nearly right is not all wrong: its target is spread over its neighbours.
 """
 
@@ -31,7 +31,7 @@ class Teacher(nn.Module):
         self.letter = nn.Linear(sizes.d_model, len(LETTERS) + 1)
 
     def log_probabilities(self, middle: Tensor, batch: Batch) -> Tensor:
-        """middle [batch, t, d_model] -> [longest clip, clips, letters + 1], float32; rows behind a clip mean nothing."""
+        """middle [batch, t, d_model] -> [longest clip, clips, letters + 1], float32; padded behind a clip."""
         heard = self.letter(self.norm(middle.flatten(0, 1)[batch.places])).float().log_softmax(-1)
         return nn.utils.rnn.pad_sequence(list(heard.split(batch.clips.tolist())))
 
@@ -48,7 +48,8 @@ class Teacher(nn.Module):
         lengths = torch.tensor([len(batch.letters[number]) for number in known])
         targets = torch.cat([batch.letters[number] for number in known])
         scores = self.log_probabilities(middle, batch)[:, chosen]
-        losses = F.ctc_loss(scores, targets, batch.clips[chosen], lengths, reduction="sum", zero_infinity=True)
+        heard = batch.clips.cpu()[known]
+        losses = F.ctc_loss(scores, targets.to(scores.device), heard, lengths, reduction="sum", zero_infinity=True)
         return losses / lengths.sum()
 
 

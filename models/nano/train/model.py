@@ -103,6 +103,11 @@ class AudioEncoder(nn.Module):
         self.proj = nn.Linear(state, sizes.d_model)
         self.audio_bos_eos_token = nn.Embedding(2, sizes.d_model)
 
+    def forward(self, mel: Tensor, n_frames: Tensor) -> Tensor:
+        """As `features`, projected: [clips, T, d_model]."""
+        projected: Tensor = self.proj(self.features(mel, n_frames))
+        return projected
+
     def features(self, mel: Tensor, n_frames: Tensor) -> Tensor:
         """mel [clips, n_mels, 2 * max frames], n_frames int64 [clips] -> what `proj` takes, [clips, T, state]."""
         x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)  # [clips, frames, state]
@@ -111,7 +116,8 @@ class AudioEncoder(nn.Module):
         for block in self.blocks:
             x = block(x, keep[:, None, None, :])
         even = x[:, : x.shape[1] // 2 * 2]
-        return self.ln_post(even.unflatten(1, (-1, 2)).mean(2))
+        pooled: Tensor = self.ln_post(even.unflatten(1, (-1, 2)).mean(2))
+        return pooled
 
 
 class Attention(nn.Module):

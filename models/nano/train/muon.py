@@ -55,7 +55,7 @@ def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
-    if HALF:
+    if HALF or x.is_cuda:
         x = x.bfloat16()
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):

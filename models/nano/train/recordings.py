@@ -1,8 +1,8 @@
 """The real recordings: what is known of each, and which of them are for tests only.
 
-A recording is one dict: `audio` (path), `source` (its folder), `speaker`, `text` (what is said, in small letters without
-marks), `written` (the same as one writes it, where that is known), and labels: gender, age, language, sound, instrument,
-note. `test_clips.json` lists what training never hears; it was fixed before the first run.
+A recording is one dict: `audio` (path), `source` (its folder), `speaker`, `text` (what is said, in small letters
+without marks), `written` (the same as one writes it, where that is known), and labels: gender, age, language, sound,
+instrument, note. `test_clips.json` lists what training never hears; it was fixed before the first run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NUMBERS = re.compile(r"\d")
 
 def spoken(text: str) -> str:
     """Text as it is said: small letters and apostrophes only."""
-    plain = text.lower().replace("’", "'").replace("-", " ")
+    plain = text.lower().replace("\u2019", "'").replace("-", " ")
     return " ".join(re.sub(r"[^a-z' ]", " ", plain).split())
 
 

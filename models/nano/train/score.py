@@ -27,6 +27,7 @@ Answer = Callable[[Waveform, str, bool], str]  # sound, prompt, whether it is th
 
 SEED = 20261128
 SPEECH = ("librispeech", "studio_man", "non_native_adults", "non_native_children", "librivox", "wake_words")
+SPOKEN = ("librispeech", "non_native_adults", "multilingual", "wake_words_es", "mandarin_words")
 MOST = 60  # clips of a set
 SCREENED = ("white", "pink", "brown", "hum", "babble", "silence")
 
@@ -125,7 +126,13 @@ def score_words(answer: Answer, sets: dict[str, list[Recording]], scores: Scores
             kinds = {"base": (wordings.TRANSCRIBE_TAGS, True)} | ({"chat": (ASKED, False)} if chat else {})
             for kind, (prompt, base) in kinds.items():
                 found = spoken(quoted(answer(sound, prompt, base)))
-                scores.add(name, f"words wrong, {kind}", distance(found.split(), wanted), len(wanted), f"{found} | {row['text']}")
+                scores.add(
+                    name,
+                    f"words wrong, {kind}",
+                    distance(found.split(), wanted),
+                    len(wanted),
+                    f"{found} | {row['text']}",
+                )
             if name == "librispeech":
                 found = spoken(answer(by_telephone(sound, row["id"]), wordings.TRANSCRIBE_TAGS, True))
                 scores.add(name, "words wrong, telephone", distance(found.split(), wanted), len(wanted), found)
@@ -151,16 +158,18 @@ def score_labels(answer: Answer, sets: dict[str, list[Recording]], scores: Score
             for task, wanted in wanted_labels(name, row):
                 rng = random.Random(f"{SEED}/{row['id']}")  # noqa: S311
                 found = answer(sound, wordings.question(task, rng, split="test"), False)
-                right = wanted.lower() in re.findall(r"[a-z' /()-]+", found.lower().replace(".", "").replace(wanted.lower(), f"|{wanted.lower()}|"))
+                right = wanted.lower() in re.findall(
+                    r"[a-z' /()-]+", found.lower().replace(".", "").replace(wanted.lower(), f"|{wanted.lower()}|")
+                )
                 scores.add(name, task, float(right), 1, f"{found} | {wanted}")
 
 
 def wanted_labels(name: str, row: Recording) -> list[tuple[str, str]]:
     """Tasks and the words that must stand in their answers."""
     wanted = []
-    if name in {"librispeech", "non_native_adults", "multilingual", "wake_words_es", "mandarin_words"}:
-        if language := wordings.LANGUAGE_NAMES.get(row["language"]):
-            wanted.append(("language", language))
+    language = wordings.LANGUAGE_NAMES.get(row.get("language") or "")
+    if language and name in SPOKEN:
+        wanted.append(("language", language))
     if name in {"librispeech", "non_native_adults"}:
         wanted.append(("gender", row["gender"]))
     if name.startswith("non_native"):

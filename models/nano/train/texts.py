@@ -16,7 +16,9 @@ Sentence = tuple[str, str | None]
 
 MOST_WORDS, LEAST_WORDS = 32, 2
 SAID = {"mr": "mister", "mrs": "missus", "dr": "doctor", "st": "saint", "messrs": "messieurs"}
-PLAIN = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "—": ", ", "–": ", ", "_": "", "\u00a0": " "})
+PLAIN = str.maketrans(  # the marks of print as those of a keyboard
+    {"\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'", "\u2014": ", ", "\u2013": ", ", "_": "", "\u00a0": " "}
+)
 ENDS = re.compile(r"(?<=[.!?][\"'])\s+|(?<=[.!?])\s+(?=[\"'A-Z])")
 ABBREVIATED = re.compile(r"\b(?:Mr|Mrs|Dr|St|Messrs)\.$")
 WRITTEN = re.compile(r"[A-Za-z ,.;:!?'\"-]+")

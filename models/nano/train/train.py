@@ -68,10 +68,21 @@ def build(vocabulary: Path) -> tuple[CachedTokenizer, Nano, Teacher]:
     return tokenizer, model, Teacher(model.sizes)
 
 
-def train(source: Source, out: Path, vocabulary: Path, plan: Plan, *, start: Path | None, half: bool, compiled: bool) -> None:
+def train(
+    source: Source,
+    out: Path,
+    vocabulary: Path,
+    plan: Plan,
+    *,
+    start: Path | None,
+    device: str,
+    half: bool,
+    compiled: bool,
+) -> None:
     """Train until `plan.steps`, from OUT/state.pt if it is there, else from the weights of the state `start`."""
     torch.manual_seed(plan.seed)
     tokenizer, model, teacher = build(vocabulary)
+    model, teacher = model.to(device), teacher.to(device)
     scales, tools = Scales.of(tokenizer), optimizers(model, teacher, plan.rate)
     out.mkdir(parents=True, exist_ok=True)
     first = resume(out / "state.pt", model, teacher, tools)
@@ -85,14 +96,16 @@ def train(source: Source, out: Path, vocabulary: Path, plan: Plan, *, start: Pat
     log, started = Log(out / "log.jsonl"), time.monotonic()
     for step in range(first, plan.steps):
         waited = time.monotonic()
-        batch = next(stream)
+        batch = next(stream).to(device)
         log.waited += time.monotonic() - waited
         for tool in tools:
             for group in tool.param_groups:
                 group["lr"] = plan.rate * plan.factor(step)
-        with torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext():
+        with torch.autocast(device, torch.bfloat16) if half else contextlib.nullcontext():
             learned = learn(model, teacher, batch, scales)
-        total = sum((LOSS_WEIGHTS[name] * loss for name, loss in learned.losses.items()), torch.zeros(()))
+        total = sum(
+            (LOSS_WEIGHTS[name] * loss for name, loss in learned.losses.items()), torch.zeros((), device=device)
+        )
         for tool in tools:
             tool.zero_grad(set_to_none=True)
         total.backward()
@@ -158,7 +171,11 @@ class Log:
 
 def trained_state(model: Nano) -> dict[str, Tensor]:
     """The model without the encoder, which anyone can fetch."""
-    frozen = {f"transformer.audio.{name}" for name, value in model.transformer.audio.named_parameters() if not value.requires_grad}
+    frozen = {
+        f"transformer.audio.{name}"
+        for name, value in model.transformer.audio.named_parameters()
+        if not value.requires_grad
+    }
     state: dict[str, Tensor] = model.state_dict()
     return {name: value for name, value in state.items() if name not in frozen and "positional" not in name}
 
@@ -185,7 +202,7 @@ def resume(path: Path, model: Nano, teacher: Teacher, tools: list[torch.optim.Op
 
 def begin(path: Path, model: Nano, teacher: nn.Module | None) -> dict[str, object]:
     """Take the weights of a state."""
-    state: dict[str, object] = torch.load(path, weights_only=True)
+    state: dict[str, object] = torch.load(path, weights_only=True, map_location="cpu")
     left = model.load_state_dict(state["model"], strict=False)  # type: ignore[arg-type]
     assert not left.unexpected_keys, left.unexpected_keys
     if teacher is not None:
@@ -200,7 +217,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--texts", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--vocabulary", type=Path, required=True, metavar="FILE", help="qwen.tiktoken of nano")
-    parser.add_argument("--shares", default="{}", metavar="JSON", help="shares of tasks other than those of examples.py")
+    parser.add_argument(
+        "--shares", default="{}", metavar="JSON", help="shares of tasks other than those of examples.py"
+    )
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--size", type=int, default=8_000, help="ids in a batch, padding included")
     parser.add_argument("--rate", type=float, default=2e-3)
@@ -208,6 +227,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--start", type=Path, metavar="FILE", help="state of another run to begin with")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--half", action="store_true", help="bfloat16; only where the processor has it (AMX)")
     parser.add_argument("--compile", action="store_true", help="compile the blocks; needs a C++ compiler on a CPU")
     options = parser.parse_args(argv)
@@ -217,7 +237,7 @@ def main(argv: list[str] | None = None) -> int:
     shares = SHARES | json.loads(options.shares)
     source = Source(load(options.features), list(sentences(options.texts)), shares)
     plan = Plan(options.steps, options.size, options.rate, options.decay, seed=options.seed)
-    how = {"half": options.half, "compiled": options.compile}
+    how = {"device": options.device, "half": options.half, "compiled": options.compile}
     train(source, options.out, options.vocabulary, plan, start=options.start, **how)
     return 0
 
