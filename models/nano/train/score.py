@@ -10,6 +10,7 @@ import argparse
 import json
 import random
 import re
+import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_encoder.waveform import load_waveform
+from audio_encoder.waveform import AudioError, load_waveform
 from models.nano.train import acoustics, wordings
 from models.nano.train.recordings import CHILD, Recording, recordings, spoken, test_ids
 
@@ -207,8 +208,19 @@ def test_sets(folder: Path, names: Sequence[str], count: int) -> dict[str, list[
     for name, ids in test_ids().items():
         if not names or name in names:
             step = max(1, len(ids) / count)
-            sets[name] = [by_id[ids[int(place * step)]] for place in range(min(count, len(ids)))]
+            chosen = [by_id[ids[int(place * step)]] for place in range(min(count, len(ids)))]
+            sets[name] = [row for row in chosen if readable(row["audio"])]
     return sets
+
+
+def readable(path: str) -> bool:
+    """Two long places are not: said on standard error."""
+    try:
+        load_waveform(path)
+    except AudioError as error:
+        print(error, file=sys.stderr)
+        return False
+    return True
 
 
 def main(argv: list[str] | None = None) -> int:
