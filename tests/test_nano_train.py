@@ -135,3 +135,15 @@ def test_the_attention_asked_for_is_that_of_the_layer():
     assert hidden.attention.shape == (2, 7)
     torch.testing.assert_close(hidden.attention.sum(1), torch.ones(2))
     assert hidden.attention[1, 3:].abs().max() == 0
+
+
+def test_letters_are_forced_to_where_they_sound():
+    pytest.importorskip("torch")
+    from models.nano.train.align import forced_path, word_times
+
+    heard = [0, 1, 1, 0, 2, 0, 0, 2, 3]  # blanks, a, a, b twice, c
+    scores = np.log(np.full((9, 4), 0.01, np.float32) + np.eye(4, dtype=np.float32)[heard])
+    spans, cost = forced_path(scores, [1, 2, 2, 3])
+    assert spans == [(1, 2), (4, 4), (7, 7), (8, 8)]
+    assert cost < 0.1
+    assert word_times("a b", [(3, 4), (5, 6), (8, 9)]) == [(0.08, 0.2), (0.28, 0.4)]

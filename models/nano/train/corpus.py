@@ -40,15 +40,27 @@ def _shard(path: Path) -> NDArray[np.float16]:
 
 
 def load(folders: Sequence[Path]) -> list[Clip]:
-    """All clips of all whole shards."""
+    """All clips of all whole shards, with the times of their words where `align` found them."""
     clips = []
     for folder in folders:
         for index in sorted(folder.glob("*.jsonl")):
-            for line in index.read_text(encoding="utf-8").splitlines():
-                labels = json.loads(line)
-                first, tokens = labels.pop("first"), labels.pop("tokens")
-                if tokens >= 2:
-                    clips.append(Clip(index.with_suffix(".npy"), first, tokens, labels))
+            times = index.with_suffix(".words.json")
+            found = json.loads(times.read_text()) if times.exists() else {}
+            for number, clip in enumerate(read_shard(index)):
+                if str(number) in found:
+                    clip.labels["words"] = found[str(number)]
+                if clip.tokens >= 2:
+                    clips.append(clip)
+    return clips
+
+
+def read_shard(index: Path) -> list[Clip]:
+    """The clips of one shard, in order."""
+    clips = []
+    for line in index.read_text(encoding="utf-8").splitlines():
+        labels = json.loads(line)
+        first, tokens = labels.pop("first"), labels.pop("tokens")
+        clips.append(Clip(index.with_suffix(".npy"), first, tokens, labels))
     return clips
 
 

@@ -48,6 +48,11 @@ class Balanced:
         return rng.choice(self.groups[name])
 
 
+def is_english(clip: Clip) -> bool:
+    """English speech whose words are known."""
+    return clip.get("language") == "en" and bool(clip.get("text"))
+
+
 def source(clip: Clip) -> str:
     """The group of English speech a clip is drawn by."""
     return str(clip.get("source"))

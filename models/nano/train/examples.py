@@ -67,9 +67,9 @@ class Source:
     ) -> None:
         """`split` is that of the wordings of the questions."""
         self.sentences, self.split = sentences, split
-        self.english = drawing.Balanced(clips, self._english, drawing.source)
+        self.english = drawing.Balanced(clips, drawing.is_english, drawing.source)
         self.timed = drawing.Balanced(
-            clips, lambda clip: self._english(clip) and len(clip.get("words") or ()), drawing.source
+            clips, lambda clip: drawing.is_english(clip) and len(clip.get("words") or ()), drawing.source
         )
         self.languages = drawing.Balanced(clips, drawing.language, drawing.language)
         self.genders = drawing.Balanced(
@@ -101,10 +101,6 @@ class Source:
         self._made = {task: maker for task, (needs, maker) in made.items() if needs is None or needs.groups}
         self._tasks = [task for task in self._made if shares.get(task)]
         self._weights = [shares[task] for task in self._tasks]
-
-    @staticmethod
-    def _english(clip: Clip) -> bool:
-        return clip.get("language") == "en" and bool(clip.get("text"))
 
     def example(self, rng: random.Random, task: str | None = None) -> Example:
         """A new one, of a task or by the shares."""
@@ -202,7 +198,9 @@ class Source:
         """What is said, and then by whom; or the other way round."""
         clip = self.genders.draw(rng)
         first = [("gender", decided("The speaker is a", f" {clip.get('gender')}"))]
-        first.append(("transcribe", transcript(clip)) if self._english(clip) else ("language", spoken_language(clip)))
+        first.append(
+            ("transcribe", transcript(clip)) if drawing.is_english(clip) else ("language", spoken_language(clip))
+        )
         rng.shuffle(first)
         turns = [(wordings.question(task, rng, split=self.split), answer) for task, answer in first]
         return Example("dialogue", (clip,), tuple(turns))
