@@ -1,8 +1,8 @@
 """`python3 -m models.nano.train.align STATE --features DIR --vocabulary FILE`: when each word of real clips is said.
 
 The letters' CTC of a trained state is forced through the transcript (Viterbi); a word lasts from its first letter's
-frame to its last one's. For each shard NAME.jsonl a NAME.words.json is written: number of the clip -> [[start s, end s],
-...], which `corpus.load` reads. Clips whose letters the state does not hear (a mean above DOUBTFUL) are left out.
+frame to its last one's. For each shard NAME.jsonl a NAME.words.json is written: number of the clip -> [[start s,
+end s], ...], which `corpus.load` reads. Clips whose letters the state does not hear (a mean above DOUBTFUL) are left out.
 """
 
 from __future__ import annotations
