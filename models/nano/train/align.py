@@ -2,7 +2,8 @@
 
 The letters' CTC of a trained state is forced through the transcript (Viterbi); a word lasts from its first letter's
 frame to its last one's. For each shard NAME.jsonl a NAME.words.json is written: number of the clip -> [[start s,
-end s], ...], which `corpus.load` reads. Clips whose letters the state does not hear (a mean above DOUBTFUL) are left out.
+end s], ...], which `corpus.load` reads. Clips whose letters the state does
+not hear (a mean above DOUBTFUL) are left out.
 """
 
 from __future__ import annotations
