@@ -172,7 +172,8 @@ def flags_at_random(rng: random.Random, place: Place) -> Case:
     from cli.flags import build_parser
 
     arguments: list[str] = []
-    for action in rng.sample(build_parser()._actions, rng.randrange(1, 6)):
+    flags = [action for action in build_parser()._actions if action.option_strings]
+    for action in rng.sample(flags, rng.randrange(1, 6)):
         flag = rng.choice(action.option_strings)
         if flag in {"--model", "--env_list", "-e", "--env_id", "--device", "--backend", "-b", "--benchmark", "--chat"}:
             continue  # another model, another machine, or a long time

@@ -206,4 +206,27 @@ def test_another_stored_type_is_named(single):
         tensors["x"] = ("F64", np.zeros(2))
 
     edit_tensors(single, change)
-    assert failure(single).endswith("x is stored as F64, expected F32, F16 or BF16")
+    assert failure(single).endswith("x is stored as F64, expected F32, F16, BF16 or I8")
+
+
+def test_eight_bits_are_read_with_the_scales_of_their_rows(single):
+    rng = np.random.default_rng(0)
+    whole, scales = rng.integers(-127, 128, SHAPE, dtype=np.int8), rng.random(SHAPE[0], np.float32)
+
+    def change(tensors):
+        tensors[WTE] = ("I8", whole)
+        tensors[WTE + ".scales"] = ("F32", scales)
+
+    edit_tensors(single, change)
+    checkpoint = Checkpoint(single)
+    tensor = checkpoint.look_up(WTE, *SHAPE)
+    values = whole.astype(np.float32) * scales[:, None]
+    np.testing.assert_array_equal(tensor.read(), values)
+    np.testing.assert_array_equal(tensor.cut(3, 7).read(), values[3:7])
+    with pytest.raises(ModelError, match="is missing"):
+        checkpoint.take(WTE + ".scales", SHAPE[0])
+
+
+def test_eight_bits_without_scales_are_refused(single):
+    edit_tensors(single, lambda tensors: tensors.update({WTE: ("I8", np.zeros(SHAPE, np.int8))}))
+    assert failure(single).endswith(f"{WTE} is stored as I8 without F32 scales of its rows")

@@ -1,10 +1,13 @@
-"""Training's own parts that need neither torch nor a synthesizer: the vocabulary and the measures of the score."""
+"""Training's own parts that need neither torch nor a synthesizer: the vocabulary, the texts, the batches, the measures."""
 
 import numpy as np
 import pytest
 
 from models.nano.train.bpe import train_ranks, write_ranks
-from models.nano.train.score import distance, judge, spoken
+from models.nano.train.recordings import spoken, training
+from models.nano.train.recordings import test_ids as listed
+from models.nano.train.score import distance, quoted
+from models.nano.train.texts import book_sentences, said
 from tokenizer.tokenizer import Tokenizer
 
 TEXTS = ['The person says: "the cat sat on the mat".', "the language is German."] * 3
@@ -50,40 +53,97 @@ def test_the_distance_counts_words(found, wanted, errors):
 
 
 def test_a_transcript_is_read_out_of_its_quotes():
-    assert spoken('The person says: "it\'s ten".') == ["it's", "ten"]
-    assert spoken("it's ten") == ["it's", "ten"]
+    assert quoted('The person says: "It\'s ten".') == "It's ten"
+    assert quoted("it's ten") == "it's ten"
 
 
-def test_word_times_are_measured_on_average_of_both_ends():
-    wanted = 'The word "a" starts at <|1.00|> seconds and ends at <|2.00|> seconds.'
-    found = 'The word "a" starts at <|1.10|> seconds and ends at <|2.20|> seconds.'
-    measured = judge("word_time", found, wanted)
-    assert measured["seconds off"][0] == pytest.approx(0.15)
-    assert measured["within 0.1 s"] == (0.0, 1)
-    assert judge("word_time", "no idea", wanted)["seconds off"] == (1.0, 1)
+def test_what_is_said_has_no_marks():
+    assert spoken("It\u2019s TEN, well-known. ") == "it's ten well known"
+    assert said("Mr. Darcy, and Mrs. Long!") == "mister darcy and missus long"
 
 
-@pytest.mark.parametrize(("pitch", "near"), [(60, 1.0), (61, 1.0), (62, 0.0)])
-def test_a_note_counts_within_a_semitone(pitch, near):
-    measured = judge("note", f"The note is C4 (<|midi_pitch_{pitch}|>).", "The note is C4 (<|midi_pitch_60|>).")
-    assert measured["within a semitone"] == (near, 1)
+def test_sentences_of_a_book_are_whole_and_plain():
+    book = """*** START OF THE BOOK ***
+
+CHAPTER I.
+
+Mr. Hall was \u201cglad\u201d to see 3 men. He said\u2014slowly\u2014that it was late! "Who is there?" asked he.
+
+*** END OF THE BOOK ***"""
+    assert list(book_sentences(book)) == ["He said, slowly, that it was late!", "Who is there?"]
 
 
-def test_other_tasks_count_exact_answers():
-    assert judge("gender", "The speaker is a man.", "The speaker is a man.") == {"right": (1.0, 1)}
-    assert judge("gender", "The speaker is a woman.", "The speaker is a man.") == {"right": (0.0, 1)}
+def test_the_test_list_names_no_speaker_of_training():
+    lists = listed()
+    assert len(lists["librispeech"]) == 40
+    assert {len(set(ids)) == len(ids) for ids in lists.values()} == {True}
+    row = {"id": lists["studio_man"][0]}
+    assert training([row, {"id": "new"}]) == [{"id": "new"}]
 
 
-def test_the_mean_of_checkpoints_keeps_their_type_and_the_other_files_of_the_first(tmp_path):
-    numpy = pytest.importorskip("safetensors.numpy")
-    from models.nano.train import average
+def test_eight_bits_keep_a_row_within_half_a_step():
+    pytest.importorskip("torch")
+    from models.nano.train.export import eight_bit
 
-    for name, value in (("first", 1), ("second", 2), ("third", 6)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(name)
-        numpy.save_file({"w": np.full((2, 3), value, np.float16)}, tmp_path / name / average.WEIGHTS)
-    assert average.main([str(tmp_path / name) for name in ("out", "first", "second", "third")]) == 0
-    found = numpy.load_file(tmp_path / "out" / average.WEIGHTS)["w"]
-    assert found.dtype == np.float16
-    np.testing.assert_array_equal(found, np.full((2, 3), 3, np.float16))
-    assert (tmp_path / "out" / "config.json").read_text() == "first"
+    values = np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32)
+    stored = eight_bit("w", values)
+    scales = stored["w.scales"]
+    assert stored["w"].dtype == np.int8
+    assert np.abs(stored["w"] * scales[:, None] - values).max() <= 0.51 * scales.max()
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    torch = pytest.importorskip("torch")
+    del torch
+    from models.nano.train.batches import CachedTokenizer, Encoder
+
+    write_ranks(train_ranks(TEXTS, 280), tmp_path / "qwen.tiktoken")
+    return Encoder(CachedTokenizer(tmp_path / "qwen.tiktoken"))
+
+
+def clip(folder, tokens, **labels):
+    from models.nano.train.corpus import Clip
+
+    np.save(folder / "shard.npy", np.ones((tokens, 512), np.float16))
+    return Clip(folder / "shard.npy", 0, tokens, labels)
+
+
+def test_a_batch_has_its_clips_and_guides_where_the_prompt_has_them(encoder, tmp_path):
+    from models.nano.train.examples import Example, Piece
+
+    heard = clip(tmp_path, 20, text="the cat", language="en", words=[(0.1, 0.3), (0.3, 0.6)])
+    example = Example("transcribe_base", (heard,), (("", (Piece("the cat"),)),), "<|en|><|transcribe|>")
+    encoded = encoder.encode(example)
+    batch = encoder.batch([encoded], np.random.default_rng(0), augment=False)
+    tokenizer = encoder.tokenizer
+    assert batch.ids[0, 0] == tokenizer.audio_start
+    assert batch.places.tolist() == list(range(1, 21))
+    assert [int(place) for place in batch.ends] == [0, 21]
+    answer = batch.targets[0][batch.weights[0] > 0].tolist()
+    assert tokenizer.decode(answer) == "the cat<|endoftext|>"
+    assert {tuple(guide[2:]) for guide in batch.guides.tolist()} == {(2, 9), (7, 17)}
+
+
+def test_the_attention_asked_for_is_that_of_the_layer():
+    torch = pytest.importorskip("torch")
+    from models.nano.train.model import Nano, Sizes
+
+    sizes = Sizes(50, 3, d_model=16, n_layer=2, n_head=2, width=16, audio_state=16, audio_layer=1, audio_head=2)
+    torch.manual_seed(0)
+    hidden = Nano(sizes).hidden(torch.randn(2, 7, 16), 1, (torch.tensor([0, 1]), torch.tensor([6, 2])))
+    assert hidden.attention.shape == (2, 7)
+    torch.testing.assert_close(hidden.attention.sum(1), torch.ones(2))
+    assert hidden.attention[1, 3:].abs().max() == 0
+
+
+def test_letters_are_forced_to_where_they_sound():
+    pytest.importorskip("torch")
+    from models.nano.train.align import forced_path, word_times
+
+    heard = [0, 1, 1, 0, 2, 0, 0, 2, 3]  # blanks, a, a, b twice, c
+    scores = np.log(np.full((9, 4), 0.01, np.float32) + np.eye(4, dtype=np.float32)[heard])
+    spans, cost = forced_path(scores, [1, 2, 2, 3])
+    assert spans == [(1, 2), (4, 4), (7, 7), (8, 8)]
+    assert cost < 0.1
+    assert word_times("a b", [(3, 4), (5, 6), (8, 9)]) == [(0.08, 0.2), (0.28, 0.4)]

@@ -24,18 +24,25 @@ Float32 = npt.NDArray[np.float32]
 # Bytes in one block of rows: large enough for the disk, small beside the memory limit.
 BLOCK_BYTES = 64 << 20
 # safetensors' name -> the numpy type of the stored bits (bfloat16 has none, its bits are the upper half of a float32).
-STORED: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+STORED: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "I8": np.dtype("i1"),  # with a scale for each row in a tensor of its own, NAME + SCALES
+}
+SCALES = ".scales"  # F32 [rows]: value = stored * scale of its row, in float32
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor on disk: name, shape, stored type ("F32", "F16", "BF16"), file and byte offset."""
+    """A tensor on disk: name, shape, stored type (one of `STORED`), file and byte offset, scales of its rows if I8."""
 
     name: str
     shape: tuple[int, ...]
     stored: str
     file: Path
     offset: int
+    scales: Tensor | None = None
 
     def rows(self) -> Iterator[Float32]:
         """The tensor as float32, a block of leading rows at a time, in order."""
@@ -50,6 +57,8 @@ class Tensor:
                 if bits.size != n_rows * width:
                     raise ModelError(f"{self.file}: ends inside {self.name}", fix="download it again")
                 values = _as_float32(bits, self)
+                if self.scales is not None:
+                    values = values.reshape(n_rows, width) * self.scales.cut(start, start + n_rows).read()[:, None]
                 if not np.isfinite(values).all():
                     raise ModelError(f"{self.file}: {self.name} holds values that are not finite numbers")
                 yield values.reshape(n_rows, *self.shape[1:])
@@ -58,7 +67,9 @@ class Tensor:
         """Some of its rows as a tensor, named after the first."""
         row = math.prod(self.shape[1:]) * STORED[self.stored].itemsize
         name = f"{self.name.removesuffix('.weight')}.{start}.weight"
-        return replace(self, name=name, shape=(stop - start, *self.shape[1:]), offset=self.offset + start * row)
+        scales = self.scales.cut(start, stop) if self.scales is not None else None
+        shape, offset = (stop - start, *self.shape[1:]), self.offset + start * row
+        return replace(self, name=name, shape=shape, offset=offset, scales=scales)
 
     def read(self) -> Float32:
         """The whole tensor as float32 of `shape`."""
@@ -83,8 +94,9 @@ class Checkpoint:
                 if tensor.name in self._tensors:
                     raise ModelError(f"{file}: {tensor.name} is also in {self._tensors[tensor.name].file.name}")
                 self._tensors[tensor.name] = tensor
-        self._left = set(self._tensors)
         self._check_index()
+        self._join_scales()
+        self._left = set(self._tensors)
 
     def take(self, name: str, *shape: int) -> Tensor:
         """Hand out a tensor once; raises ModelError when it is not there or has another shape."""
@@ -109,6 +121,15 @@ class Checkpoint:
             names = sorted(self._left)
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             raise ModelError(f"{self.directory}: tensors that no graph uses: {', '.join(names[:5])}{more}")
+
+    def _join_scales(self) -> None:
+        """Give each I8 tensor the scales of its rows, which are no tensors of their own."""
+        for name, tensor in list(self._tensors.items()):
+            if tensor.stored == "I8":
+                scales = self._tensors.pop(name + SCALES, None)
+                if scales is None or scales.stored != "F32" or scales.shape != tensor.shape[:1]:
+                    raise ModelError(f"{tensor.file}: {name} is stored as I8 without F32 scales of its rows")
+                self._tensors[name] = replace(tensor, scales=scales)
 
     def _check_index(self) -> None:
         index = self.directory / "model.safetensors.index.json"
@@ -167,7 +188,7 @@ def _read_header(file: Path) -> Iterator[Tensor]:
         raise ModelError(f"{file}: damaged header", fix="download it again") from None
     for tensor, n_bytes in entries:
         if tensor.stored not in STORED:
-            raise ModelError(f"{file}: {tensor.name} is stored as {tensor.stored}, expected F32, F16 or BF16")
+            raise ModelError(f"{file}: {tensor.name} is stored as {tensor.stored}, expected F32, F16, BF16 or I8")
         expected = math.prod(tensor.shape) * STORED[tensor.stored].itemsize
         if n_bytes != expected or tensor.offset + n_bytes > size:
             raise ModelError(f"{file}: {tensor.name} does not fit into the file", fix="download it again")

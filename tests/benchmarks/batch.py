@@ -2,8 +2,7 @@
 
 One list of sounds and prompts is answered by the command with `--batch 1` and with `--batch N`, in turns. What must
 hold: the same answers, token for token, with the same counts and reasons to end. The lists are JSON Lines as
-`--files-from` takes them; `models.nano.train.score --keep DIR` writes nano's scored set so. Without one, some sounds are
-made. One JSON line last; the exit code is 1 if an answer differs.
+`--files-from` takes them. Without one, some sounds are made. One JSON line last; the exit code is 1 if an answer differs.
 """
 
 from __future__ import annotations

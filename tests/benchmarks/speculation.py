@@ -1,7 +1,7 @@
 """`python3 -m tests.benchmarks.speculation --lists FILE…`: how many runs guessing saves on a list of like answers, with nano.
 
-The lists are JSON Lines as `--files-from` takes them, asked one answer at a time; `models.nano.train.score --keep DIR`
-writes nano's scored set so. Both ways are run, with guesses and without; the ids must be the same. Time is made of it with
+The lists are JSON Lines as `--files-from` takes them, asked one answer at a time.
+Both ways are run, with guesses and without; the ids must be the same. Time is made of it with
 `--costs`, what runs of 2, 4 and 8 ids and a guess in a prompt take on the full model, a step being 1: `tests.benchmarks.speed`
 measures that ("run of N ids", "guess in a prompt"). One JSON line last; the exit code is 1 if an answer differs.
 """

@@ -1,4 +1,4 @@
-"""Samples -> batches of tensors: ids with their loss weights, clips, and the labels of the auxiliary losses.
+"""Examples -> batches of tensors: ids with their loss weights, features, and what the auxiliary losses ask for.
 
 Prompts are built by the run-time tokenizer and `encode_chat`, so that nano learns exactly the ids that it will be asked
 with. All examples of a batch are of similar length.
@@ -7,28 +7,24 @@ with. All examples of a batch are of similar length.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from models.nano.train.data import Clip, Sample, read_shard
+from models.nano.train.corpus import TOKEN_SECONDS
+from models.nano.train.examples import Example, Piece, Source
 from tokenizer.chat import Turn, encode_base, encode_chat
 from tokenizer.tokenizer import Special, Tokenizer
 
-FRAME_SECONDS, TOKEN_SECONDS = 0.02, 0.04
-TIME_MARK = re.compile(r"<\|(\d+\.\d\d)\|>")
-REPEATED = re.compile(r'The word "([^"]+)" starts')
-HEARING, READING = 0, 1  # heads of the guided layer
-PITCH_MARK = re.compile(r"<\|midi_pitch_(\d+)\|>")
-IGNORED = -100
-WARPED = ("transcribe", "transcribe_base", "timestamps", "word_time")  # tasks for which it does not matter who speaks
-GENDERS = ("woman", "man")
-LANGUAGES = ("en", "zh", "de", "es", "ko", "fr", "ja", "it")
+LETTERS = " 'abcdefghijklmnopqrstuvwxyz"  # of the CTC loss; 0 is its blank
+POOL = 1024  # examples sorted by length at a time
+MASKED = {"time": (2, 12), "channel": (2, 48)}  # how many stripes at most, and how wide
+SAID = ("transcribe", "transcribe_base", "timestamps")
 
 
 @dataclass
@@ -38,31 +34,35 @@ class Batch:
     ids: Tensor
     targets: Tensor
     weights: Tensor
-    mel: Tensor  # [clips, n_mels, columns]
-    n_frames: Tensor  # [clips]
-    spans: list[tuple[int, int, int, int]]  # row, first position, clip, tokens
-    guides: list[tuple[int, int, int, int, int]]  # row and those of `Encoded`
-    phones: Tensor  # [clips, frames]
-    words: Tensor  # [clips, T]
-    genders: Tensor  # [clips]
-    languages: Tensor  # [clips]
-    pitches: Tensor  # [clips], of single notes, as MIDI counts
+    features: Tensor  # [tokens, state], all clips one behind the other
+    places: Tensor  # flat positions of `features`
+    ends: tuple[Tensor, Tensor]  # flat positions of both boundary rows of each clip
+    clips: Tensor  # tokens of each clip
+    letters: list[Tensor]  # what is said in each clip, empty where nothing is known
+    guides: Tensor  # [guides, 4]: row, position that looks, first and last position where it should look
     tasks: list[str]
+
+    def to(self, device: str) -> Batch:
+        """The batch on a device; the letters stay, as the CTC loss wants them."""
+        if device == "cpu":
+            return self
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved, ends=(self.ends[0].to(device), self.ends[1].to(device)))
 
 
 @dataclass
 class Encoded:
-    """One sample as ids, with the places of its clips and of the sounds of its words."""
+    """One example as ids, with the places of its clips and of the sounds of its words."""
 
-    sample: Sample
+    example: Example
     ids: list[int]
     weights: list[float]  # of each id as a target
     starts: list[int]  # position of each clip's <audio>
-    guides: list[tuple[int, int, int, int]]  # head, position that looks, first and last position where it should look
+    guides: list[tuple[int, int, int]]  # position that looks, first and last position where it should look
 
 
 class CachedTokenizer(Tokenizer):
-    """Remembers the ids of what it encoded: most texts of a prompt come again and again."""
+    """Remembers the ids of short texts: most of a prompt come again and again."""
 
     def __init__(self, vocabulary: Path) -> None:
         super().__init__(vocabulary)
@@ -71,29 +71,31 @@ class CachedTokenizer(Tokenizer):
     def encode(self, text: str, *, special: Special = "none") -> list[int]:
         """As `Tokenizer.encode`."""
         if (text, special) not in self._known:
+            if len(self._known) > 20_000:
+                self._known.clear()
             self._known[text, special] = super().encode(text, special=special)
         return list(self._known[text, special])
 
 
 class Encoder:
-    """Turns samples into ids."""
+    """Turns examples into ids and batches."""
 
-    def __init__(self, tokenizer: Tokenizer, phones: Sequence[str], words: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self.phones = {name: number for number, name in enumerate(phones)}
-        self.words = {name: number for number, name in enumerate(words, 1)}
 
-    def encode(self, sample: Sample) -> Encoded:
+    def encode(self, example: Example) -> Encoded:
         """Ids of the whole dialogue, with weights on the answers and the ids that end them."""
-        spans = tuple((clip.mel_frames + 1) // 4 + 2 for clip in sample.clips)
+        spans = tuple(clip.tokens + 2 for clip in example.clips)
         turns: list[Turn] = []
         ids: list[int] = []
         weights: list[float] = []
-        answers: list[tuple[int, str]] = []
-        for number, (question, pieces) in enumerate(sample.turns):
-            text = "".join(piece for piece, _ in pieces)
-            if sample.base_prompt is not None:
-                prompt = encode_base(self.tokenizer, sample.base_prompt, audio_spans=spans)
+        guides: list[tuple[int, int, int]] = []
+        for number, (question, pieces) in enumerate(example.turns):
+            text = "".join(piece.text for piece in pieces)
+            if not example.clips:
+                prompt, end = [self.tokenizer.endoftext], self.tokenizer.endoftext
+            elif example.base_prompt is not None:
+                prompt = encode_base(self.tokenizer, example.base_prompt, audio_spans=spans)
                 end = self.tokenizer.endoftext
             else:
                 prompt = encode_chat(self.tokenizer, [*turns, Turn(question, audio_spans=() if number else spans)])
@@ -102,167 +104,103 @@ class Encoder:
             new = self.tokenizer.encode(text, special="audio")
             weights += [0.0] * (len(prompt) - len(ids)) + self._piece_weights(new, pieces) + [1.0]
             ids = [*prompt, *new, end]
-            answers.append((len(prompt), text))
+            if example.task in SAID and example.clips[0].get("words"):
+                guides += self._guides(example, ids, len(prompt))
         starts = [position for position, token in enumerate(ids) if token == self.tokenizer.audio_start]
-        return Encoded(sample, ids, weights, starts, self._guides(sample, ids, answers, starts))
+        return Encoded(example, ids, weights, starts, guides)
 
-    def _piece_weights(self, ids: list[int], pieces: Sequence[tuple[str, float]]) -> list[float]:
+    def _piece_weights(self, ids: list[int], pieces: Sequence[Piece]) -> list[float]:
         """The weight of each id: that of the piece in which its last byte lies."""
-        ends = np.cumsum([len(text.encode()) for text, _ in pieces])
+        ends = np.cumsum([len(piece.text.encode()) for piece in pieces])
         reached = np.cumsum([len(self.tokenizer.token_bytes(token)) for token in ids])
-        return [float(pieces[min(int(np.searchsorted(ends, end)), len(pieces) - 1)][1]) for end in reached]
+        return [pieces[min(int(np.searchsorted(ends, end)), len(pieces) - 1)].weight for end in reached]
 
-    def _guides(
-        self, sample: Sample, ids: list[int], answers: list[tuple[int, str]], starts: list[int]
-    ) -> list[tuple[int, int, int, int]]:
-        """For each spoken word and each time of an answer: the position that predicts it and where it sounds.
+    def _guides(self, example: Example, ids: list[int], first: int) -> list[tuple[int, int, int]]:
+        """For each id of each spoken word: the position that predicts it and where the word sounds."""
+        clip = example.clips[0]
+        audio = ids.index(self.tokenizer.audio_start) + 1
+        texts = [self.tokenizer.token_bytes(token).decode(errors="replace") for token in ids[first:]]
+        spoken = clip.get("text").split()
+        found, word, left = [], -1, ""
+        for number, text in enumerate(texts):
+            bare = "".join(letter for letter in text.lower() if letter.isalpha() or letter == "'")
+            if text.startswith("<|") or not bare:
+                continue
+            if not left:  # a word begins
+                if word + 1 >= len(spoken):
+                    break
+                if not spoken[word + 1].startswith(bare[:1]):
+                    continue  # the frame of the answer
+                word, left = word + 1, spoken[word + 1]
+            if not left.startswith(bare):
+                return []  # written otherwise than it is said
+            left = left[len(bare) :]
+            start, end = (int(second / TOKEN_SECONDS) for second in clip.get("words")[word])
+            last = audio + clip.tokens - 1
+            found.append((first + number - 1, min(audio + max(start - 1, 0), last), min(audio + end + 1, last)))
+        return found
 
-        And for a word that the answer repeats from the question: each of its ids and where that stands in the question.
-        """
-        guides = []
-        if len(sample.clips) != 1 or not sample.clips[0].words:
-            return []
-        clip, first_audio = sample.clips[0], starts[0] + 1
-        last_audio = first_audio + (clip.mel_frames + 1) // 4 - 1
-        for first, text in answers:
-            offsets = np.cumsum([0] + [len(self.tokenizer.token_bytes(token)) for token in ids[first:]])
-            cursor = text.find('"') + 1  # a chat answer quotes what was said, the base form is the bare transcript
-            last = text.rfind('"') if cursor else len(text)
-            sounding = [(match.start(), float(match[1]), float(match[1])) for match in TIME_MARK.finditer(text)]
-            for word, start, end in clip.words:
-                match = re.compile(rf"(?<![a-z]){re.escape(word)}(?![a-z])").search(text, cursor, last)
-                if match:
-                    cursor = match.end()
-                    sounding.append((match.start(), start, end))
-            for place, start, end in sounding:
-                token = int(np.searchsorted(offsets, len(text[:place].encode()), side="right")) - 1
-                low, high = first_audio + int(start / TOKEN_SECONDS) - 1, first_audio + int(end / TOKEN_SECONDS) + 1
-                guides.append((HEARING, first + token - 1, min(low, last_audio), min(high, last_audio + 1)))
-            if repeated := REPEATED.search(text):
-                ends = [len(text[:place].encode()) for place in repeated.span(1)]
-                begin, end = (first + int(np.searchsorted(offsets, place)) for place in ends)
-                asked = _last_place(ids[begin:end], ids[:first])
-                guides += [(READING, begin - 1 + n, asked + n, asked + n) for n in range(end - begin if asked else 0)]
-        return guides
-
-    def batch(self, encoded: list[Encoded], rng: random.Random, *, augment: bool) -> Batch:
-        """Pad and stack; `augment` masks stripes of time and frequency."""
-        clips = [clip for one in encoded for clip in one.sample.clips]
-        frames = [(clip.mel_frames + 1) // 2 for clip in clips]
-        longest = max(frames)
-        warped = [one.sample.task in WARPED for one in encoded for _ in one.sample.clips]
-        mel = torch.stack(
-            [
-                _padded(clip, longest, rng if augment else None, warp=warp)
-                for clip, warp in zip(clips, warped, strict=True)
-            ]
-        )
+    def batch(self, encoded: list[Encoded], rng: np.random.Generator, *, augment: bool) -> Batch:
+        """Pad and stack; `augment` masks stripes of the features."""
         length = max(len(one.ids) for one in encoded)
         ids = torch.full((len(encoded), length), self.tokenizer.endoftext)
         weights = torch.zeros(len(encoded), length)
-        spans, guides, number = [], [], 0
+        features, places, begins, finishes, letters, guides = [], [], [], [], [], []
         for row, one in enumerate(encoded):
             ids[row, : len(one.ids)] = torch.tensor(one.ids)
             weights[row, : len(one.ids) - 1] = torch.tensor(one.weights[1:])
             guides += [(row, *guide) for guide in one.guides]
-            for start in one.starts:
-                spans.append((row, start, number, frames[number] // 2))
-                number += 1
+            for start, clip in zip(one.starts, one.example.clips, strict=True):
+                flat = row * length + start
+                begins.append(flat)
+                finishes.append(flat + clip.tokens + 1)
+                places.append(np.arange(flat + 1, flat + 1 + clip.tokens))
+                features.append(masked(clip.features, rng) if augment else clip.features)
+                letters.append(letters_of(clip.get("text") if clip.get("language") == "en" else None))
         return Batch(
             ids=ids,
             targets=ids.roll(-1, 1),
             weights=weights,
-            mel=mel,
-            n_frames=torch.tensor(frames),
-            spans=spans,
-            guides=guides,
-            phones=torch.stack([self._labels(clip, longest, FRAME_SECONDS) for clip in clips]),
-            words=torch.stack([self._labels(clip, longest // 2, TOKEN_SECONDS) for clip in clips]),
-            genders=_indices([clip.gender for clip in clips], GENDERS),
-            languages=_indices([clip.language for clip in clips], LANGUAGES),
-            pitches=torch.tensor([_pitch(one.sample) for one in encoded for _ in one.sample.clips]),
-            tasks=[one.sample.task for one in encoded],
+            features=torch.from_numpy(np.concatenate(features or [np.zeros((0, 512), np.float16)]).astype(np.float32)),
+            places=torch.from_numpy(np.concatenate(places or [np.zeros(0, np.int64)])),
+            ends=(torch.tensor(begins, dtype=torch.int64), torch.tensor(finishes, dtype=torch.int64)),
+            clips=torch.tensor([len(one) for one in features], dtype=torch.int64),
+            letters=letters,
+            guides=torch.tensor(guides, dtype=torch.int64).reshape(-1, 4),
+            tasks=[one.example.task for one in encoded],
         )
 
-    def _labels(self, clip: Clip, length: int, step: float) -> Tensor:
-        """Class of each frame (phones) or token (words): 0 where nothing is said, IGNORED where nothing is known."""
-        marks, table = (clip.phones, self.phones) if step == FRAME_SECONDS else (clip.words, self.words)
-        labels = torch.full((length,), 0 if marks else IGNORED)
-        labels[int(clip.mel_frames * 0.01 / step) :] = IGNORED
-        for name, start, end in marks:
-            labels[round(start / step) : max(round(end / step), round(start / step) + 1)] = table.get(name, IGNORED)
-        return labels
+
+def letters_of(text: str | None) -> Tensor:
+    """Numbers of the letters of a transcript, as the CTC loss counts them."""
+    return torch.tensor([LETTERS.index(letter) + 1 for letter in text or ""], dtype=torch.int64)
 
 
-def batches(
-    data: Path,
-    encoder: Encoder,
-    rng: random.Random,
-    *,
-    frames: int,
-    augment: bool = True,
-    labelled: bool = False,
-) -> Iterator[Batch]:
-    """Endless batches of about `frames` encoder frames, from a few shards at a time, of like lengths, shuffled.
+def masked(features: NDArray[np.float16], rng: np.random.Generator) -> NDArray[np.float16]:
+    """A copy with a few stripes of time, and of channels, silenced (Park and others, "SpecAugment", 2019)."""
+    heard = np.array(features)
+    for _ in range(rng.integers(0, MASKED["time"][0] + 1 + len(heard) // 125)):
+        width = int(rng.integers(1, min(MASKED["time"][1], max(2, len(heard) // 8)) + 1))
+        start = int(rng.integers(0, max(1, len(heard) - width)))
+        heard[start : start + width] = 0
+    for _ in range(rng.integers(0, MASKED["channel"][0] + 1)):
+        width = int(rng.integers(1, MASKED["channel"][1] + 1))
+        start = int(rng.integers(0, heard.shape[1] - width))
+        heard[:, start : start + width] = 0
+    return heard
 
-    With `labelled`, only examples whose first clip is speech of one known speaker.
-    """
+
+def batches(source: Source, encoder: Encoder, seed: int, *, size: int, augment: bool = True) -> Iterator[Batch]:
+    """Endless batches of at most `size` ids, padding included, from pools sorted by length."""
+    rng, generator = random.Random(seed), np.random.default_rng(seed)  # noqa: S311 - reproducible data, not secrets
     while True:
-        paths = sorted(data.glob("shard-*.npz"))  # anew, for shards may still be in the making
-        shards = rng.sample(paths, min(4, len(paths)))
-        encoded = [encoder.encode(sample) for path in shards for sample in read_shard(path)]
-        encoded = [one for one in encoded if not labelled or one.sample.clips[0].language]
-        encoded.sort(
-            key=lambda one: (sum(clip.mel_frames for clip in one.sample.clips) // 40, len(one.ids), rng.random())
-        )
+        pool = [encoder.encode(source.example(rng)) for _ in range(POOL)]
+        pool.sort(key=lambda one: len(one.ids))
         groups: list[list[Encoded]] = [[]]
-        size = 0
-        for one in encoded:
-            longest = max(clip.mel_frames for clip in one.sample.clips) // 2
-            if groups[-1] and (size + 1) * longest > frames:
+        for one in pool:
+            if groups[-1] and (len(groups[-1]) + 1) * len(one.ids) > size:
                 groups.append([])
-                size = 0
             groups[-1].append(one)
-            size += len(one.sample.clips)
         rng.shuffle(groups)
         for group in groups:
-            yield encoder.batch(group, rng, augment=augment)
-
-
-def _padded(clip: Clip, longest: int, rng: random.Random | None, *, warp: bool) -> Tensor:
-    """The clip's log-mel [n_mels, 2 * longest]: silence behind it, zeros behind the longest, stripes masked.
-
-    With `warp`, the frequencies are often stretched as another vocal tract would (Jaitly and Hinton 2013).
-    """
-    columns = clip.mel.shape[1]
-    mel = np.full((clip.mel.shape[0], 2 * longest), clip.mel[:, -1:].min(), np.float32)
-    mel[:, :columns] = clip.mel[:, : 2 * longest]
-    if rng and warp and rng.random() < 0.6:
-        places = np.clip(np.arange(len(mel)) * rng.uniform(0.86, 1.16), 0, len(mel) - 1.001)
-        low, part = places.astype(int), (places % 1)[:, None].astype(np.float32)
-        mel = mel[low] * (1 - part) + mel[low + 1] * part
-    if rng and rng.random() < 0.6:
-        floor = mel.min()
-        for _ in range(2):
-            band, first = rng.randint(0, 10), rng.randint(0, 69)
-            mel[first : first + band] = floor
-            if not clip.words or rng.random() < 0.3:
-                width, begin = rng.randint(0, 12), rng.randint(0, max(1, columns - 12))
-                mel[:, begin : begin + width] = floor
-    return torch.from_numpy(mel)
-
-
-def _last_place(wanted: list[int], ids: list[int]) -> int:
-    """Where `wanted` begins in `ids` for the last time; 0 if it is nowhere, since every prompt begins with a mark."""
-    places = range(len(ids) - len(wanted), 0, -1)
-    return next((place for place in places if ids[place : place + len(wanted)] == wanted), 0)
-
-
-def _pitch(sample: Sample) -> int:
-    """The pitch that the answer names, IGNORED if it names none."""
-    found = [PITCH_MARK.search(text) for _, pieces in sample.turns for text, _ in pieces]
-    return next((int(match[1]) for match in found if match), IGNORED)
-
-
-def _indices(names: list[str | None], table: Sequence[str]) -> Tensor:
-    return torch.tensor([table.index(name) if name in table else IGNORED for name in names])
+            yield encoder.batch(group, generator, augment=augment)

@@ -1,19 +1,21 @@
-"""`python3 -m models.nano.train.bpe DATA OUT`: a vocabulary in `qwen.tiktoken`'s format, trained on nano's own texts.
+"""`python3 -m models.nano.train.bpe TEXTS OUT`: a vocabulary in `qwen.tiktoken`'s format, learned from real English.
 
-Byte-level; the pieces are those of the real tokenizer; merges are taken most frequent first (ties: the lower bytes), so
-that every common word is one token. The 3,522 special tokens stand behind the ranks, as in the real vocabulary.
+Byte-level; the pieces are those of the real tokenizer; merges are taken most frequent first (ties: the lower bytes).
+The 3,522 special tokens stand behind the ranks, as in the real vocabulary.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
-from collections import Counter
+import heapq
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
-Word = tuple[bytes, ...]
+Pair = tuple[bytes, bytes]
+FRAME = 300  # how often the texts around a clip count: questions, answers, the frame of a chat
 
 
 def train_ranks(texts: Iterable[str], size: int) -> list[bytes]:
@@ -24,37 +26,73 @@ def train_ranks(texts: Iterable[str], size: int) -> list[bytes]:
     from tokenizer.tokenizer import PIECES
 
     special = regex.compile("|".join(regex.escape(token) for token in special_tokens()))
-    pieces: Counter[bytes] = Counter()
+    counts: Counter[bytes] = Counter()
     for text in texts:
-        for part in special.split(text):
-            pieces.update(piece.encode() for piece in regex.findall(PIECES, part))
-    words = {tuple(bytes([byte]) for byte in piece): count for piece, count in pieces.items()}
+        for part in special.split(text) if "<" in text else (text,):
+            counts.update(piece.encode() for piece in regex.findall(PIECES, part))
+    words = [([bytes([byte]) for byte in piece], count) for piece, count in counts.items()]
+    pairs: Counter[Pair] = Counter()
+    where: defaultdict[Pair, set[int]] = defaultdict(set)
+    for number, (word, count) in enumerate(words):
+        for pair in pairwise(word):
+            pairs[pair] += count
+            where[pair].add(number)
     ranks = [bytes([byte]) for byte in range(256)]
-    while len(ranks) < size:
-        pairs: Counter[tuple[bytes, bytes]] = Counter()
-        for word, count in words.items():
-            for pair in pairwise(word):
-                pairs[pair] += count
-        if not pairs:
-            break
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        ranks.append(best[0] + best[1])
-        words = {_merge(word, best): count for word, count in words.items()}
+    heap = [(-count, pair) for pair, count in pairs.items()]
+    heapq.heapify(heap)
+    while len(ranks) < size and heap:
+        count, best = heapq.heappop(heap)
+        if pairs[best] != -count:
+            continue  # an old count
+        if best[0] + best[1] not in ranks:
+            ranks.append(best[0] + best[1])
+        changed: Counter[Pair] = Counter()
+        for number in where.pop(best):
+            _merge_in(words[number], best, number, changed, where)
+        pairs.pop(best)
+        for pair, difference in changed.items():
+            if pair != best and difference:
+                pairs[pair] += difference
+                heapq.heappush(heap, (-pairs[pair], pair))
     return ranks
 
 
-def texts_of(data: Path) -> Iterator[str]:
-    """Everything that is said around the clips of a folder of shards: questions, answers, the frame of a chat."""
-    from models.nano.train.data import read_shard
-    from models.nano.train.grammar import WORDS
+def _merge_in(
+    entry: tuple[list[bytes], int], best: Pair, number: int, changed: Counter[Pair], where: defaultdict[Pair, set[int]]
+) -> None:
+    """Join the pair in one word, and count which pairs come and go."""
+    word, count = entry
+    for pair in pairwise(word):
+        changed[pair] -= count
+    position = 0
+    while position < len(word) - 1:
+        if (word[position], word[position + 1]) == best:
+            word[position : position + 2] = [best[0] + best[1]]
+        position += 1
+    for pair in pairwise(word):
+        changed[pair] += count
+        where[pair].add(number)
+
+
+def texts_of(folder: Path) -> Iterator[str]:
+    """Everything that nano reads and writes: sentences in both forms, questions and answers, other languages."""
+    from models.nano.train import foreign, wordings
+    from models.nano.train.texts import sentences
     from tokenizer.chat import SYSTEM
 
-    for path in sorted(data.glob("shard-*.npz")):
-        for sample in read_shard(path):
-            yield from ("system", SYSTEM, "user", "assistant", "Audio 1:", "\nAudio 2:", sample.base_prompt or "")
-            for question, pieces in sample.turns:
-                yield from (f"\n{question}", "".join(text for text, _ in pieces))
-    yield from (f" {word}" for word in WORDS)  # each at least once
+    for spoken, written in sentences(folder):
+        yield spoken
+        if written:
+            yield written
+            yield f" {written}"
+    frame = ["system", SYSTEM, "user", "assistant", "Audio 1:", "\nAudio 2:", 'The person says: "', '".', "\n"]
+    frame += [f"\n{asked}" for task in wordings.tasks_asked() for asked in wordings.wordings(task)["train"]]
+    frame += list(wordings.LANGUAGE_NAMES.values())
+    for text in frame:
+        for _ in range(FRAME):
+            yield text
+    for path in (Path(foreign.__file__),):
+        yield from (line for line in path.read_text(encoding="utf-8").splitlines() if not line.isascii())
 
 
 def write_ranks(ranks: list[bytes], path: Path) -> None:
@@ -62,29 +100,14 @@ def write_ranks(ranks: list[bytes], path: Path) -> None:
     path.write_bytes(b"".join(base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(ranks)))
 
 
-def _merge(word: Word, pair: tuple[bytes, bytes]) -> Word:
-    if len(word) < 2:
-        return word
-    out: list[bytes] = []
-    position = 0
-    while position < len(word):
-        if word[position : position + 2] == pair:
-            out.append(pair[0] + pair[1])
-            position += 2
-        else:
-            out.append(word[position])
-            position += 1
-    return tuple(out)
-
-
 def main(argv: list[str] | None = None) -> int:
-    """Train on the texts of DATA and write OUT."""
+    """Learn from TEXTS and write OUT."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("data", type=Path, metavar="DATA", help="folder of shards")
+    parser.add_argument("texts", type=Path, metavar="TEXTS", help="folder of *.txt (books) and *.lines")
     parser.add_argument("out", type=Path, metavar="OUT", help="qwen.tiktoken to write")
-    parser.add_argument("--size", type=int, default=1400, help="ranks at most")
+    parser.add_argument("--size", type=int, default=3500, help="ranks at most")
     options = parser.parse_args(argv)
-    write_ranks(train_ranks(texts_of(options.data), options.size), options.out)
+    write_ranks(train_ranks(texts_of(options.texts), options.size), options.out)
     print(options.out)
     return 0
 

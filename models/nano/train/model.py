@@ -1,19 +1,17 @@
 """Qwen-Audio in torch, small, for training only; modules are named as the checkpoint's tensors are.
 
-In: a batch of log-mels and of ids with the places of their clips. Out: hidden states, and what the auxiliary losses
-look at. Dimension order: [batch, positions, channels]. The run-time path (ONNX) is the judge of its numbers.
+The encoder is Whisper base's and stays as it is: `AudioEncoder.features` gives what the projection takes, once for each
+clip, and training reads that from disk. In: ids, features and where they stand. Out: hidden states, and what the
+auxiliary losses look at. Dimension order: [batch, positions, channels]. The run-time path (ONNX) judges its numbers.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 N_MELS = 80
@@ -26,24 +24,24 @@ class Sizes:
 
     vocab_size: int
     audio_start: int
-    d_model: int = 192
-    n_layer: int = 4
-    n_head: int = 4
-    width: int = 512
-    audio_state: int = 256
-    audio_layer: int = 4
-    audio_head: int = 4
+    d_model: int = 384
+    n_layer: int = 8
+    n_head: int = 6
+    width: int = 1024
+    audio_state: int = 512
+    audio_layer: int = 6
+    audio_head: int = 8
     seq_length: int = 2048
     epsilon: float = 1e-5
 
 
 @dataclass
-class Heard:
-    """What the encoder made of a batch of clips: frames before pooling, tokens after projection, who is padding."""
+class Hidden:
+    """What the decoder made of a batch: after its last norm, in its middle, and one layer's attention."""
 
-    frames: Tensor  # [clips, frames, audio_state]
-    tokens: Tensor  # [clips, T, d_model]
-    frame_mask: Tensor  # bool [clips, frames], True = sound
+    last: Tensor  # [batch, t, d_model]
+    middle: Tensor  # [batch, t, d_model], what went into the guided layer
+    attention: Tensor  # [asked, t], of the guided layer's first head
 
 
 class RMSNorm(nn.Module):
@@ -55,7 +53,7 @@ class RMSNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.epsilon)
 
 
 class AudioAttention(nn.Module):
@@ -90,7 +88,7 @@ class AudioBlock(nn.Module):
 
 
 class AudioEncoder(nn.Module):
-    """conv, conv, blocks, mean of frame pairs, norm, projection; boundary rows beside them."""
+    """conv, conv, blocks, mean of frame pairs, norm; the projection and the boundary rows beside them."""
 
     positional_embedding: Tensor
 
@@ -105,16 +103,21 @@ class AudioEncoder(nn.Module):
         self.proj = nn.Linear(state, sizes.d_model)
         self.audio_bos_eos_token = nn.Embedding(2, sizes.d_model)
 
-    def forward(self, mel: Tensor, n_frames: Tensor) -> Heard:
-        """mel [clips, n_mels, 2 * max frames], n_frames int64 [clips]."""
+    def forward(self, mel: Tensor, n_frames: Tensor) -> Tensor:
+        """As `features`, projected: [clips, T, d_model]."""
+        projected: Tensor = self.proj(self.features(mel, n_frames))
+        return projected
+
+    def features(self, mel: Tensor, n_frames: Tensor) -> Tensor:
+        """mel [clips, n_mels, 2 * max frames], n_frames int64 [clips] -> what `proj` takes, [clips, T, state]."""
         x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)  # [clips, frames, state]
         keep = torch.arange(x.shape[1], device=x.device) < n_frames[:, None]  # [clips, frames]
         x = (x + self.positional_embedding[: x.shape[1]]) * keep[..., None]
         for block in self.blocks:
             x = block(x, keep[:, None, None, :])
         even = x[:, : x.shape[1] // 2 * 2]
-        pooled = even.unflatten(1, (-1, 2)).mean(2)  # [clips, T, state]
-        return Heard(x, self.proj(self.ln_post(pooled)), keep)
+        pooled: Tensor = self.ln_post(even.unflatten(1, (-1, 2)).mean(2))
+        return pooled
 
 
 class Attention(nn.Module):
@@ -134,6 +137,15 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         mixed = F.scaled_dot_product_attention(*self.project(x, rotary), is_causal=True)
         return self.c_proj(mixed.transpose(1, 2).flatten(2))
+
+    def looked(self, x: Tensor, rotary: tuple[Tensor, Tensor], asked: tuple[Tensor, Tensor]) -> Tensor:
+        """What the first head looks at, [asked, t], at the places asked for: rows [asked], positions [asked]."""
+        q, k, _ = self.project(x, rotary)
+        rows, positions = asked
+        chosen = q[rows, 0, positions].float()  # [asked, dim]
+        scores = torch.einsum("ad,atd->at", chosen, k[rows, 0].float()) / math.sqrt(q.shape[-1])
+        future = torch.arange(k.shape[2], device=x.device) > positions[:, None]
+        return scores.masked_fill(future, -torch.inf).softmax(-1)
 
 
 class MLP(nn.Module):
@@ -182,28 +194,31 @@ class Nano(nn.Module):
         self.lm_head = nn.Linear(sizes.d_model, sizes.vocab_size, bias=False)
         self.apply(lambda module: _initialise(module, sizes))
 
-    def embed(self, ids: Tensor, heard: Heard, spans: list[tuple[int, int, int, int]]) -> Tensor:
-        """Embeddings of ids [batch, t] with clips spliced in: spans are (row, first position, clip, tokens)."""
-        x = self.transformer.wte(ids).clone()
-        bos, eos = self.transformer.audio.audio_bos_eos_token.weight.to(x.dtype)
-        for row, start, clip, tokens in spans:
-            x[row, start] = bos
-            x[row, start + 1 : start + 1 + tokens] = heard.tokens[clip, :tokens].to(x.dtype)
-            x[row, start + 1 + tokens] = eos
-        return x
+    def embed(self, ids: Tensor, features: Tensor, places: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
+        """Embeddings of ids [batch, t] with clips in their places.
 
-    def hidden(self, x: Tensor, guided_layer: int) -> tuple[Tensor, Tensor]:
-        """Hidden states [batch, t, d_model] after ln_f, and the attention weights of one layer [batch, heads, t, t]."""
+        `features` [tokens, state] of all clips, one behind the other, stand at the flat positions `places` [tokens];
+        the two boundary rows at those of `ends`, [clips] each.
+        """
+        x = self.transformer.wte(ids).flatten(0, 1)
+        audio = self.transformer.audio
+        heard, (bos, eos) = audio.proj(features), audio.audio_bos_eos_token.weight
+        x = x.index_put((places,), heard.to(x.dtype))
+        for row, where in ((bos, ends[0]), (eos, ends[1])):
+            x = x.index_put((where,), row.to(x.dtype).expand(len(where), -1))
+        return x.view(*ids.shape, -1)
+
+    def hidden(self, x: Tensor, guided_layer: int, asked: tuple[Tensor, Tensor] | None = None) -> Hidden:
+        """Run the blocks; `asked` are the rows and positions whose attention in `guided_layer` is wanted."""
         rotary = rotary_tables(x.shape[1], self.sizes.d_model // self.sizes.n_head, x.device)
-        weights = x
+        middle = attention = x
         for number, block in enumerate(self.transformer.h):
             if number == guided_layer:
-                q, k, _ = block.attn.project(block.ln_1(x), rotary)
-                scores = (q @ k.transpose(2, 3)).float() / math.sqrt(q.shape[-1])
-                future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
-                weights = scores.masked_fill(future, -torch.inf).softmax(-1)
+                middle = x
+                if asked is not None:
+                    attention = block.attn.looked(block.ln_1(x), rotary, asked)
             x = block(x, rotary)
-        return self.transformer.ln_f(x), weights
+        return Hidden(self.transformer.ln_f(x), middle, attention)
 
 
 def sinusoids(length: int, channels: int) -> Tensor:
@@ -224,52 +239,6 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     """Half-split rotation of x [batch, heads, t, dim]."""
     (cos, sin), (a, b) = rotary, x.chunk(2, -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)
-
-
-def save_checkpoint(model: Nano, out: Path, vocabulary: Path) -> None:
-    """The Hugging Face layout that `models.convert` reads: config.json, float16 safetensors, qwen.tiktoken."""
-    sizes = model.sizes
-    out.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, out / "model.safetensors")
-    audio = {
-        "n_mels": N_MELS,
-        "n_ctx": N_CTX,
-        "n_state": sizes.audio_state,
-        "n_head": sizes.audio_head,
-        "n_layer": sizes.audio_layer,
-        "output_dim": sizes.d_model,
-        "audio_start_id": sizes.audio_start,
-        "avg_pool": True,
-        "add_audio_bos_eos_token": True,
-    }
-    config = {
-        "model_type": "qwen",
-        "hidden_size": sizes.d_model,
-        "intermediate_size": 2 * sizes.width,
-        "num_attention_heads": sizes.n_head,
-        "num_hidden_layers": sizes.n_layer,
-        "kv_channels": sizes.d_model // sizes.n_head,
-        "vocab_size": sizes.vocab_size,
-        "seq_length": sizes.seq_length,
-        "max_position_embeddings": sizes.seq_length,
-        "layer_norm_epsilon": sizes.epsilon,
-        "rotary_emb_base": 10000,
-        "no_bias": True,
-        "use_dynamic_ntk": True,
-        "use_logn_attn": True,
-        "torch_dtype": "float16",
-        "audio": audio,
-    }
-    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    generation = {"chat_format": "chatml", "max_window_size": sizes.seq_length, "max_new_tokens": 128}
-    (out / "generation_config.json").write_text(json.dumps(generation, indent=1) + "\n")
-    (out / "qwen.tiktoken").write_bytes(vocabulary.read_bytes())
-
-
-def describe(sizes: Sizes) -> dict[str, object]:
-    """The sizes, for a training checkpoint to be resumed from."""
-    return asdict(sizes)
 
 
 def _initialise(module: nn.Module, sizes: Sizes) -> None:

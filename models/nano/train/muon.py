@@ -1,4 +1,4 @@
-"""Muon in float32: momentum, made orthogonal, as the step of a matrix. torch's own works in bfloat16, slow on a CPU.
+"""Muon: momentum, made orthogonal, as the step of a matrix; in float32 but on processors that are quick in bfloat16.
 
 Formula: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks" (the quintic iteration and its
 coefficients); scale of the step to that of AdamW: Liu et al. 2025, "Muon is Scalable for LLM Training".
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 MOMENTUM = 0.95
+HALF = torch.cpu._is_amx_tile_supported()  # noqa: SLF001 - there is no public name; bfloat16 is slow without AMX
 ADAMW_RMS = 0.2  # root mean square of AdamW's usual step, of which the rate is a multiple
 
 
@@ -54,8 +55,10 @@ def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
+    if HALF or x.is_cuda:
+        x = x.bfloat16()
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    return (x.mT if tall else x).to(matrices.dtype)

@@ -1,71 +1,39 @@
-"""`python3 -m models.nano.train.score`: what nano gets right, task by task, on sounds that it never heard.
+"""`python3 -m models.nano.train.score --recordings DIR`: nano on the fixed test clips of real people and real sounds.
 
-The sets: unseen sentences and wordings (split "test") with seen voices, with held-out variants of a seen synthesizer,
-with held-out voices of another kind, and with seen voices in 10 dB of noise. Everything goes the run-time way:
-`listen`, `prompt_ids`, `answer`. Each example is made once and asked of every precision, so that they
-can be compared example by example. Prints a table, then one JSON line. Needs the synthesizers (install.sh), not torch.
+Through the run-time path: converted, then `listen`, `prompt_ids`, `answer`. The last line is JSON. `--whisper MODEL`
+scores Whisper base through faster-whisper on the same clips instead (MODEL: a CTranslate2 folder).
 """
 
 from __future__ import annotations
 
 import argparse
-import atexit
 import json
 import random
 import re
-import shutil
 import sys
 import tempfile
-from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from models.convert.convert import convert
-from models.nano.embedded import CHECKPOINT
-from models.nano.train.tasks import TASKS
-from models.runtime.session import SessionOptions
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_encoder.waveform import load_waveform
+from errors import AudioError
+from models.nano.train import acoustics, wordings
+from models.nano.train.recordings import CHILD, Recording, recordings, spoken, test_ids
 from qwen_audio import answer, listen, load, prompt_ids
-from tokenizer.chat import Turn
 
-if TYPE_CHECKING:
-    from models.nano.train.tasks import Example
+Waveform = NDArray[np.float32]
+Answer = Callable[[Waveform, str, bool], str]  # sound, prompt, whether it is the base model's
 
-Rows = list[dict[str, object]]
-
-SETS = {"seen": ("seen", None), "variant": ("variant", None), "other": ("other", None), "noise": ("seen", 10.0)}
-SPOKEN = ("transcribe", "transcribe_base", "timestamps")
-SEED = 20261122
-MAX_NEW_TOKENS = 96
-
-
-class Listener:
-    """Open models that answer an example's questions: as a chat model, and as a base model."""
-
-    def __init__(self, directory: Path) -> None:
-        one_thread = SessionOptions(threads=1)  # the processes share the cores
-        self.chat = load(directory, one_thread)
-        self.base = replace(self.chat, chat=False)
-
-    def ask(self, example: Example, noise_db: float | None, rng: random.Random) -> list[str]:
-        """The answers to all turns; earlier answers of a dialogue are given as they should have been."""
-        from models.nano.train.acoustics import add_noise
-
-        sounds = [add_noise(c.waveform, noise_db, rng) if noise_db is not None else c.waveform for c in example.clips]
-        clips = listen(sounds, self.chat)
-        answers, history = [], list[Turn]()
-        for number, (question, pieces) in enumerate(example.turns):
-            if example.base_prompt is not None:
-                model, ids = self.base, prompt_ids(example.base_prompt, clips, self.base)
-            else:
-                model, ids = self.chat, prompt_ids(question, clips, self.chat, history=history)
-            answers.append("".join(answer(ids, clips, model, max_new_tokens=MAX_NEW_TOKENS)))
-            spans = () if number else tuple(len(clip) for clip in clips)
-            history.append(Turn(question, audio_spans=spans, reply="".join(piece.text for piece in pieces)))
-        return answers
+SEED = 20261128
+SPEECH = ("librispeech", "studio_man", "non_native_adults", "non_native_children", "librivox", "wake_words")
+SPOKEN = ("librispeech", "non_native_adults", "multilingual", "wake_words_es", "mandarin_words")
+MOST = 60  # clips of a set
+SCREENED = ("white", "pink", "brown", "hum", "babble", "silence")
 
 
 def distance(found: Sequence[str], wanted: Sequence[str]) -> int:
@@ -78,132 +46,196 @@ def distance(found: Sequence[str], wanted: Sequence[str]) -> int:
     return row[-1]
 
 
-def spoken(text: str) -> list[str]:
-    """The words of a transcript, out of its quotes where it has some."""
-    quoted = re.search(r'"(.*)"', text)
-    return re.findall(r"[a-z']+", (quoted.group(1) if quoted else text).lower())
+def quoted(text: str) -> str:
+    """What stands in the quotation marks of a chat answer, or all."""
+    found = re.search(r'"(.*)"', text)
+    return found.group(1) if found else text
 
 
-def judge(task: str, found: str, wanted: str) -> dict[str, tuple[float, float]]:
-    """Measures of one answer as (amount, out of)."""
-    if task in SPOKEN:
-        return {"word errors": (distance(spoken(found), spoken(wanted)), len(spoken(wanted)))}
-    if task == "word_time":
-        times = [[float(time) for time in re.findall(r"<\|(\d+\.\d\d)\|>", text)] for text in (found, wanted)]
-        known = len(times[0]) == len(times[1]) == 2
-        gap = sum(abs(a - b) for a, b in zip(*times, strict=True)) / 2 if known else 1.0
-        return {"seconds off": (gap, 1), "within 0.1 s": (float(gap <= 0.1), 1)}
-    if task in {"note", "note_tags"}:
-        pitches = [re.search(r"midi_pitch_(\d+)", text) for text in (found, wanted)]
-        numbers = [int(pitch.group(1)) for pitch in pitches if pitch]
-        near = len(numbers) == 2 and abs(numbers[0] - numbers[1]) <= 1
-        return {"right": (float(found == wanted), 1), "within a semitone": (float(near), 1)}
-    return {"right": (float(found == wanted), 1)}
+class Nano:
+    """The converted checkpoint."""
+
+    def __init__(self, checkpoint: Path, precision: str, folder: Path) -> None:
+        from models.convert.convert import convert
+
+        convert(checkpoint, folder, precision=precision, flavour="fused")
+        self.chat = load(folder)
+        self.base = replace(self.chat, chat=False)
+
+    def __call__(self, sound: Waveform, prompt: str, base: bool) -> str:  # noqa: FBT001 - a prompt and its kind
+        """The answer to one question."""
+        model = self.base if base else self.chat
+        clips = listen([sound], model)
+        ids = prompt_ids(prompt, clips, model)
+        return "".join(answer(ids, clips, model, max_new_tokens=200))
 
 
-def score_task(
-    checkpoint: Path, precisions: Sequence[str], job: tuple[str, str], *, count: int, show: int, keep: Path | None
-) -> Rows:
-    """`count` examples of one (set, task); `show` prints that many answers of the first precision."""
-    from models.nano.train.tasks import example
+def whisper(folder: str) -> Answer:
+    """Whisper as a whole, greedy, English."""
+    from faster_whisper import WhisperModel
 
-    name, task = job
-    voices, noise_db = SETS[name]
-    listeners = {precision: _listener(checkpoint, precision) for precision in precisions}
-    rng = random.Random(f"{SEED}/{name}/{task}")  # noqa: S311 - reproducible data, not secrets
-    sums: defaultdict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for number in range(count):
-        made = example(rng, task=task, split="test", voices_split=voices, degrade=False)
-        noise_seed = rng.random()
-        if keep is not None:
-            _keep(keep, f"{name}-{task}-{number:03}", made)
-        for precision, listener in listeners.items():
-            answers = listener.ask(made, noise_db, random.Random(noise_seed))  # noqa: S311
-            for turn, ((question, pieces), found) in enumerate(zip(made.turns, answers, strict=True)):
-                wanted = "".join(piece.text for piece in pieces)
-                judged = "transcribe" if task == "dialogue" and turn == 0 else task
-                for measure, (amount, out_of) in judge(judged, found, wanted).items():
-                    sums[precision, measure][0] += amount
-                    sums[precision, measure][1] += out_of
-                if number < show and precision == precisions[0]:
-                    print(f"{name} {task}: {question!r} -> {found!r} (wanted {wanted!r})", file=sys.stderr)
-    return [
-        {"set": name, "task": task, "measure": measure, "precision": precision, "value": round(part / max(whole, 1), 4)}
-        for (precision, measure), (part, whole) in sums.items()
-    ]
+    model = WhisperModel(folder, device="cpu", compute_type="int8", cpu_threads=2)
+
+    def answer(sound: Waveform, prompt: str, base: bool) -> str:  # noqa: FBT001 - as Nano
+        del prompt, base
+        segments, _ = model.transcribe(sound, language="en", beam_size=1, without_timestamps=True)
+        return " ".join(segment.text for segment in segments)
+
+    return answer
 
 
-def _keep(folder: Path, stem: str, made: Example) -> None:
-    """Write the clips, without the set's noise, and a line of a list with the first question about them."""
-    import soundfile
+class Scores:
+    """Amounts out of others, by set and measure."""
 
-    paths = [folder / f"{stem}{letter}.flac" for letter, _ in zip("ab", made.clips, strict=False)]
-    for path, clip in zip(paths, made.clips, strict=True):
-        soundfile.write(path, clip.waveform, 16_000, format="FLAC", subtype="PCM_16")
-    prompt = made.base_prompt if made.base_prompt is not None else made.turns[0][0]
-    kind = "chat" if made.base_prompt is None else "raw"
-    (folder / f"{kind}-{stem}.line").write_text(json.dumps({"audio": [path.name for path in paths], "prompt": prompt}))
+    def __init__(self, show: int) -> None:
+        self.sums: defaultdict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self.shown: Counter[tuple[str, str]] = Counter()
+        self.show = show
+
+    def add(self, name: str, measure: str, amount: float, out_of: float, what: str) -> None:
+        """Count one answer, and print the first few."""
+        self.sums[name, measure][0] += amount
+        self.sums[name, measure][1] += out_of
+        self.shown[name, measure] += 1
+        if self.shown[name, measure] <= self.show:
+            print(f"  {name} {measure} {amount:.0f}/{out_of:.0f}: {what}")
+
+    def rows(self) -> list[dict[str, object]]:
+        """One a line of the table."""
+        return [
+            {"set": name, "measure": measure, "value": round(part / max(whole, 1), 4), "of": int(whole)}
+            for (name, measure), (part, whole) in self.sums.items()
+        ]
 
 
-def _join_lists(folder: Path) -> None:
-    """All lines into two lists that `--files-from` takes, the base prompts (for `--raw`) into one of their own."""
-    for kind in ("chat", "raw"):
-        lines = sorted(folder.glob(f"{kind}-*.line"))
-        (folder / f"{kind}.jsonl").write_text("".join(path.read_text() + "\n" for path in lines))
-        for path in lines:
-            path.unlink()
+def score_words(answer: Answer, sets: dict[str, list[Recording]], scores: Scores, *, chat: bool) -> None:
+    """Words wrong, clean; for LibriSpeech by telephone in 10 dB of noise, too."""
+    for name in SPEECH:
+        for row in sets.get(name, ()):
+            sound, wanted = load_waveform(row["audio"]), row["text"].split()
+            kinds = {"base": (wordings.TRANSCRIBE_TAGS, True)} | ({"chat": (ASKED, False)} if chat else {})
+            for kind, (prompt, base) in kinds.items():
+                found = spoken(quoted(answer(sound, prompt, base)))
+                scores.add(
+                    name,
+                    f"words wrong, {kind}",
+                    distance(found.split(), wanted),
+                    len(wanted),
+                    f"{found} | {row['text']}",
+                )
+            if name == "librispeech":
+                found = spoken(answer(by_telephone(sound, row["id"]), wordings.TRANSCRIBE_TAGS, True))
+                scores.add(name, "words wrong, telephone", distance(found.split(), wanted), len(wanted), found)
 
 
-@cache
-def _listener(checkpoint: Path, precision: str) -> Listener:
-    """One model a process, converted into a folder that goes with the process."""
-    folder = Path(tempfile.mkdtemp(prefix="nano-score-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    convert(checkpoint, folder, precision=precision, flavour="fused")
-    return Listener(folder)
+ASKED = "what does the person say?"
+
+
+def by_telephone(sound: Waveform, name: str) -> Waveform:
+    """300 to 3,400 Hz and white noise at 10 dB."""
+    rng = random.Random(f"{SEED}/{name}")  # noqa: S311 - reproducible data, not secrets
+    spectrum = np.fft.rfft(sound)
+    hertz = np.fft.rfftfreq(len(sound), 1 / 16_000)
+    spectrum[(hertz < 300) | (hertz > 3400)] = 0
+    return acoustics.add_noise(np.fft.irfft(spectrum, len(sound)).astype(np.float32), 10.0, rng, kind="white")
+
+
+def score_labels(answer: Answer, sets: dict[str, list[Recording]], scores: Scores) -> None:
+    """Language, gender, age and sounds."""
+    for name, rows in sets.items():
+        for row in rows:
+            sound = load_waveform(row["audio"])[: 30 * 16_000]
+            for task, wanted in wanted_labels(name, row):
+                rng = random.Random(f"{SEED}/{row['id']}")  # noqa: S311
+                found = answer(sound, wordings.question(task, rng, split="test"), False)
+                right = wanted.lower() in re.findall(
+                    r"[a-z' /()-]+", found.lower().replace(".", "").replace(wanted.lower(), f"|{wanted.lower()}|")
+                )
+                scores.add(name, task, float(right), 1, f"{found} | {wanted}")
+
+
+def wanted_labels(name: str, row: Recording) -> list[tuple[str, str]]:
+    """Tasks and the words that must stand in their answers."""
+    wanted = []
+    language = wordings.LANGUAGE_NAMES.get(row.get("language") or "")
+    if language and name in SPOKEN:
+        wanted.append(("language", language))
+    if name in {"librispeech", "non_native_adults"}:
+        wanted.append(("gender", row["gender"]))
+    if name.startswith("non_native"):
+        wanted.append(("age", "child" if row["age"] <= CHILD else "adult"))
+    if row.get("sound"):
+        wanted.append(("event", row["sound"]))
+    return wanted
+
+
+def score_silence(answer: Answer, sets: dict[str, list[Recording]], scores: Scores) -> None:
+    """Words where nobody speaks: 30 clips of noise and silence, 30 of sounds."""
+    rng = np.random.default_rng(SEED)
+    sounds = [(f"{SCREENED[n % 6]} {n}", noise_clip(SCREENED[n % 6], n, rng)) for n in range(30)]
+    worded = {"singing voice", "crowd of people", "screaming or yelling", "laughter", "choir", "mouth noises"}
+    others = [row for row in sets.get("sounds", ()) if row["sound"] not in worded][:30]
+    sounds += [(row["sound"], load_waveform(row["audio"])[: 30 * 16_000]) for row in others]
+    for name, sound in sounds:
+        found = answer(sound, wordings.TRANSCRIBE_TAGS, True)
+        scores.add("silence", "invented", float(bool(spoken(found))), 1, f"{name}: {found}")
+
+
+def noise_clip(kind: str, number: int, rng: np.random.Generator) -> Waveform:
+    """Two to six seconds."""
+    samples = int(rng.uniform(2, 6) * 16_000)
+    if kind == "silence":
+        return rng.normal(0, 1e-4, samples).astype(np.float32)
+    quiet = rng.normal(0, 1e-5, samples).astype(np.float32)
+    return acoustics.add_noise(quiet, -60.0, random.Random(number), kind=kind) * np.float32(0.1)  # noqa: S311
+
+
+def test_sets(folder: Path, names: Sequence[str], count: int) -> dict[str, list[Recording]]:
+    """The fixed lists, at most `count` clips of each, spread over them."""
+    by_id = {row["id"]: row for row in recordings(folder)}
+    sets = {}
+    for name, ids in test_ids().items():
+        if not names or name in names:
+            step = max(1, len(ids) / count)
+            chosen = [by_id[ids[int(place * step)]] for place in range(min(count, len(ids)))]
+            sets[name] = [row for row in chosen if readable(row["audio"])]
+    return sets
+
+
+def readable(path: str) -> bool:
+    """Two long places are not: said on standard error."""
+    try:
+        load_waveform(path)
+    except AudioError as error:
+        print(error, file=sys.stderr)
+        return False
+    return True
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the table and the JSON line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, metavar="DIR", help="default: the shipped nano")
-    parser.add_argument(
-        "--precisions",
-        default="int8-fine",
-        help="comma-separated: int8-fine, int8, fp32, fp16, int4 (default: int8-fine)",
-    )
-    parser.add_argument("--sets", default=",".join(SETS), help=f"comma-separated (default: {','.join(SETS)})")
-    parser.add_argument("--tasks", default=",".join(TASKS), help="comma-separated (default: all)")
-    parser.add_argument("--count", type=int, default=100, help="examples of each task in each set (default: 100)")
-    parser.add_argument("--show", type=int, default=0, help="print this many answers of each task")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="write the clips, and lists for --files-from")
-    parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--checkpoint", type=Path, default=Path(__file__).parents[1] / "checkpoint", metavar="DIR")
+    parser.add_argument("--recordings", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--precision", default="int8-fine")
+    parser.add_argument("--sets", default="", help="comma-separated (default: all)")
+    parser.add_argument("--count", type=int, default=MOST, help=f"clips of each set at most (default: {MOST})")
+    parser.add_argument("--show", type=int, default=0, help="print this many answers of each kind")
+    parser.add_argument("--whisper", metavar="MODEL", help="score Whisper's own transcripts instead")
     options = parser.parse_args(argv)
-    if options.keep is not None:
-        options.keep.mkdir(parents=True, exist_ok=True)
-    precisions, rows = options.precisions.split(","), list[dict[str, object]]()
-    with ProcessPoolExecutor(options.workers) as pool:
-        jobs = [
-            pool.submit(
-                score_task,
-                options.checkpoint,
-                precisions,
-                (name, task),
-                count=options.count,
-                show=options.show,
-                keep=options.keep,
-            )
-            for name in options.sets.split(",")
-            for task in options.tasks.split(",")
-        ]
-        for job in jobs:
-            for row in job.result():
-                print(f"{row['set']:8} {row['task']:16} {row['measure']:18} {row['precision']:5} {row['value']:8.4f}")
-                rows.append(row)
-            sys.stdout.flush()
-    if options.keep is not None:
-        _join_lists(options.keep)
-    print(json.dumps({"benchmark": "nano", "count": options.count, "seed": SEED, "rows": rows}))
+    sets = test_sets(options.recordings, [name for name in options.sets.split(",") if name], options.count)
+    scores = Scores(options.show)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.whisper:
+            score_words(whisper(options.whisper), sets, scores, chat=False)
+        else:
+            nano = Nano(options.checkpoint, options.precision, Path(folder))
+            score_words(nano, sets, scores, chat=True)
+            score_labels(nano, sets, scores)
+            score_silence(nano, sets, scores)
+    for row in scores.rows():
+        print(f"{row['set']:22} {row['measure']:24} {row['value']:8.4f} of {row['of']}")
+    print(json.dumps({"benchmark": "nano", "precision": options.precision, "seed": SEED, "rows": scores.rows()}))
     return 0
 
 

@@ -1,7 +1,8 @@
-"""`python3 -m models.nano.train.train --data DIR --out DIR`: trains nano on the shards that `data` made.
+"""`python3 -m models.nano.train.train --features DIR… --texts DIR --out DIR`: trains nano's decoder on cached features.
 
-For the first `--listening` steps the encoder learns alone, on speech, at nearly twice the speed; what the losses are is
-in `losses`. Seeded; resumes from OUT/state.pt; the log is OUT/log.jsonl, a line every 50 steps.
+What the losses are is in `losses`, what is learned in `examples`. Seeded; resumes from OUT/state.pt; the log is
+OUT/log.jsonl, a line every 25 steps. The rate rises, stays and falls, so a run can be made longer while it is full.
+`torchrun --nproc-per-node 2 -m … --threads 1` is quicker on two shared cores than one process of two threads.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import random
+import os
 import sys
 import time
 from collections import defaultdict
@@ -17,15 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own habit
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from models.nano.train.batches import Batch, CachedTokenizer, Encoder, batches
-from models.nano.train.losses import LOSS_WEIGHTS, Scales, Teacher, learn, listen
-from models.nano.train.model import Nano, Sizes, save_checkpoint
+from models.nano.train.corpus import load
+from models.nano.train.examples import SHARES, Source
+from models.nano.train.losses import LOSS_WEIGHTS, Learned, Scales, Teacher, learn
+from models.nano.train.model import Nano, Sizes
 from models.nano.train.muon import Muon
+from models.nano.train.texts import sentences
 
-SMOOTH = 4  # hundredths of a second over which the rows of the times are smoothed at a new start
+SAVED_EVERY = 50  # steps
 
 
 @dataclass(frozen=True)
@@ -33,90 +37,100 @@ class Plan:
     """How long and how fast to learn."""
 
     steps: int
-    frames: int  # encoder frames in a batch
+    size: int  # ids in a batch, padding included
     rate: float
     decay: int  # steps at the end in which the rate falls to zero
-    listening: int = 0  # steps at the beginning for the encoder alone
-    warmup: int = 200
+    warmup: int = 100
     seed: int = 0
 
     def factor(self, step: int) -> float:
-        """Share of the full rate: a linear rise, full, a linear fall; so a run can be made longer while it is full."""
+        """Share of the full rate."""
         return min(1.0, (step + 1) / self.warmup, (self.steps - step) / max(1, self.decay))
 
 
-def optimizers(model: nn.Module, teacher: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for the rest."""
-    named = [*model.named_parameters(), *teacher.named_parameters()]
-    inner = [value for name, value in named if value.ndim == 2 and (".blocks." in name or ".h." in name)]
-    chosen = {id(value) for value in inner}
-    others = [value for _, value in named if id(value) not in chosen]
+def optimizers(model: Nano, teacher: Teacher, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for the rest; the encoder stays as it is."""
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    inner = [value for name, value in trained.items() if value.ndim == 2 and ".h." in name]
+    others = [value for name, value in trained.items() if not (value.ndim == 2 and ".h." in name)]
     return [
-        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01),
+        torch.optim.AdamW([*others, *teacher.parameters()], lr=rate, betas=(0.9, 0.98), weight_decay=0.01),
         Muon(inner, lr=rate, weight_decay=0.01),
     ]
 
 
+def build(vocabulary: Path) -> tuple[CachedTokenizer, Nano, Teacher]:
+    """Tokenizer, model and the head of the letters; of the encoder only what is trained takes gradients."""
+    tokenizer = CachedTokenizer(vocabulary)
+    model = Nano(Sizes(tokenizer.vocab_size, tokenizer.audio_start))
+    for name, value in model.transformer.audio.named_parameters():
+        value.requires_grad = name.startswith(("proj.", "audio_bos_eos_token."))
+    return tokenizer, model, Teacher(model.sizes)
+
+
 def train(
-    data: Path,
+    source: Source,
     out: Path,
     vocabulary: Path,
     plan: Plan,
     *,
-    start: Path | None = None,
+    start: Path | None,
     device: str,
     half: bool,
     compiled: bool,
 ) -> None:
-    """Train until `plan.steps`, from OUT/state.pt if it is there; leaves a checkpoint in OUT/checkpoint.
-
-    A new run begins with the weights of the state `start`, if there is one.
-    """
-    from models.nano.train.grammar import WORDS
-    from models.nano.train.speech import PHONES
-
-    tokenizer = CachedTokenizer(vocabulary)
-    scales = Scales.of(tokenizer)
-    encoder = Encoder(tokenizer, PHONES, WORDS)
+    """Train until `plan.steps`, from OUT/state.pt if it is there, else from the weights of the state `start`."""
     torch.manual_seed(plan.seed)
-    model = Nano(Sizes(tokenizer.vocab_size, tokenizer.audio_start)).to(device)
-    teacher = Teacher(model.sizes, len(PHONES), len(WORDS)).to(device)
-    tools = optimizers(model, teacher, plan.rate)
+    tokenizer, model, teacher = build(vocabulary)
+    model, teacher = model.to(device), teacher.to(device)
+    scales, tools = Scales.of(tokenizer), optimizers(model, teacher, plan.rate)
     out.mkdir(parents=True, exist_ok=True)
-    if start is not None:
-        begin(start, model, teacher, scales)
     first = resume(out / "state.pt", model, teacher, tools)
-    rng = random.Random(plan.seed * 1_000_003 + first)  # noqa: S311 - reproducible data, not secrets
-    if compiled:  # about 1.2 times as fast on a CPU
-        for block in [*model.transformer.audio.blocks, *model.transformer.h]:
+    if start is not None and not first:
+        begin(start, model, teacher)
+    if compiled:
+        for block in model.transformer.h:
             block.compile(dynamic=True)
-    stream = batches(data, encoder, rng, frames=plan.frames, labelled=first < plan.listening)
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    stream = batches(source, Encoder(tokenizer), (plan.seed * 1_000_003 + first) * 64 + rank, size=plan.size)
     log, started = Log(out / "log.jsonl"), time.monotonic()
     for step in range(first, plan.steps):
-        if step == plan.listening:
-            stream = batches(data, encoder, rng, frames=plan.frames)
         waited = time.monotonic()
-        batch = next(stream)
+        batch = next(stream).to(device)
         log.waited += time.monotonic() - waited
         for tool in tools:
             for group in tool.param_groups:
                 group["lr"] = plan.rate * plan.factor(step)
         with torch.autocast(device, torch.bfloat16) if half else contextlib.nullcontext():
-            taught = listen if step < plan.listening else learn
-            losses, met, rows = taught(model, teacher, to(batch, device), scales)
-        total = sum((LOSS_WEIGHTS[name] * loss for name, loss in losses.items()), torch.zeros((), device=device))
+            learned = learn(model, teacher, batch, scales)
+        total = sum(
+            (LOSS_WEIGHTS[name] * loss for name, loss in learned.losses.items()), torch.zeros((), device=device)
+        )
         for tool in tools:
             tool.zero_grad(set_to_none=True)
         total.backward()
+        share_gradients([*model.parameters(), *teacher.parameters()])
         torch.nn.utils.clip_grad_norm_([*model.parameters(), *teacher.parameters()], 1.0)
         for tool in tools:
             tool.step()
-        log.add(losses, met, rows, batch)
-        if (step + 1) % 50 == 0:
+        log.add(learned, batch)
+        if (step + 1) % 25 == 0 and rank == 0:
             log.write(step + 1, plan.rate * plan.factor(step), time.monotonic() - started)
-        if (step + 1) % 500 == 0 or step + 1 == plan.steps:
+        if rank == 0 and ((step + 1) % SAVED_EVERY == 0 or step + 1 == plan.steps):
             save(out / "state.pt", step + 1, model, teacher, tools)
-            save_checkpoint(model, out / "checkpoint", vocabulary)
+
+
+def share_gradients(parameters: list[nn.Parameter]) -> None:
+    """The mean of the gradients of all processes, where there are several."""
+    if not dist.is_initialized():
+        return
+    trained = [value for value in parameters if value.requires_grad]
+    grads = [torch.zeros_like(value) if value.grad is None else value.grad for value in trained]
+    joined = torch.cat([grad.flatten() for grad in grads])
+    dist.all_reduce(joined)
+    parts = (joined / dist.get_world_size()).split([value.numel() for value in trained])
+    for value, part in zip(trained, parts, strict=True):
+        value.grad = part.view_as(value)
 
 
 class Log:
@@ -125,45 +139,52 @@ class Log:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._sums: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        self._examples = 0
+        self._examples = self._ids = 0
         self.waited = 0.0  # seconds, for data
 
-    def add(self, losses: dict[str, Tensor], met: Tensor, rows: Tensor, batch: Batch) -> None:
+    def add(self, learned: Learned, batch: Batch) -> None:
         """Count one batch."""
-        for name, loss in losses.items():
+        for name, loss in learned.losses.items():
             self._count(f"loss.{name}", float(loss.detach()), 1)
-        for row, task in enumerate(batch.tasks if len(rows) else ()):
-            of_row = met[rows == row]
+        for row, task in enumerate(batch.tasks):
+            of_row = learned.met[learned.rows == row]
             self._count(f"met.{task}", float(of_row.sum()), len(of_row))
         self._examples += len(batch.tasks)
+        self._ids += batch.ids.numel()
 
     def write(self, step: int, rate: float, seconds: float) -> None:
         """A line to the log and to standard error."""
         means = {name: round(total / max(count, 1), 4) for name, (total, count) in sorted(self._sums.items())}
-        row = {"step": step, "rate": round(rate, 6), "seconds": round(seconds, 1), "waited": round(self.waited, 1)}
-        row |= {"examples": self._examples, **means}
+        row: dict[str, float] = {"step": step, "rate": round(rate, 6), "seconds": round(seconds, 1)}
+        row |= {"waited": round(self.waited, 1), "examples": self._examples, "ids": self._ids, **means}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         print(" ".join(f"{name}={value}" for name, value in row.items()), file=sys.stderr, flush=True)
         self._sums.clear()
-        self._examples, self.waited = 0, 0.0
+        self._examples = self._ids = 0
+        self.waited = 0.0
 
     def _count(self, name: str, total: float, count: int) -> None:
         self._sums[name][0] += total
         self._sums[name][1] += count
 
 
-def to(batch: Batch, device: str) -> Batch:
-    """The batch on a device."""
-    for name, value in vars(batch).items():
-        if isinstance(value, Tensor):
-            setattr(batch, name, value.to(device))
-    return batch
+def trained_state(model: Nano) -> dict[str, Tensor]:
+    """The model without the encoder, which anyone can fetch."""
+    frozen = {
+        f"transformer.audio.{name}"
+        for name, value in model.transformer.audio.named_parameters()
+        if not value.requires_grad
+    }
+    state: dict[str, Tensor] = model.state_dict()
+    return {name: value for name, value in state.items() if name not in frozen and "positional" not in name}
 
 
 def save(path: Path, step: int, model: Nano, teacher: Teacher, tools: list[torch.optim.Optimizer]) -> None:
-    """Everything that a resumed run needs, whole or not at all."""
-    state = {"step": step, "model": model.state_dict(), "teacher": teacher.state_dict()}
+    """Everything that a resumed run needs, whole or not at all; the weights of each thousand steps are kept."""
+    state = {"step": step, "model": trained_state(model), "teacher": teacher.state_dict()}
+    if step % 1000 == 0:
+        torch.save(state, path.with_name(f"weights-{step:06}.pt"))
     state["tools"] = [tool.state_dict() for tool in tools]
     torch.save(state, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
@@ -173,48 +194,51 @@ def resume(path: Path, model: Nano, teacher: Teacher, tools: list[torch.optim.Op
     """Load a saved state; returns the step to go on from."""
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    teacher.load_state_dict(state["teacher"])
-    for tool, saved in zip(tools, state["tools"], strict=True):
+    state = begin(path, model, teacher)
+    for tool, saved in zip(tools, state["tools"], strict=True):  # type: ignore[call-overload]
         tool.load_state_dict(saved)
-    return int(state["step"])
+    return int(state["step"])  # type: ignore[call-overload]
 
 
-def begin(path: Path, model: Nano, teacher: Teacher, scales: Scales) -> None:
-    """Take the weights of another run, also of one without all of today's losses; the rows of near times get alike."""
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    teacher.load_state_dict(state["teacher"], strict=False)
-    low, high = scales.ids["time"]
-    offsets = torch.arange(-3 * SMOOTH, 3 * SMOOTH + 1)
-    kernel = torch.softmax(-0.5 * (offsets / SMOOTH) ** 2, 0)
-    with torch.no_grad():
-        for rows in (model.transformer.wte.weight, model.lm_head.weight):
-            padded = F.pad(rows[low : high + 1].T[:, None], (3 * SMOOTH, 3 * SMOOTH), mode="replicate")
-            rows[low : high + 1] = F.conv1d(padded, kernel[None, None])[:, 0].T
+def begin(path: Path, model: Nano, teacher: nn.Module | None) -> dict[str, object]:
+    """Take the weights of a state."""
+    state: dict[str, object] = torch.load(path, weights_only=True, map_location="cpu")
+    left = model.load_state_dict(state["model"], strict=False)  # type: ignore[arg-type]
+    assert not left.unexpected_keys, left.unexpected_keys
+    if teacher is not None:
+        teacher.load_state_dict(state["teacher"])  # type: ignore[arg-type]
+    return state
 
 
 def main(argv: list[str] | None = None) -> int:
     """Train as the arguments say."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--features", type=Path, required=True, nargs="+", metavar="DIR")
+    parser.add_argument("--texts", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--vocabulary", type=Path, required=True, metavar="FILE", help="qwen.tiktoken of nano")
-    parser.add_argument("--steps", type=int, default=30000)
-    parser.add_argument("--frames", type=int, default=4000, help="encoder frames (20 ms) in a batch")
+    parser.add_argument(
+        "--shares", default="{}", metavar="JSON", help="shares of tasks other than those of examples.py"
+    )
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--size", type=int, default=8_000, help="ids in a batch, padding included")
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--decay", type=int, default=5000, help="steps at the end in which the rate falls to zero")
-    parser.add_argument("--listening", type=int, default=0, help="steps at the beginning for the encoder alone")
-    parser.add_argument("--start", type=Path, metavar="FILE", help="state.pt of another run to begin with")
+    parser.add_argument("--decay", type=int, default=10_000, help="steps at the end in which the rate falls to zero")
+    parser.add_argument("--start", type=Path, metavar="FILE", help="state of another run to begin with")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--half", action="store_true", help="bfloat16 where it is safe; slower on a CPU without it")
+    parser.add_argument("--half", action="store_true", help="bfloat16; only where the processor has it (AMX)")
     parser.add_argument("--compile", action="store_true", help="compile the blocks; needs a C++ compiler on a CPU")
     options = parser.parse_args(argv)
-    plan = Plan(options.steps, options.frames, options.rate, options.decay, options.listening, seed=options.seed)
-    how = {"start": options.start, "device": options.device, "half": options.half, "compiled": options.compile}
-    train(options.data, options.out, options.vocabulary, plan, **how)
+    torch.set_num_threads(options.threads)
+    if "RANK" in os.environ:  # started by torchrun
+        dist.init_process_group("gloo")
+    shares = SHARES | json.loads(options.shares)
+    source = Source(load(options.features), list(sentences(options.texts)), shares)
+    plan = Plan(options.steps, options.size, options.rate, options.decay, seed=options.seed)
+    how = {"device": options.device, "half": options.half, "compiled": options.compile}
+    train(source, options.out, options.vocabulary, plan, start=options.start, **how)
     return 0
 
 

@@ -100,6 +100,12 @@ gender: Is the speaker a man or a woman? / what is the gender of the speaker? / 
  woman?
  | Does a man or a woman speak? / Is the voice that of a man or a woman? / Which gender does the voice have? /
  What gender is the person speaking?
+age: Is the speaker a child or an adult? / Is it a child or an adult? / is the voice that of a child? / Who is
+ speaking, a child or an adult? / How old is the speaker, a child or an adult? / Is the person a child or a grown-up? /
+ Does a child or an adult speak? / Tell me if a child or an adult speaks. / Do you hear a child or an adult? / Is this
+ the voice of a child or of an adult? / child or adult? / Is the speaker an adult? / Is the speaker a child?
+ | Does the voice belong to a child or an adult? / Is a child or an adult talking? / Is an adult or a child speaking? /
+ What is the age of the speaker, child or adult?
 speakers: How many speakers are there? / how many people speak? / Count the speakers. / How many voices do you hear? /
  How many persons are talking? / What is the number of speakers? / How many different people talk in the audio? / Give
  the number of speakers. / Tell me how many people speak. / How many speakers do you hear? / How many people are

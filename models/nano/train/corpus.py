@@ -1,0 +1,69 @@
+"""What `features` and `synthetic` made, as a list of clips: labels, and features read from disk when wanted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TOKEN_SECONDS = 0.04
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip in one of its variants: `labels` as in recordings.py, `tokens` of features from `first` on."""
+
+    shard: Path
+    first: int
+    tokens: int
+    labels: dict[str, Any]
+
+    @property
+    def features(self) -> NDArray[np.float16]:
+        """[tokens, state]."""
+        return _shard(self.shard)[self.first : self.first + self.tokens]
+
+    def get(self, name: str) -> Any:
+        """One label, None where it is not known."""
+        return self.labels.get(name)
+
+
+@lru_cache(maxsize=512)
+def _shard(path: Path) -> NDArray[np.float16]:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def load(folders: Sequence[Path]) -> list[Clip]:
+    """All clips of all whole shards, with the times of their words where `align` found them."""
+    clips = []
+    for folder in folders:
+        for index in sorted(folder.glob("*.jsonl")):
+            times = index.with_suffix(".words.json")
+            found = json.loads(times.read_text()) if times.exists() else {}
+            for number, clip in enumerate(read_shard(index)):
+                if str(number) in found:
+                    clip.labels["words"] = found[str(number)]
+                if clip.tokens >= 2:
+                    clips.append(clip)
+    return clips
+
+
+def read_shard(index: Path) -> list[Clip]:
+    """The clips of one shard, in order."""
+    clips = []
+    for line in index.read_text(encoding="utf-8").splitlines():
+        labels = json.loads(line)
+        first, tokens = labels.pop("first"), labels.pop("tokens")
+        clips.append(Clip(index.with_suffix(".npy"), first, tokens, labels))
+    return clips
+
+
+def having(clips: Sequence[Clip], wanted: Callable[[Clip], bool]) -> list[Clip]:
+    """Those that are wanted."""
+    return [clip for clip in clips if wanted(clip)]

@@ -1,0 +1,86 @@
+"""Which clips can be asked what, and how they are drawn: groups of like labels first, so that answers are balanced."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+
+from models.nano.train import wordings
+from models.nano.train.corpus import TOKEN_SECONDS, Clip
+from models.nano.train.recordings import CHILD
+
+VOCAL = ("singing voice", "crowd of people", "screaming or yelling", "laughter", "choir", "mouth noises", "burp")
+SOURCES = {  # source of English speech -> its weight
+    "librispeech": 0.25,
+    "speechocean762": 0.20,
+    "kathleen": 0.10,
+    "lj_speech": 0.04,
+    "wake_words": 0.02,
+    "digits": 0.01,
+    "synthetic": 0.38,
+}
+
+
+class Balanced:
+    """Clips in groups: a group is drawn first, evenly or by its size to the power of `exponent`, then a clip of it."""
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        wanted: Callable[[Clip], object],
+        group: Callable[[Clip], Hashable],
+        exponent: float = 0.0,
+    ) -> None:
+        self.groups: defaultdict[Hashable, list[Clip]] = defaultdict(list)
+        for clip in clips:
+            if wanted(clip):
+                self.groups[group(clip)].append(clip)
+        self._names = list(self.groups)
+        self._weights = [SOURCES.get(str(name), 1.0) * len(self.groups[name]) ** exponent for name in self._names]
+
+    def draw(self, rng: random.Random) -> Clip:
+        """One clip."""
+        return rng.choice(self.groups[rng.choices(self._names, self._weights)[0]])
+
+    def of(self, rng: random.Random, name: Hashable) -> Clip:
+        """One clip of a group."""
+        return rng.choice(self.groups[name])
+
+
+def is_english(clip: Clip) -> bool:
+    """English speech whose words are known."""
+    return clip.get("language") == "en" and bool(clip.get("text"))
+
+
+def source(clip: Clip) -> str:
+    """The group of English speech a clip is drawn by."""
+    return str(clip.get("source"))
+
+
+def language(clip: Clip) -> str | None:
+    """One of the eight, of a clip that is long enough to tell."""
+    language = clip.get("language")
+    return language if language in wordings.LANGUAGE_NAMES and clip.tokens * TOKEN_SECONDS > 0.6 else None
+
+
+def adult_gender(clip: Clip) -> str | None:
+    """Man or woman; children have voices of their own."""
+    return clip.get("gender") if (clip.get("age") or 30) > CHILD else None
+
+
+def age(clip: Clip) -> str | None:
+    """Child or adult, where it is known."""
+    if clip.get("age"):
+        return "child" if clip.get("age") <= CHILD else "adult"
+    return "adult" if clip.get("source") in {"librispeech", "kathleen", "lj_speech"} else None
+
+
+def wordless(clip: Clip) -> bool:
+    """Whether nobody says a word."""
+    return bool(clip.get("sound")) and clip.get("sound") not in VOCAL
+
+
+def instrument(clip: Clip) -> str | None:
+    """What is played."""
+    return clip.get("instrument")

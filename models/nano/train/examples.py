@@ -1,0 +1,253 @@
+"""What nano learns: one example is clips, one or two questions about them, and the answers, in weighted pieces.
+
+`Source.example` draws a task by its share, then a clip that has what the task asks for, so that the answers are
+balanced. The words that decide an answer weigh more in the loss than those around them.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from models.nano.train import drawing, wordings
+from models.nano.train.corpus import Clip
+from models.nano.train.texts import Sentence
+
+DECIDING = 4.0  # weight of the words that decide an answer
+TIME_WEIGHT = 2.0
+NO_SPEECH = "There is no speech."
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of an answer and its weight in the loss."""
+
+    text: str
+    weight: float = 1.0
+
+
+Answer = tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """All clips stand before the first question; a `base_prompt` stands instead of a question; neither is bare text."""
+
+    task: str
+    clips: tuple[Clip, ...]
+    turns: tuple[tuple[str, Answer], ...]
+    base_prompt: str | None = None
+
+
+SHARES = {  # task -> share of training
+    "transcribe_base": 0.36,
+    "transcribe": 0.24,
+    "text": 0.10,
+    "no_speech": 0.03,
+    "timestamps": 0.03,
+    "word_time": 0.03,
+    "language": 0.04,
+    "gender": 0.04,
+    "age": 0.03,
+    "event": 0.05,
+    "instrument": 0.015,
+    "dialogue": 0.02,
+    "same_speaker": 0.005,
+    "which_audio": 0.01,
+}
+
+
+class Source:
+    """Draws examples from the clips and sentences of training."""
+
+    def __init__(
+        self, clips: Sequence[Clip], sentences: Sequence[Sentence], shares: dict[str, float], split: str = "train"
+    ) -> None:
+        """`split` is that of the wordings of the questions."""
+        self.sentences, self.split = sentences, split
+        self.english = drawing.Balanced(clips, drawing.is_english, drawing.source)
+        self.timed = drawing.Balanced(
+            clips, lambda clip: drawing.is_english(clip) and len(clip.get("words") or ()), drawing.source
+        )
+        self.languages = drawing.Balanced(clips, drawing.language, drawing.language)
+        self.genders = drawing.Balanced(
+            clips, drawing.adult_gender, lambda clip: (drawing.adult_gender(clip), clip.get("source"))
+        )
+        self.ages = drawing.Balanced(clips, drawing.age, drawing.age)
+        self.sounds = drawing.Balanced(clips, lambda clip: clip.get("sound"), lambda clip: clip.get("sound"), 0.5)
+        self.silent = drawing.Balanced(clips, drawing.wordless, lambda clip: clip.get("sound"), 0.5)
+        self.instruments = drawing.Balanced(clips, drawing.instrument, drawing.instrument)
+        self.readers = drawing.Balanced(
+            clips, lambda clip: clip.get("source") == "speechocean762", lambda clip: clip.get("speaker")
+        )
+        made: dict[str, tuple[drawing.Balanced | None, Callable[[random.Random], Example]]] = {
+            "transcribe_base": (self.english, self.transcribe_base),
+            "transcribe": (self.english, self.transcribe),
+            "text": (None, self.text),
+            "no_speech": (self.silent, self.no_speech),
+            "timestamps": (self.timed, self.timestamps),
+            "word_time": (self.timed, self.word_time),
+            "language": (self.languages, self.language),
+            "gender": (self.genders, self.gender),
+            "age": (self.ages, self.age),
+            "event": (self.sounds, self.event),
+            "instrument": (self.instruments, self.instrument),
+            "dialogue": (self.genders, self.dialogue),
+            "same_speaker": (self.readers, self.same_speaker),
+            "which_audio": (self.sounds, self.which_audio),
+        }
+        self._made = {task: maker for task, (needs, maker) in made.items() if needs is None or needs.groups}
+        self._tasks = [task for task in self._made if shares.get(task)]
+        self._weights = [shares[task] for task in self._tasks]
+
+    def example(self, rng: random.Random, task: str | None = None) -> Example:
+        """A new one, of a task or by the shares."""
+        return self._made[task or rng.choices(self._tasks, self._weights)[0]](rng)
+
+    def asked(self, rng: random.Random, task: str, clips: tuple[Clip, ...], answer: Answer, **names: str) -> Example:
+        """One question of a task about the clips."""
+        question = wordings.question(task, rng, split=self.split).format(**names)
+        return Example(task, clips, ((question, answer),))
+
+    def text(self, rng: random.Random) -> Example:
+        """A few sentences in a row, to learn the language from."""
+        first, written = rng.randrange(len(self.sentences) - 3), rng.random() < 0.5
+        chosen = [
+            sentence[1] if written and sentence[1] else sentence[0] for sentence in self.sentences[first : first + 3]
+        ]
+        return Example("text", (), (("", (Piece(" ".join(chosen)),)),))
+
+    def transcribe_base(self, rng: random.Random) -> Example:
+        """Write down English speech by the base model's tags, without marks."""
+        clip = self.english.draw(rng)
+        return Example("transcribe_base", (clip,), (("", (Piece(clip.get("text")),)),), wordings.TRANSCRIBE_TAGS)
+
+    def transcribe(self, rng: random.Random) -> Example:
+        """Write down English speech, in chat, as one writes it where that is known."""
+        clip = self.english.draw(rng)
+        return self.asked(rng, "transcribe", (clip,), transcript(clip))
+
+    def no_speech(self, rng: random.Random) -> Example:
+        """Sounds and silence have no words."""
+        clip = self.silent.draw(rng)
+        if rng.random() < 0.5:
+            return Example("no_speech", (clip,), (("", ()),), wordings.TRANSCRIBE_TAGS)
+        question = wordings.question("transcribe", rng, split=self.split)
+        return Example("no_speech", (clip,), ((question, (Piece(NO_SPEECH, DECIDING),)),))
+
+    def timestamps(self, rng: random.Random) -> Example:
+        """`<|sil|><|0.54|>word<|0.86|>word<|1.20|>...`: what follows the prompt's <|0.00|>."""
+        clip = self.timed.draw(rng)
+        pieces: list[Piece] = []
+        reached = 0.0
+        for word, (start, end) in zip(clip.get("text").split(), clip.get("words"), strict=True):
+            if start - reached >= 0.05:
+                pieces += [Piece("<|sil|>"), Piece(time_mark(start), TIME_WEIGHT)]
+            pieces += [Piece(word), Piece(time_mark(end), TIME_WEIGHT)]
+            reached = end
+        return Example("timestamps", (clip,), (("", tuple(pieces)),), wordings.TIMES_TAGS)
+
+    def word_time(self, rng: random.Random) -> Example:
+        """When a word is said that is said once."""
+        while True:
+            clip = self.timed.draw(rng)
+            words = clip.get("text").split()
+            once = [number for number, word in enumerate(words) if words.count(word) == 1]
+            if once:
+                break
+        number = rng.choice(once)
+        start, end = (time_mark(second) for second in clip.get("words")[number])
+        answer = (
+            Piece(f'The word "{words[number]}" starts at '),
+            Piece(start, TIME_WEIGHT),
+            Piece(" seconds and ends at "),
+            Piece(end, TIME_WEIGHT),
+            Piece(" seconds."),
+        )
+        return self.asked(rng, "word_time", (clip,), answer, word=words[number])
+
+    def language(self, rng: random.Random) -> Example:
+        """Which of eight languages is spoken."""
+        clip = self.languages.draw(rng)
+        return self.asked(rng, "language", (clip,), spoken_language(clip))
+
+    def gender(self, rng: random.Random) -> Example:
+        """Whether a man or a woman speaks."""
+        clip = self.genders.draw(rng)
+        return self.asked(rng, "gender", (clip,), decided("The speaker is a", f" {clip.get('gender')}"))
+
+    def age(self, rng: random.Random) -> Example:
+        """Whether a child or an adult speaks."""
+        clip = self.ages.draw(rng)
+        article = "an" if drawing.age(clip) == "adult" else "a"
+        return self.asked(rng, "age", (clip,), decided("The speaker is", f" {article} {drawing.age(clip)}"))
+
+    def event(self, rng: random.Random) -> Example:
+        """What sounds."""
+        clip = self.sounds.draw(rng)
+        return self.asked(rng, "event", (clip,), decided("This is the sound of", f" {clip.get('sound')}"))
+
+    def instrument(self, rng: random.Random) -> Example:
+        """What is played."""
+        clip = self.instruments.draw(rng)
+        return self.asked(rng, "instrument", (clip,), decided("The instrument is the", f" {drawing.instrument(clip)}"))
+
+    def dialogue(self, rng: random.Random) -> Example:
+        """What is said, and then by whom; or the other way round."""
+        clip = self.genders.draw(rng)
+        first = [("gender", decided("The speaker is a", f" {clip.get('gender')}"))]
+        first.append(
+            ("transcribe", transcript(clip)) if drawing.is_english(clip) else ("language", spoken_language(clip))
+        )
+        rng.shuffle(first)
+        turns = [(wordings.question(task, rng, split=self.split), answer) for task, answer in first]
+        return Example("dialogue", (clip,), tuple(turns))
+
+    def same_speaker(self, rng: random.Random) -> Example:
+        """Whether two recordings are of one person."""
+        first = self.readers.draw(rng)
+        same = rng.random() < 0.5
+        second = self.readers.of(rng, first.get("speaker")) if same else self.readers.draw(rng)
+        if first.get("speaker") == second.get("speaker"):
+            answer: Answer = (Piece("It is the same", DECIDING), Piece(" speaker."))
+        else:
+            answer = (Piece("They are different", DECIDING), Piece(" speakers."))
+        return self.asked(rng, "same_speaker", (first, second), answer)
+
+    def which_audio(self, rng: random.Random) -> Example:
+        """In which of two recordings something sounds."""
+        wanted, other = self.sounds.draw(rng), self.sounds.draw(rng)
+        while other.get("sound") == wanted.get("sound"):
+            other = self.sounds.draw(rng)
+        place = rng.randrange(2)
+        clips = (wanted, other) if place == 0 else (other, wanted)
+        answer = (Piece(f"Audio {place + 1}", DECIDING), Piece("."))
+        return self.asked(rng, "which_audio", clips, answer, thing=f"the sound of {wanted.get('sound')}")
+
+
+def decided(before: str, deciding: str, after: str = ".") -> Answer:
+    """An answer with one part that decides it; that part starts with its space."""
+    return Piece(before), Piece(deciding, DECIDING), Piece(after)
+
+
+def transcript(clip: Clip) -> Answer:
+    """What is said, as an answer."""
+    return Piece('The person says: "'), Piece(clip.get("written") or as_written(clip.get("text"))), Piece('".')
+
+
+def as_written(text: str) -> str:
+    """Words without marks with the least that writing asks for."""
+    words = " ".join("I" + word[1:] if re.match(r"i\b", word) else word for word in text.split())
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def spoken_language(clip: Clip) -> Answer:
+    """The language, as an answer."""
+    return decided("The language is", f" {wordings.LANGUAGE_NAMES[clip.get('language')]}")
+
+
+def time_mark(seconds: float) -> str:
+    """The token of a moment: <|2.33|>."""
+    return f"<|{seconds:.2f}|>"
