@@ -157,7 +157,7 @@ def _check_pages(file: BinaryIO, size: int, name: str) -> None:
         length = 27 + len(segments) + sum(segments)
         if head[:4] != b"OggS" and position and not open_streams:
             return  # a tag, or padding, behind the last page
-        if head[:4] != b"OggS" or len(segments) < head[26] or position + length > size:
+        if head[:4] != b"OggS" or len(head) < 27 or len(segments) < head[26] or position + length > size:
             break
         flags, serial, number, checksum = head[5], *struct.unpack("<III", head[14:26])
         is_next = flags & 2 or number == numbers.get(serial, number - 1) + 1

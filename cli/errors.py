@@ -33,6 +33,15 @@ def named_error(failure: Exception, inputs: str) -> QwenAudioError:
     raise failure
 
 
+def file_error(failure: Exception, inputs: str) -> QwenAudioError:
+    """What went wrong in the work on one input. A bug of ours is told as one, and the other inputs are answered."""
+    try:
+        return named_error(failure, inputs)
+    except Exception as bug:  # noqa: BLE001 - the same failure, which is not known
+        text = f"{inputs}: {type(bug).__name__} in this program ({bug})"
+        return QwenAudioError(text, "report it with what --debug shows", kind="bug")
+
+
 def report_failure(failure: Exception, result: Answer, *, json: bool, debug: bool) -> QwenAudioError:
     """One line on standard error, and with --json one on standard output; returns the error that was told.
 

@@ -254,6 +254,22 @@ def test_the_windows_of_a_recording_are_the_same_in_a_batch(ask, tmp_path):
     assert len(alone[0]["windows"]) == 3
 
 
+def test_a_bug_in_the_work_on_one_file_is_that_files_failure(ask, sounds, monkeypatch):
+    from audio_encoder import waveform
+
+    read = waveform.stream_waveform
+
+    def broken(path, notes=None):
+        if path.endswith("b.wav"):
+            raise IndexError("index out of range")
+        return read(path, notes)
+
+    monkeypatch.setattr("audio_encoder.waveform.stream_waveform", broken)
+    code, out, err = ask("-q", "-i", sounds / "a.wav", sounds / "b.wav", sounds / "c.wav", "--each", "--json")
+    assert (code, [record["status"] for record in records(out)]) == (1, ["ok", "error", "ok"])
+    assert "IndexError in this program" in err
+
+
 def test_an_answer_says_how_sure_the_model_was(ask, sounds):
     (record,) = records(ask("-q", "-i", sounds / "a.wav", "--json")[1])
     assert record["log_prob"] < 0

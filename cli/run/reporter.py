@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from cli.errors import INPUT_FAILED, OK, named_error
+from cli.errors import INPUT_FAILED, OK, file_error, named_error
 from cli.output.answer import Answer
 from cli.output.streams import say
 from cli.run.job import Job, Query, span
@@ -94,7 +94,7 @@ class Reporter:
         self._end(query, "silent")
 
     def fail(self, job: Job, failure: Exception) -> None:
-        """A job failed; what else is known of it no longer counts. Raises RunOver, or `failure` if it is a bug."""
+        """A job failed; what else is known of it no longer counts. Raises RunOver."""
         self.begin(job)
         job.failure = job.failure or failure
         self._settle()
@@ -157,7 +157,7 @@ class Reporter:
         self.answered.append(job)
 
     def _tell_failure(self, job: Job, failure: Exception) -> None:
-        error = named_error(failure, str(job))
+        error = file_error(failure, str(job))
         self._outputs.fail(job.answers, error, cause=failure)
         # One clip fits any context: a prompt that is too long with it is too long with every other, too.
         is_shared = job.group.prompt is None and (len(job.group.paths) == 1 or self._is_alone)
