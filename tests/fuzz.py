@@ -180,7 +180,8 @@ def flags_at_random(rng: random.Random, place: Place) -> Case:
             continue  # another model, another machine, or a long time
         arguments.append(flag)
         if action.nargs != 0:
-            arguments.append(str(rng.choice([*(action.choices or []), *WORDS])))
+            value = str(rng.choice([*(action.choices or []), *WORDS]))
+            arguments.append("out.txt" if value == "a.wav" and action.dest == "savepath" else value)
     if rng.random() < 0.7:
         arguments += ["-i", rng.choice(["a.wav", "missing.wav", ".", "*.flac"])]
     return arguments, {0, 1, 2, 4}, b""
