@@ -93,6 +93,8 @@ def _check_chunks(file: BinaryIO, magic: bytes, name: str, notes: list[str]) -> 
     """Find the chunk of sound of a RIFF or AIFF file, and check its size."""
     size = file.seek(0, os.SEEK_END)
     order, wanted = (">", b"SSND") if magic == b"FORM" else (">" if magic == b"RIFX" else "<", b"data")
+    file.seek(4)
+    whole = struct.unpack(f"{order}I", file.read(4).ljust(4, b"\0"))[0]  # what follows these 8 bytes
     position, rate, large = 12, 0, None  # behind the magic, the size of the rest and the kind
     while position + 8 <= size:
         file.seek(position)
@@ -109,6 +111,8 @@ def _check_chunks(file: BinaryIO, magic: bytes, name: str, notes: list[str]) -> 
             if length == 0xFFFFFFFF and large is not None:
                 length = large
             _check_length(size - position, length, size, name)
+            if length == 0:  # a recorder may have filled in the size of the whole only
+                _check_length(size - 8, whole, size, name)
             if not _is_streamed(length) and _has_more(file, position + length, size - int(rate * _REST)):
                 rest = size - position - length
                 notes.append(f"{name}: {rest} bytes behind the sound are not heard; its header says where it ends")

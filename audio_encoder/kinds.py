@@ -7,9 +7,10 @@ import os
 # What recordings are called. A file that is called so and cannot be read is a failure, not another kind of file.
 ENDINGS = frozenset({
     ".3g2", ".3ga", ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".caf",
-    ".dts", ".eac3", ".flac", ".flv", ".m2ts", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4",
-    ".mpeg", ".mpg", ".mpga", ".mts", ".oga", ".ogg", ".ogv", ".opus", ".ra", ".rf64", ".rm", ".snd", ".spx", ".tta",
-    ".voc", ".vob", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wv",
+    ".dts", ".eac3", ".flac", ".flv", ".gsm", ".latm", ".loas", ".m2ts", ".m4a", ".m4b", ".m4v", ".mka", ".mkv",
+    ".mov", ".mp2", ".mp3", ".mp4", ".mpeg", ".mpg", ".mpga", ".mts", ".mxf", ".oga", ".ogg", ".ogv", ".opus", ".ra",
+    ".rf64", ".rm", ".snd", ".spx", ".tta", ".vob", ".voc", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv",
+    ".wv",
 })  # fmt: skip
 # Where in a file which bytes stand.
 _MAGIC = (

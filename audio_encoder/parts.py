@@ -1,4 +1,4 @@
-"""MP4, Matroska and ASF files are made of parts that say how long they are: none may end behind the file's end.
+"""MP4, Matroska, ASF and WavPack files are made of parts that say how long they are: none may end behind the file.
 
 FFmpeg plays a cut one as far as it goes, and what it tells of the length is that of the longest stream, which is the
 picture as a rule. Nothing is decoded here.
@@ -35,6 +35,8 @@ def check_parts(file: BinaryIO, size: int, name: str) -> None:
         _check(_walk(file, size, _element), size, name)
     elif head == b"\x30\x26\xb2\x75\x8e\x66\xcf\x11":
         _check(_walk(file, size, _object), size, name)
+    elif head[:4] == b"wvpk":
+        _check(_walk(file, size, _block), size, name)
 
 
 def _check(parts: Iterator[_Part], size: int, name: str) -> None:
@@ -80,6 +82,12 @@ def _object(head: bytes, place: int, _: int) -> _Part | None:
         return None
     length = int.from_bytes(head[16:24], "little")
     return (head[:16], place + 24, place + length) if 24 <= length < _UNKNOWN else None
+
+
+def _block(head: bytes, place: int, _: int) -> _Part | None:
+    """WavPack: a mark, and 4 bytes of size, in which both are not counted."""
+    length = int.from_bytes(head[4:8], "little")
+    return (head[:4], place + 8, place + 8 + length) if head[:4] == b"wvpk" else None
 
 
 def _element(head: bytes, place: int, _: int) -> _Part | None:

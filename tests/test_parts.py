@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import struct
 
 import av
 import numpy as np
@@ -86,3 +87,49 @@ def test_random_bytes_in_the_parts_never_crash(tmp_path, damage):
             data[place] = rng.integers(256)
         with contextlib.suppress(AudioError):
             assert np.isfinite(load_waveform(write(tmp_path, bytes(data)))).all()
+
+
+def noise(kind, codec, channels, rate, **options):
+    """One second in which the channels differ."""
+    samples = np.random.default_rng(0).integers(-8_000, 8_000, (1, rate * channels)).astype(np.int16)
+    frame = av.AudioFrame.from_ndarray(
+        samples, format="s16", layout="stereo" if channels == 2 else f"{channels} channels"
+    )
+    frame.sample_rate = rate
+    file = io.BytesIO()
+    with av.open(file, "w", format=kind) as container:
+        sound = container.add_stream(codec, rate=rate, layout=frame.layout, options=options)
+        resampler = av.AudioResampler(sound.format, frame_size=sound.frame_size or 4_096)
+        for piece in [*resampler.resample(frame), *resampler.resample(None), None]:
+            container.mux(sound.encode(piece))
+    return file.getvalue()
+
+
+def test_more_channels_than_pyav_can_list_are_mixed(tmp_path):
+    data = noise("ogg", "libopus", 12, 48_000, mapping_family="255")  # PyAV alone ends by a segmentation fault
+    assert abs(len(load_waveform(write(tmp_path, data))) - 16_000) < 400
+
+
+def test_a_cut_wavpack_file_is_called_cut_short(tmp_path):
+    data = noise("wv", "wavpack", 2, 16_000)
+    assert len(load_waveform(write(tmp_path, data))) == 16_000
+    with pytest.raises(AudioError) as caught:
+        load_waveform(write(tmp_path, data[: len(data) * 6 // 10]))
+    assert caught.value.kind == "cut short"
+
+
+def test_a_caf_file_that_counts_its_last_packet_as_full_is_whole(tmp_path):
+    data = bytearray(noise("caf", "alac", 2, 12_500))  # 212 samples in the last packet
+    place = data.index(b"pakt") + 12  # behind the name and the size
+    (packets,) = struct.unpack_from(">q", data, place)
+    struct.pack_into(">qii", data, place + 8, packets * 4_096, 0, 0)  # as ffmpeg 5.1.9 writes it
+    assert len(load_waveform(write(tmp_path, bytes(data)))) == 16_000
+
+
+def test_a_wav_file_without_the_size_of_its_data_is_held_against_its_own(tmp_path):
+    data = b"RIFF" + struct.pack("<I", 32_036) + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
+    data += b"data" + bytes(4) + b"\1\2" * 16_000
+    assert len(load_waveform(write(tmp_path, data))) == 16_000
+    with pytest.raises(AudioError) as caught:
+        load_waveform(write(tmp_path, data[:20_000]))
+    assert caught.value.kind == "cut short"
