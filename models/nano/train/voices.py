@@ -12,7 +12,6 @@ import json
 import lzma
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,7 +24,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from audio_encoder.waveform import load_waveform
-from models.nano.train.recordings import recordings, spoken, test_ids
+from models.nano.train.recordings import recordings, test_ids
 
 Found = tuple[dict[str, Any], Callable[[], bytes]]  # a line of meta.jsonl without `audio`, and its sound's file
 
@@ -35,7 +34,6 @@ LIBRISPEECH = {  # repository -> the folder of its files of train-clean-100
     "Walleclipse+Deep_Speaker-speaker_recognition_system": "audio/LibriSpeechSamples/train-clean-100/",
 }
 GENDERS = {"27": "male", "4088": "female", "4406": "male", "5652": "female", "8226": "male"}  # of SPEAKERS.TXT
-LJ_SPEECH = "PhilippMatthes+dc_tts"
 ASTERISK = "asterisk-core-sounds-en"
 SAID = re.compile(r"[A-Za-z][A-Za-z' ,.?!-]+")  # texts of prompts without notes on music, beeps and numbers
 WITHOUT_TEXT, FIRST_LINE = "27", 7323  # a speaker without transcripts, and where his are among train-clean-100's lines
@@ -52,7 +50,7 @@ class Snapshot:
         self.paths = self._run("ls-tree", "-r", "--name-only", "HEAD").decode().splitlines()
 
     def _run(self, *words: str) -> bytes:
-        return subprocess.run([*self.git, *words], check=True, capture_output=True).stdout  # noqa: S603 - git, our words
+        return subprocess.run([*self.git, *words], check=True, capture_output=True).stdout
 
     def read(self, path: str) -> bytes:
         """One file."""
@@ -75,20 +73,6 @@ def librispeech(snapshot: Snapshot, folder: str, held_out: set[str], lines: list
             row = {"text": texts[name], "speaker": f"libri-{speaker}", "source": snapshot.source}
             row |= {"name": f"librispeech_more/{name}", "licence": "CC BY 4.0 (LibriSpeech, OpenSLR 12)"}
             yield row | {"labels": {"gender": GENDERS[speaker], "utt_id": name}}, partial(snapshot.read, path)
-
-
-def lj_speech(snapshot: Snapshot, known: set[str]) -> Iterator[Found]:
-    """Clips of LJ Speech that the recordings do not have."""
-    lines = snapshot.read("LJSpeech-1.1/metadata_all.csv").decode().splitlines()
-    texts = {line.split("|")[0]: line.split("|")[2] for line in lines}
-    for path in snapshot.paths:
-        name = Path(path).stem
-        if path.startswith("LJSpeech-1.1/wavs/LJ") and spoken(texts[name]) not in known:
-            row = {"text": texts[name], "speaker": "LJ", "source": snapshot.source, "labels": {"gender": "female"}}
-            yield (
-                row | {"name": f"lj_more/{name}", "licence": "public domain (LJ Speech)"},
-                partial(snapshot.read, path),
-            )
 
 
 def asterisk(folder: Path) -> Iterator[Found]:
@@ -142,8 +126,6 @@ def main(argv: list[str] | None = None) -> int:
     for name, folder in LIBRISPEECH.items():
         found = librispeech(Snapshot(options.snapshots / name / "repo"), folder, held_out, lines)
         rows += write(options.out, found, ".flac")
-    lj = lj_speech(Snapshot(options.snapshots / LJ_SPEECH / "repo"), {str(row.get("text")) for row in known})
-    rows += write(options.out, lj, ".wav")
     if options.asterisk:
         rows += write(options.out, asterisk(options.asterisk), ".g722")
     kept = [json.dumps(row, ensure_ascii=False) for row in rows]
