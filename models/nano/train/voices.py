@@ -82,7 +82,9 @@ def asterisk(folder: Path) -> Iterator[Found]:
         name, _, text = line.partition(": ")
         path = sounds / f"{name}.g722"
         if SAID.fullmatch(text.strip()) and path.exists():
-            row = {"text": " ".join(text.split()), "speaker": "allison", "labels": {"gender": "female"}}
+            written = " ".join(text.split())
+            written = written[0].upper() + written[1:] + ("" if written[-1] in ".?!" else ".")
+            row = {"text": written, "speaker": "allison", "labels": {"gender": "female"}}
             row |= {"name": f"asterisk/{name.replace('/', '-')}", "source": f"Debian {ASTERISK}-g722 1.6.1-1"}
             yield row | {"licence": "CC BY-SA 3.0 (Allison Smith)"}, path.read_bytes
 
