@@ -60,7 +60,7 @@ class Snapshot:
 def librispeech(snapshot: Snapshot, folder: str, held_out: set[str], lines: list[str]) -> Iterator[Found]:
     """Clips of train-clean-100, whose transcripts in order are `lines`: for the speaker who comes without."""
     inside = [path for path in snapshot.paths if path.startswith(folder) and "/._" not in path]
-    texts = {}
+    texts: dict[str, str] = {}
     for path in inside:
         if path.endswith(".trans.txt"):
             texts |= dict(line.split(" ", 1) for line in snapshot.read(path).decode().splitlines())
