@@ -601,7 +601,7 @@ def test_a_run_that_waits_says_so_and_is_served_then(busy):
     busy.communicate()
     answer, _ = waiting.communicate(timeout=SOON)
     assert (busy.returncode, waiting.returncode) == (0, 0)
-    assert answer == 'The person says: "room one hundred and thirty please".\n'
+    assert answer == json.loads(run("--keep", "0.1").stdout)["text"] + "\n"
 
 
 def test_a_run_that_waits_can_be_interrupted(busy):

@@ -1,6 +1,6 @@
 """`python3 -m models.nano.train.export STATE… --out DIR`: the mean of training states as a checkpoint to ship.
 
-Two files: the encoder in float16, as it came, and the decoder with its matrices in 8 bits, a scale for each row. Along
+Two files: the encoder in float16, as it came, and the rest with the decoder's matrices in 8 bits, a scale a row. Along
 one run states lie in one valley, and their mean is often better than each (Izmailov and others, 2018).
 """
 
@@ -39,12 +39,12 @@ def eight_bit(name: str, values: NDArray[np.float32]) -> Arrays:
 
 
 def stored(weights: dict[str, NDArray[np.float32]], encoder: dict[str, NDArray[np.float16]]) -> tuple[Arrays, Arrays]:
-    """What stands in the two files: names and arrays."""
+    """What stands in the two files: the encoder, which no training changes, and all else."""
     first: Arrays = {AUDIO + name: np.ascontiguousarray(value, np.float16) for name, value in encoder.items()}
     second: Arrays = {}
     for name, values in weights.items():
         if name.startswith(AUDIO):
-            first[name] = values.astype(np.float16)
+            second[name] = values.astype(np.float16)
         elif values.ndim == 2:
             second |= eight_bit(name, values)
         else:
