@@ -227,3 +227,14 @@ def test_a_snapshot_gives_no_clip_of_a_speaker_held_out(tmp_path):
     found = list(voices.librispeech(voices.Snapshot(folder), "clips/", {"libri-19"}, []))
     assert [(row["name"], row["text"]) for row, _ in found] == [("librispeech_more/8226-1-0000", "ONE")]
     assert found[0][0]["source"].startswith("github.com/owner/name@")
+
+
+def test_a_variant_has_the_times_of_its_recording_at_its_speed():
+    pytest.importorskip("torch")
+    from models.nano.train.align import at_speed, shard_times
+
+    as_it_is, faster = labelled(id="a", text="good day"), labelled(id="a", text="good day", variant=1, speed=2.0)
+    aligned = shard_times([as_it_is, labelled(sound="rain")], {}, lambda _: [(0.2, 0.6), (0.6, 1.0)])
+    assert aligned == {0: [(0.2, 0.6), (0.6, 1.0)]}
+    assert shard_times([faster], {"a": aligned[0]}, lambda _: None) == {0: [(0.1, 0.3), (0.3, 0.5)]}
+    assert at_speed([(0.0, 9.0)], faster) is None

@@ -1,9 +1,9 @@
 """`python3 -m models.nano.train.align STATE --features DIR --vocabulary FILE`: when each word of real clips is said.
 
 The letters' CTC of a trained state is forced through the transcript (Viterbi); a word lasts from its first letter's
-frame to its last one's. For each shard NAME.jsonl a NAME.words.json is written: number of the clip -> [[start s,
-end s], ...], which `corpus.load` reads. Clips whose letters the state does
-not hear (a mean above DOUBTFUL) are left out.
+frame to its last one's. Only the recordings as they are (variant 0) are aligned; the others have the same times at
+their speed. For each shard NAME.jsonl a NAME.words.json is written: number of the clip -> [[start s, end s], ...],
+which `corpus.load` reads. Clips whose letters the state does not hear (a mean above DOUBTFUL) are left out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ DOUBTFUL = 1.5  # nats a letter
 EARLY = 1  # frames a CTC letter tends to come late: words begin this much before it
 
 Scores = NDArray[np.float32]
+Times = list[tuple[float, float]]  # start and end of each word, seconds
 
 
 def forced_path(scores: Scores, letters: Sequence[int]) -> tuple[list[tuple[int, int]], float]:
@@ -63,7 +64,7 @@ def forced_path(scores: Scores, letters: Sequence[int]) -> tuple[list[tuple[int,
     return spans, cost
 
 
-def word_times(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[float, float]]:
+def word_times(text: str, spans: Sequence[tuple[int, int]]) -> Times:
     """Start and end of each word, from the frames of all letters of `text`, spaces among them."""
     times, place = [], 0
     for word in text.split(" "):
@@ -82,7 +83,7 @@ class Aligner:
         self.encoder = Encoder(tokenizer)
 
     @torch.inference_mode()
-    def __call__(self, clip: Clip) -> list[tuple[float, float]] | None:
+    def __call__(self, clip: Clip) -> Times | None:
         """Times of the words of one clip, None where they are doubtful."""
         example = Example("transcribe_base", (clip,), (("", (Piece(""),)),), TRANSCRIBE_TAGS)
         batch = self.encoder.batch([self.encoder.encode(example)], np.random.default_rng(0), augment=False)
@@ -104,16 +105,37 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--vocabulary", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(argv)
     aligner = Aligner(options.state, options.vocabulary)
-    for index in sorted(options.features.glob("*.jsonl")):
+    shards = {index: corpus.read_shard(index) for index in sorted(options.features.glob("*.jsonl"))}
+    known: dict[str, Times] = {}  # of the recordings as they are, by id
+    for index, clips in sorted(shards.items(), key=lambda item: bool(item[1][0].get("variant"))):
         out = index.with_suffix(".words.json")
-        if out.exists():
-            continue
-        clips = corpus.read_shard(index)
-        wanted = [(number, clip) for number, clip in enumerate(clips) if is_english(clip) and not clip.get("words")]
-        found = {number: times for number, clip in wanted if (times := aligner(clip)) is not None}
-        out.write_text(json.dumps(found) + "\n")
-        print(f"{index.stem}: {len(found)} of {len(wanted)}", file=sys.stderr, flush=True)
+        if not out.exists():
+            out.write_text(json.dumps(shard_times(clips, known, aligner)) + "\n")
+            print(f"{index.stem}: done", file=sys.stderr, flush=True)
+        if not clips[0].get("variant"):
+            known |= {clips[int(number)].get("id"): times for number, times in json.loads(out.read_text()).items()}
     return 0
+
+
+def shard_times(
+    clips: Sequence[Clip], known: dict[str, Times], aligner: Callable[[Clip], Times | None]
+) -> dict[int, Times]:
+    """Times of the words of one shard's English clips that have none yet, by number."""
+    found = {}
+    for number, clip in enumerate(clips):
+        if not is_english(clip) or clip.get("words"):
+            continue
+        times = at_speed(known.get(clip.get("id")), clip) if clip.get("variant") else aligner(clip)
+        if times is not None:
+            found[number] = times
+    return found
+
+
+def at_speed(times: Times | None, clip: Clip) -> Times | None:
+    """The times of a recording in a variant of it; None where the variant was cut before its end."""
+    speed = clip.get("speed") or 1.0
+    moved = [(round(start / speed, 3), round(end / speed, 3)) for start, end in times or ()]
+    return moved if moved and moved[-1][1] <= (clip.tokens + 1) * TOKEN_SECONDS else None
 
 
 if __name__ == "__main__":
