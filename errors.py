@@ -65,3 +65,8 @@ class BackendError(QwenAudioError):
     """A backend that cannot start, or a graph that it cannot open or run."""
 
     kind, exit_code = "backend", 3
+
+
+def printable(text: str) -> str:
+    """One line that is safe on a terminal: whatever it would act on is written out."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -6,11 +6,10 @@ import argparse
 import os
 import stat
 import sys
-from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 
-from cli.flags import FTYPES, PROMPT, SAMPLE, SYSTEM, build_parser
+from cli.flags import FTYPES, PROMPT, SAMPLE, SYSTEM, Options, build_parser
 from cli.inputs.text import decode
 
 __all__ = ["PROMPT", "SAMPLE", "SYSTEM", "Options", "parse_arguments"]
@@ -25,63 +24,6 @@ MAX_SECONDS = 1e6  # of --timeout: what a lock can wait
 MAX_MINUTES = 10080  # of --keep: a week
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for. `inputs` and `lists` as typed; None where nothing was said.
-
-    `prompts` are those of --prompt and --prompts-from; with a `task` there are none. `shard` is (number from 1, of how
-    many). `max_new_tokens` None leaves it to the task. `keep` are minutes.
-    """
-
-    inputs: tuple[str, ...]
-    each: bool
-    recursive: bool
-    lists: tuple[str, ...]
-    null: bool
-    extensions: frozenset[str] | None
-    shard: tuple[int, int] | None
-    prompts: tuple[str, ...]
-    task: str | None
-    language: str | None
-    to: str | None
-    question: str | None
-    word: str | None
-    choices: tuple[str, ...]
-    itn: bool
-    caption_style: str | None
-    raw: bool
-    system: str
-    max_new_tokens: int | None
-    chat: bool
-    long: str
-    window: float
-    batch: int
-    timeout: float | None
-    keep: float | None
-    savepath: Path | None
-    output_dir: Path | None
-    formats: tuple[str, ...]
-    overwrite: bool
-    max_line_width: int
-    max_line_count: int
-    highlight_words: bool
-    json: bool
-    quiet: bool
-    debug: bool
-    model: Path | None
-    verify: bool
-    doctor: bool
-    backend: str
-    device: str
-    threads: int
-    env_id: int
-    memory_mode: int
-    env_list: bool
-    benchmark_count: int
-    notes: tuple[str, ...]
-    ends_kept_model: bool = False
-
-
 def parse_arguments(argv: list[str] | None = None) -> Options:
     """Parse `argv` (default: the process's own). Exits with 0 after --help and its like, raises UsageError."""
     parser = build_parser()
@@ -94,10 +36,9 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
     if unknown:
         near = get_close_matches(unknown[0].split("=")[0].replace("_", "-"), flags, n=1)
         parser.error(f"unknown flag {unknown[0]}" + (f"; did you mean {near[0]}?" if near else ""))
-    given.inputs += given.files + ([given.video] if given.video else [])
+    given.inputs = [*given.inputs, *given.files, *([given.video] if given.video else [])]
     _print_and_exit(parser, given)
     _check(parser, given)
-    as_typed = {field.name: getattr(given, field.name) for field in fields(Options) if hasattr(given, field.name)}
     read = {
         "inputs": _inputs(parser, given, bare=not argv),
         "lists": tuple(given.lists),
@@ -111,7 +52,7 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
         "notes": tuple(_notes(given)),
         "ends_kept_model": given.keep == 0 and not given.inputs and not given.lists and not given.chat,
     }
-    return Options(**as_typed | read)
+    return Options(**vars(given) | read)
 
 
 def _inputs(parser: argparse.ArgumentParser, given: argparse.Namespace, *, bare: bool) -> tuple[str, ...]:

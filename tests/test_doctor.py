@@ -14,12 +14,12 @@ import pytest
 
 from cli.doctor import installation, inventory
 from cli.doctor import report as module
-from cli.doctor.findings import Finding, Seen, fix_of, printable
+from cli.doctor.findings import Finding, Seen, fix_of
 from cli.doctor.inventory import memory_needed
 from cli.doctor.report import doctor
 from cli.errors import NO_MODEL, OK
 from cli.options import ROOT, parse_arguments
-from errors import BackendError, ModelError
+from errors import BackendError, ModelError, printable
 from models.download.catalog import RemoteFile
 from models.download.lockfile import Pins, write_pins
 from models.manifest import load_manifest

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from cli.options import Options
-from errors import QwenAudioError
+from errors import QwenAudioError, printable
 
 if TYPE_CHECKING:
     from models.manifest import Manifest
@@ -45,11 +45,6 @@ class Seen:
         started = {name for name in self.backends if options.backend in {"auto", name}}
         asked = {str(options.model)} if options.model else set(self.models)
         return [name for name, model in self.models.items() if name in asked and started & set(model.backends)]
-
-
-def printable(text: str) -> str:
-    """One line, with what a terminal would act on written out."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def reason_of(failure: Exception) -> str:

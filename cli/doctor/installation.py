@@ -21,6 +21,7 @@ from pathlib import Path
 from cli.doctor.findings import Finding, Seen, State, fix_of, gigabytes, reason_of
 from cli.doctor.machine import processor
 from cli.options import ROOT, Options
+from cli.version import package_version
 
 REQUIREMENTS = ROOT / "requirements.txt"
 NEEDED = ("numpy", "soundfile", "av", "tiktoken")  # without one of these nothing runs; a backend comes on top
@@ -43,7 +44,7 @@ def program(_options: Options, _seen: Seen) -> Iterator[Finding]:
 def packages(_options: Options, seen: Seen) -> Iterator[Finding]:
     """Each package of requirements.txt; those that every run needs are loaded, too."""
     for name, least in re.findall(r"^([\w.-]+)>=([\w.]+)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE):
-        version = _version_of(name)
+        version = package_version(name)
         problem = "missing" if version is None else "too old" if _release(version) < _release(least) else ""
         state: State = "note" if problem else "ok"
         if name in NEEDED and (broken := _loading_failure(name)):
@@ -51,17 +52,6 @@ def packages(_options: Options, seen: Seen) -> Iterator[Finding]:
             problem, state = problem or f"cannot be loaded ({broken})", "bad"
         text = ", ".join(part for part in (version, problem, f"at least {least} is asked for") if part)
         yield Finding("packages", name, state, text, INSTALL if problem else "", {"version": version, "least": least})
-
-
-def _version_of(name: str) -> str | None:
-    """The version of a package, or of another that brings the same module (onnxruntime-gpu for onnxruntime)."""
-    from importlib.metadata import PackageNotFoundError, packages_distributions, version
-
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        others = packages_distributions().get(name, [])
-        return version(others[0]) if others else None
 
 
 def _release(version: str) -> tuple[int, ...]:
@@ -87,7 +77,7 @@ def backends(options: Options, seen: Seen) -> Iterator[Finding]:
     wanted = SessionOptions(options.backend, options.device, options.threads, options.env_id, options.memory_mode)
     for name in BACKENDS:
         reason, fix = "", ""
-        if name == "ailia" and _version_of(name):
+        if name == "ailia" and package_version(name):
             licence = _licence()
             yield licence
             if licence.state != "ok":

@@ -11,10 +11,11 @@ import shlex
 from collections.abc import Callable, Iterator
 
 from cli.doctor import installation, inventory
-from cli.doctor.findings import Finding, Seen, printable, reason_of
+from cli.doctor.findings import Finding, Seen, reason_of
 from cli.errors import NO_MODEL, OK
 from cli.options import Options
 from cli.output.streams import show_piece
+from errors import printable
 
 NEXT_LINES = 3
 

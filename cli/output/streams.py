@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from errors import OutputError, UsageError
+from errors import OutputError, UsageError, printable
 
 
 def prepare_streams() -> None:
@@ -43,10 +43,9 @@ def show_piece(piece: str) -> None:
 
 def say(message: str, *, quiet: bool = False) -> None:
     """One line on standard error, whatever characters a file name brings; where nobody listens, nothing."""
-    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)
     if not quiet:
         with contextlib.suppress(OSError):
-            _write_line(f"qwen_audio: {line}")
+            _write_line(f"qwen_audio: {printable(message)}")
 
 
 def _write_line(line: str) -> None:

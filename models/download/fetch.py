@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx2
 
-from errors import ModelError
+from errors import ModelError, printable
 from models.download.catalog import HUB, Model, RemoteFile
 from models.download.lockfile import regular
 
@@ -123,8 +123,7 @@ def discard(part: Path) -> None:
 
 def one_line(text: object) -> str:
     """Return what a server said as one line that is safe to print."""
-    words = " ".join(str(text).split())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)[:400]
+    return printable(" ".join(str(text).split()))[:400]
 
 
 def _probe(client: httpx2.Client, file: RemoteFile) -> RemoteFile:

@@ -15,10 +15,13 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from errors import BackendError
 from models.manifest import BACKENDS
-from models.server.messages import Connection
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWERING = 5.0  # seconds in which a server that is not stopped answers, on a busy machine
@@ -64,7 +67,7 @@ def fingerprint() -> str:
     return found.hexdigest()[:12]
 
 
-def connect(path: Path) -> Connection:
+def connect(path: Path) -> Connection[Any, Any]:
     """Connect to a server.
 
     Raises FileNotFoundError or ConnectionRefusedError where there is none, BlockingIOError where one does not accept.
@@ -86,7 +89,7 @@ def connect(path: Path) -> Connection:
         return connection.Connection(caller.detach())
 
 
-def server_pid(connection: Connection) -> int | None:
+def server_pid(connection: Connection[Any, Any]) -> int | None:
     """The number of the process at the other end of a connection; None where the system does not tell."""
     if not hasattr(socket, "SO_PEERCRED"):
         return None

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from errors import BackendError, QwenAudioError
 from models.manifest import FILE_NAME, Graph, Manifest
@@ -27,7 +27,10 @@ from models.runtime.cpu import thread_limit
 from models.runtime.session import Array, SessionOptions
 from models.server import address
 from models.server.address import ROOT, connect, server_pid, socket_path
-from models.server.messages import Connection, receive, send
+from models.server.messages import receive, send
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 STARTING = 20.0  # seconds in which a new server must answer: Python and numpy on a busy machine
 LOOKING = 5.0  # seconds without an answer after which a run looks whether the server still answers anybody
@@ -104,7 +107,7 @@ class RemoteSession:
 class _Channel:
     """A connection on which a thread of its own speaks: a caller who is interrupted leaves no half message behind."""
 
-    def __init__(self, connection: Connection, path: Path) -> None:
+    def __init__(self, connection: Connection[Any, Any], path: Path) -> None:
         self._connection, self._path, self._number = connection, path, 0
         self._stopped = False
         self._asked: queue.SimpleQueue[tuple[int, Mapping[str, Any], Mapping[str, Array] | None] | None]
@@ -212,7 +215,7 @@ def _begin(options: SessionOptions) -> _Channel:
     raise BackendError(*GONE)
 
 
-def _reach() -> tuple[Connection, Path]:
+def _reach() -> tuple[Connection[Any, Any], Path]:
     """A connection to the server, which is started if there is none, and the path of its socket."""
     path = socket_path(make=True)
     try:
@@ -228,7 +231,7 @@ def _reach() -> tuple[Connection, Path]:
         raise BackendError(f"--keep: {place}: {failure.strerror or failure}", fix="leave --keep out") from None
 
 
-def _start(path: Path) -> Connection:
+def _start(path: Path) -> Connection[Any, Any]:
     """Start a server and connect to it; it outlives this process, and hears neither its terminal nor its signals."""
     log = path.with_suffix(".log")
     with log.open("wb") as output:
