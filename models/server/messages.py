@@ -26,7 +26,7 @@ def send(
     shapes = {name: (array.dtype.str, array.shape) for name, array in whole.items()}
     connection.send_bytes(json.dumps({**header, "arrays": shapes}).encode())
     for array in whole.values():
-        connection.send_bytes(array.reshape(-1).view(np.uint8))
+        connection.send_bytes(array.reshape(-1).view(np.uint8).data)
 
 
 def receive(connection: Connection[Any, Any]) -> tuple[dict[str, Any], dict[str, Array]]:
