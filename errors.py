@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class QwenAudioError(Exception):
-    """Something that the user can mend. As text it is one line: `message; fix`.
+    """A problem that the user can solve. As text it is one line: `message; fix`.
 
     `kind` is a word or two, the same for all errors of a sort: runs count by it. `exit_code` is that of a run which
     this error ends or spoils.
@@ -68,5 +68,5 @@ class BackendError(QwenAudioError):
 
 
 def printable(text: str) -> str:
-    """One line that is safe on a terminal: whatever it would act on is written out."""
+    """One line that is safe on a terminal: control characters are written out."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

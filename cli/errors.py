@@ -1,4 +1,4 @@
-"""How a failure is told: one line on standard error, one of JSON where that was asked for, and an exit code."""
+"""How a failure is reported: a line on standard error, a line of JSON with --json, and an exit code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READER_GONE = 141  # 128 + the number of SIGPIPE
 
 
 def named_error(failure: Exception, inputs: str) -> QwenAudioError:
-    """What a library or the system raised about `inputs`, as an error of ours. Raises `failure` if it is a bug."""
+    """An error of a library or the system about `inputs`, as a QwenAudioError. Raises `failure` if it is a bug."""
     match failure:
         case QwenAudioError():
             return failure
@@ -34,7 +34,7 @@ def named_error(failure: Exception, inputs: str) -> QwenAudioError:
 
 
 def file_error(failure: Exception, inputs: str) -> QwenAudioError:
-    """What went wrong in the work on one input. A bug of ours is told as one, and the other inputs are answered."""
+    """The error of one input. A bug in this program is reported as one, and the other inputs are answered."""
     try:
         return named_error(failure, inputs)
     except Exception as bug:  # noqa: BLE001 - the same failure, which is not known

@@ -81,11 +81,11 @@ class Options:
     question: str | None = _asking("--question", "TEXT", "the question of --task question")
     word: str | None = _asking("--word", "TEXT", "the word whose times --task timestamps asks for")
     choices: tuple[str, ...] = _asking("--choices", "A,B,…", "answer with one of these, and say how likely each is")
-    itn: bool = _asking("--itn", "", "write digits and punctuation, where the model can")
+    itn: bool = _asking("--itn", "", "write digits and punctuation, if the model can")
     caption_style: str | None = _asking(
-        "--caption-style", "NAME", "of a base model: plain, audiocaps, clotho (default)"
+        "--caption-style", "NAME", "base model only: plain, audiocaps or clotho (default)"
     )
-    raw: bool = _asking("--raw", "", "ask a chat model as a base model is asked")
+    raw: bool = _asking("--raw", "", "give a chat model the bare prompt of a base model")
     system: str = _asking("--system", "TEXT", "system prompt of a chat model", default=SYSTEM)
     max_new_tokens: int | None = _asking("--max-new-tokens", "N", f"longest answer (default: {LONGEST_ANSWER})")
     chat: bool = _asking("--chat", "", "a dialogue about the sounds, line by line")
@@ -104,7 +104,7 @@ class Options:
         action="append",
         default=[],
     )
-    null: bool = _sounds("-0 --null", "", "NUL ends each name of the list, as find -print0 writes it")
+    null: bool = _sounds("-0 --null", "", "names in the list end with NUL, as find -print0 writes them")
     ftype: str = _sounds("--ftype", "EXT,…", "take only these endings from folders, such as wav,flac", default="audio")
     shard: tuple[int, int] | None = _sounds("--shard", "I/N", "only the I-th of N parts of all inputs, for job arrays")
     long: str = _sounds(
@@ -127,15 +127,15 @@ class Options:
         "of these files: txt (default), json, srt, vtt, tsv, all",
     )
     max_line_width: int = _output(
-        "--max-line-width --max_line_width", "N", "of subtitles: columns in a line (default: 42)", default=42
+        "--max-line-width --max_line_width", "N", "subtitles: columns in a line (default: 42)", default=42
     )
     max_line_count: int = _output(
-        "--max-line-count --max_line_count", "N", "of subtitles: lines at a time (default: 2)", default=2
+        "--max-line-count --max_line_count", "N", "subtitles: lines at a time (default: 2)", default=2
     )
     highlight_words: bool = _output("--highlight-words --highlight_words", "", "underline each word as it is said")
     overwrite: bool = _output("--overwrite", "", "answer again what is in --output-dir already")
     quiet: bool = _output("-q --quiet", "", "only warnings and errors on standard error")
-    benchmark: bool = _output("-b --benchmark", "", "answer several times and tell the times; the first does not count")
+    benchmark: bool = _output("-b --benchmark", "", "answer several times and show the times; the first is a warm-up")
     benchmark_count: int = _output("-bc --benchmark_count", "N", "how many times (default: 5)", default=5)
 
     batch: int = _running("--batch", "N", "decode N answers side by side (default: 1)", default=1)
@@ -143,7 +143,7 @@ class Options:
     keep: float | None = _running(
         "--keep", "MINUTES", "keep the model open for later runs (default: $QWEN_AUDIO_KEEP); 0 closes it"
     )
-    doctor: bool = _running("--doctor", "", "say what is installed, what can run and what to do next")
+    doctor: bool = _running("--doctor", "", "show what is installed, what can run and what to do next")
     completion: str | None = _running("--completion", "", "print a completion script", choices=("bash", "zsh", "fish"))
 
     model: Path | None = _model(
@@ -158,7 +158,7 @@ class Options:
         default="auto",
     )
     onnx: bool = _model("--onnx", "", "the same as --backend onnxruntime")
-    device: str = _model("--device", "NAME", "of ONNX Runtime: cpu (default), cuda, cuda:1, …", default="cpu")
+    device: str = _model("--device", "NAME", "ONNX Runtime only: cpu (default), cuda, cuda:1, …", default="cpu")
     threads: int = _model("--threads", "N", "threads (default: one for each core)", default=0)
     env_id: int = _model("-e --env_id", "N", "ailia environment (default: automatic)", default=-1)
     env_list: bool = _model("--env_list", "", "list ailia's environments, then go on")

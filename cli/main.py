@@ -24,7 +24,7 @@ def start() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own); returns the exit code, but --help exits with 0.
 
-    What a signal stops is told, and raised again.
+    A signal that stops the run is reported and raised again.
     """
     prepare_streams()
     try:
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _attempt(argv: list[str]) -> int:
-    """Do what the arguments say. The only place that catches whatever is raised; a bug is raised again."""
+    """Do what the arguments say. The only place that catches all exceptions; a bug is raised again."""
     asked, json, debug = Answer([], ""), "--json" in argv, "--debug" in argv
     try:
         options = parse_arguments(argv)

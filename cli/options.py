@@ -114,7 +114,7 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
     if given.timeout is not None and not 0 < given.timeout < MAX_SECONDS:
         parser.error("--timeout must be a number of seconds over 0")
     if given.keep is not None and not 0 <= given.keep <= MAX_MINUTES:
-        parser.error(f"--keep must be 0 (end it) to {MAX_MINUTES} minutes")
+        parser.error(f"--keep must be 0 (close the model) to {MAX_MINUTES} minutes")
     sources = [*given.inputs, *given.lists, *[name for name in (given.prompts_from,) if name]]
     if sources.count("-") > (0 if given.benchmark else 1):
         parser.error("standard input (-) can be read only once; save it to a file")

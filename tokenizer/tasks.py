@@ -228,7 +228,7 @@ def task_prompt(task: Task, *, chat: bool, options: TaskOptions) -> str:
             only = "" if task.base is None or slot in task.needs(chat=not chat) else f" with a {_kind(chat=chat)} model"
             raise UsageError(f"--task {task.name} needs {_flag(slot)}{only}", fix="see --list-tasks")
     template = _OPTIONAL.sub(lambda part: part[1] if set(_slots(part[1])) <= set(values) else "", template)
-    return _SLOT.sub(lambda slot: values[slot[1]], template)  # once: a {word} in what the user wrote is no slot
+    return _SLOT.sub(lambda slot: values[slot[1]], template)  # once: a {word} in the user's own text is not a slot
 
 
 def _refuse_others(task: Task, options: TaskOptions, *, chat: bool) -> None:

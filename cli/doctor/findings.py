@@ -1,4 +1,4 @@
-"""What the checks of `--doctor` hand over: findings, and what the later checks need of the earlier ones."""
+"""What the checks of `--doctor` return: findings, and what later checks need of earlier ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Finding:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def line(self) -> str:
-        """As it is printed; whatever characters a path brings."""
+        """One printed line, safe for any characters in a path."""
         return printable(f"{self.state:<4}  {self.section:<9}  {self.name}: {self.text}")
 
 

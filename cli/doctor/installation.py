@@ -50,7 +50,7 @@ def packages(_options: Options, seen: Seen) -> Iterator[Finding]:
         if name in NEEDED and (broken := _loading_failure(name)):
             seen.broken.append(name)
             problem, state = problem or f"cannot be loaded ({broken})", "bad"
-        text = ", ".join(part for part in (version, problem, f"at least {least} is asked for") if part)
+        text = ", ".join(part for part in (version, problem, f"at least {least} is needed") if part)
         yield Finding("packages", name, state, text, INSTALL if problem else "", {"version": version, "least": least})
 
 
@@ -103,21 +103,21 @@ def _devices() -> list[str]:
     for device in DEVICES:
         try:
             find_provider(device)
-        except Exception:  # noqa: BLE001, S112 - told by the probe
+        except Exception:  # noqa: BLE001, S112 - the probe reports it
             continue
         found.append(device)
     return found
 
 
 def _licence() -> Finding:
-    """The state of ailia's licence; "ok" only where ailia finds it as it is, and asks no server."""
+    """The state of ailia's licence; "ok" only where ailia starts without asking a server."""
     valid = []
     for path in licence_files():
         until = _licence_date(path)
         if until is None:
             return Finding("backends", "ailia licence", "note", f"no valid file {path}")
         if datetime.now(UTC).astimezone().date() >= until - RENEWAL:
-            return Finding("backends", "ailia licence", "note", f"{path} ends on {until}: to be renewed")
+            return Finding("backends", "ailia licence", "note", f"{path} ends on {until} and must be renewed")
         valid.append(f"{path} is valid until {until}")
     return Finding("backends", "ailia licence", "ok", ", ".join(valid))
 
@@ -137,7 +137,7 @@ def licence_files() -> list[Path]:
 
 
 def _licence_date(path: Path) -> date | None:
-    """The last day of a licence file; None for one that is not there or is none."""
+    """The last day of a licence file; None if it is missing or not a licence."""
     try:
         head, product, day, *_ = path.read_text(encoding="utf-8").splitlines()
         valid = (head, product) == ("--- shalo license file ---", "axell:ailia")
@@ -156,7 +156,7 @@ def cache(_options: Options, _seen: Seen) -> Iterator[Finding]:
     free = shutil.disk_usage(there).free
     facts = {"folder": str(folder), "bytes": size, "free": free, "writable": os.access(there, os.W_OK)}
     if not facts["writable"]:
-        text = f"{folder} cannot be written, so nano is converted anew for each run"
+        text = f"{folder} cannot be written, so nano is converted again for each run"
         yield Finding("cache", "folder", "note", text, "set XDG_CACHE_HOME to a folder that can be written", facts)
         return
     used = f"{gigabytes(size)} in it" if folder.exists() else "not made yet"
@@ -164,7 +164,7 @@ def cache(_options: Options, _seen: Seen) -> Iterator[Finding]:
 
 
 def text(_options: Options, _seen: Seen) -> Iterator[Finding]:
-    """Whether names and prompts that are not ASCII come through."""
+    """Whether names and prompts that are not ASCII work."""
     names, contents = sys.getfilesystemencoding(), locale.getencoding()
     told = ", ".join(f"{name}={os.environ[name]}" for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name))
     good = {names.lower(), contents.lower()} == {"utf-8"}
@@ -178,7 +178,7 @@ def text(_options: Options, _seen: Seen) -> Iterator[Finding]:
 
 
 def cpu(_options: Options, _seen: Seen) -> Iterator[Finding]:
-    """The processor, and what the fast kernels want of it."""
+    """The processor, and the features that the fast kernels use."""
     name, cores, features = processor()
     slow = platform.machine() in {"x86_64", "AMD64"} and bool(features) and "avx2" not in features
     listed = " ".join(features) or "features unknown"

@@ -1,4 +1,4 @@
-"""What this machine has: memory and processor. Linux tells most; what a system does not tell is None or empty.
+"""Memory and processor of this machine. What a system does not say is None or empty.
 
 A container or a batch system may allow less than the machine has: the smaller number counts.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from models.runtime.cpu import group_folders, read_text, usable_cores
 
-# What the kernels of ONNX Runtime choose between, the most wanted last; both spellings of x86 and of ARM.
+# Processor features that ONNX Runtime's kernels use, on x86 and on ARM, the best last.
 FEATURES = ("sse4_1", "avx", "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8",
             "asimd", "asimddp", "i8mm", "bf16", "sve")  # fmt: skip
 _UNLIMITED = 1 << 60  # bytes: version 1 of control groups says no limit as a number near 2^63

@@ -82,7 +82,7 @@ class Answer:
             self.timings[stage] += time.perf_counter() - start
 
     def record(self) -> dict[str, Any]:
-        """What there is to know of it, as JSON can hold it."""
+        """All that is known of it, in JSON types."""
         record = {"status": "ok", **asdict(self)}
         record["input"] = self.input[0] if len(self.input) == 1 else self.input
         for window in record["windows"]:

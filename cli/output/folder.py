@@ -1,4 +1,4 @@
-"""The output folder: files that are whole or not there, and a journal of what is done, so that a run can go on.
+"""The output folder: complete files or none, and a journal of finished inputs, so that a run can continue.
 
 In: the stem of an input's output files (filenames.py), the answers about it, and a key of everything that they
 depend on. Out: files. Several processes may share a folder; any of them may be killed at any moment.
@@ -142,7 +142,7 @@ class ResultsFolder:
 
 
 def content_key(paths: Sequence[str], settings: Mapping[str, object]) -> str | None:
-    """A hash of what is in the files and of `settings`: all else that an answer depends on, as JSON can hold it.
+    """A hash of what is in the files and of `settings`: all else that an answer depends on, in JSON types.
 
     Where the files lie makes no difference. None if one of them can be read only once, such as standard input, or not
     at all: it is never done, and opening it will tell why.
@@ -244,7 +244,7 @@ def _lock(file: BinaryIO, *, wait: bool) -> bool:
     """Lock an open file until it is closed or its process dies; False where that cannot be."""
     try:
         import fcntl
-    except ImportError:  # Windows: go on without
+    except ImportError:  # Windows has no fcntl
         return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

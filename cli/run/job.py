@@ -22,7 +22,7 @@ class Job:
     `filename` is that of its output files, without ending; `key` is a hash of all that they depend on, `source` one of
     which input it is. `deadline` is a
     time of `time.monotonic`. `open_queries` counts those without an answer yet; `is_heard`: no more will come.
-    `is_last`: there is no job behind it. `notes` are remarks about its sounds.
+    `is_last`: no job follows. `notes` are remarks about its sounds.
     """
 
     group: Group
@@ -46,7 +46,7 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more can become of it."""
+        """Whether it is finished."""
         return self.failure is not None or self.is_done_before or (self.is_heard and not self.open_queries)
 
     @property
@@ -90,7 +90,7 @@ class Job:
             answer.finish_reason = next(reason for reason in REASONS if reason in reasons)
 
     def warnings(self) -> Iterator[str]:
-        """What its reader must know: sound that was not heard, an answer that went round in circles."""
+        """Warnings: sound that was not heard, an answer that repeated itself."""
         for audio in self.answers[0].audio:
             if audio.seconds > audio.seconds_used:
                 left = f"the last {audio.seconds - audio.seconds_used:.1f} s of {audio.seconds:.1f} s"
@@ -120,7 +120,7 @@ def clock(seconds: float) -> str:
 
 
 def span(window: Window) -> str:
-    """What stands before the answer about one of several windows."""
+    """The times before the answer about one of several windows."""
     return f"[{clock(window.start)} - {clock(window.end)}] "
 
 

@@ -27,7 +27,7 @@ Job = TypeVar("Job")
 T = TypeVar("T")
 
 _NAME = "qwen-audio ahead"
-_SLOW = "see whether its disk or pipe still answers, or give it longer with --timeout"
+_SLOW = "check its disk or pipe, or raise --timeout"
 _STEP = 0.5  # seconds: Windows sees Ctrl-C only between two waits
 _GRACE = 0.2  # seconds for threads that are told to end, when the process does
 

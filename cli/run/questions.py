@@ -1,4 +1,4 @@
-"""What is asked about each sound: the prompts as typed, or the one of a task, with how their answers are read."""
+"""The questions about each sound: prompts as typed, or that of a task, and how to read its answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Question:
 
     @property
     def is_about_words(self) -> bool:
-        """Whether it asks for what is said, which is nothing where there is no sound."""
+        """Whether it asks for the words that are said. Silence has none."""
         return self.is_stitched or self.prompt == PROMPT
 
     def read(self, text: str, offset: float) -> tuple[str, list[Word] | None]:
@@ -62,7 +62,7 @@ def find_questions(options: Options, *, chat: bool) -> list[Question]:
 
 
 def settings(options: Options, questions: Sequence[Question], model: Model) -> dict[str, object]:
-    """Everything beside the sounds that an answer depends on, as JSON can hold it."""
+    """Everything beside the sounds that an answer depends on, in JSON types."""
     return {
         "prompts": [(one.prompt, one.max_new_tokens, one.task.name if one.task else None) for one in questions],
         "choices": options.choices,

@@ -3,7 +3,7 @@
     inputs -> jobs -> segments -> clips -> requests -> text
 
 The pipeline itself is in qwen_audio.py: `listen`, `prompt_ids`, `answer_all`. Here is what a run over many inputs adds:
-which questions are asked about which sounds, reading ahead in a thread, and who is told.
+which questions are asked about which sounds, reading ahead in a thread, and who is informed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _answer_all(listing: Listing, options: Options, outputs: Outputs, reporter: 
         pass
     except BrokenPipeError:
         raise
-    except Exception as failure:  # noqa: BLE001 - told in a line; a bug of ours is raised again
+    except Exception as failure:  # noqa: BLE001 - reported in a line; a bug is raised again
         reporter.abort(failure)
     if options.benchmark_count:
         from cli.run.benchmark import benchmark

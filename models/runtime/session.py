@@ -152,7 +152,7 @@ def _check_allowed(manifest: Manifest, backend: str) -> None:
 
 
 def call_library(path: Any, call: Callable[[], Any]) -> Any:
-    """Call into a backend's library; whatever it raises becomes a BackendError of one line that names the graph."""
+    """Call a backend's library; any error becomes a BackendError of one line that names the graph."""
     try:
         return call()
     except Exception as error:  # noqa: BLE001 - native libraries raise types of their own, none of them documented
@@ -160,7 +160,7 @@ def call_library(path: Any, call: Callable[[], Any]) -> Any:
 
 
 def one_line(error: Exception) -> str:
-    """What a library says of an error, in at most 300 characters."""
+    """The text of a library's error, in at most 800 characters."""
     return " ".join(str(error).split())[:800] or type(error).__name__
 
 

@@ -101,7 +101,7 @@ class Server:
                     self._ended = True
 
     def _work(self, connection: Connection[Any, Any], key: Key) -> None:
-        """Open what is asked for and run it as often as it is asked for."""
+        """Open what the run asks for, and run it until the run ends."""
         try:
             session = self._opened(key)
         except Exception as failure:  # noqa: BLE001 - told to the run, which tells its user

@@ -70,7 +70,7 @@ def fingerprint() -> str:
 def connect(path: Path) -> Connection[Any, Any]:
     """Connect to a server.
 
-    Raises FileNotFoundError or ConnectionRefusedError where there is none, BlockingIOError where one does not accept.
+    Raises FileNotFoundError or ConnectionRefusedError if there is none, BlockingIOError if it does not accept.
     """
     from multiprocessing import connection
 

@@ -1,6 +1,6 @@
 """Graphs that stay open in another process between runs: what a shell loop over files opens once.
 
-`open_remote` is `open_chain` by way of that process, the server (`models.server`). It is started if there is none,
+`open_remote` is `open_chain` in that process, the server (`models.server`). It is started if there is none,
 serves one run at a time while later ones wait, and ends when nobody has asked for as long as the last run wished. There
 is one for each user and installation; another model takes the place of the one that it holds.
 """
@@ -49,7 +49,7 @@ _CLIENT = uuid.uuid4().hex  # both graphs of a run are one client
 def open_remote(
     manifest: Manifest, graphs: Sequence[Graph], options: SessionOptions, *, rows: int = 1
 ) -> RemoteSession:
-    """Open graphs that go on from one another in the server; raises what opening them here would raise.
+    """Open graphs that follow one another in the server; raises what opening them here would raise.
 
     Raises BackendError, too, when another run has the server for longer than `options.wait`, and when it is stopped.
     """
@@ -169,12 +169,12 @@ class _Channel:
 
 
 def end_server() -> None:
-    """End the server if there is one: a run that it serves is told that it is gone."""
+    """End the server if there is one. A run that it serves then fails with an error."""
     ask_server("end")
 
 
 def ask_server(what: str) -> dict[str, Any]:
-    """What the server says to "state" or "end"; {} where there is none, or none that answers. Starts nothing."""
+    """The server's answer to "state" or "end"; {} if there is no server or no answer. Starts nothing."""
     try:
         return _ask(socket_path(make=False), what)
     except BackendError:
@@ -200,7 +200,7 @@ def _failure(told: Mapping[str, Any]) -> Exception:
 
 
 def _begin(options: SessionOptions) -> _Channel:
-    """A channel to the server, which is started if there is none, when it is this run's turn."""
+    """Wait for this run's turn; returns a channel to the server, which is started if there is none."""
     for _ in range(ATTEMPTS):
         channel = _Channel(*_reach())
         try:
@@ -216,7 +216,7 @@ def _begin(options: SessionOptions) -> _Channel:
 
 
 def _reach() -> tuple[Connection[Any, Any], Path]:
-    """A connection to the server, which is started if there is none, and the path of its socket."""
+    """A connection to the server and the path of its socket. The server is started if there is none."""
     path = socket_path(make=True)
     try:
         with _alone(path.with_name("lock")):
