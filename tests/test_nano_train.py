@@ -1,6 +1,7 @@
 """Training's own parts that need neither torch nor a synthesizer: the vocabulary, the texts, the batches, the measures."""
 
 import random
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -209,3 +210,20 @@ def test_words_that_last_too_long_are_no_times():
 
     assert plausible("good day", [[0.1, 0.5], [0.5, 0.9]])
     assert not plausible("good day", [[0.1, 0.5], [0.5, 2.9]])
+
+
+def test_a_snapshot_gives_no_clip_of_a_speaker_held_out(tmp_path):
+    pytest.importorskip("soundfile")
+    from models.nano.train import voices
+
+    folder = tmp_path / "owner+name" / "repo"
+    for name in ("8226-1-0000.flac", "19-1-0000.flac", "1-1.trans.txt"):
+        path = folder / "clips" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("8226-1-0000 ONE\n19-1-0000 TWO\n")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "."]):
+        subprocess.run(["git", "-C", str(folder), *words], check=True)
+    found = list(voices.librispeech(voices.Snapshot(folder), "clips/", {"libri-19"}, []))
+    assert [(row["name"], row["text"]) for row, _ in found] == [("librispeech_more/8226-1-0000", "ONE")]
+    assert found[0][0]["source"].startswith("github.com/owner/name@")

@@ -44,7 +44,8 @@ NAMES = {
         "Qwen-Audio-Chat_weights.pb",
     ),
 }
-BACKENDS = {"fused": ("onnxruntime",), "plain": ("ailia", "onnxruntime")}
+NAMES["cuda"] = NAMES["fused"]
+BACKENDS = {"fused": ("onnxruntime",), "cuda": ("onnxruntime",), "plain": ("ailia", "onnxruntime")}
 BOUNDARY_ROWS = ("bos.npy", "eos.npy")
 EMBEDDINGS, VOCABULARY = "embeddings.npy", "qwen.tiktoken"
 DEFAULT_WINDOW = 6144
@@ -68,6 +69,16 @@ class Job:
     def names(self) -> FileNames:
         """File names of the flavour."""
         return NAMES[self.flavour]
+
+    @property
+    def fused(self) -> bool:
+        """Whether the graphs have ONNX Runtime's own operators."""
+        return self.flavour != "plain"
+
+    @property
+    def floats(self) -> str:
+        """Type of the activations inside the graphs."""
+        return "float16" if self.flavour == "cuda" else "float32"
 
     @property
     def dtype(self) -> str:
@@ -120,7 +131,7 @@ def write_model(job: Job, report: Callable[[str], None]) -> Manifest:
     write_boundary_rows(job)
     report(f"decoder: {job.decoder_sizes.n_layer} layers of {job.decoder_sizes.d_model}, {job.precision}")
     hashes[job.names.decoder_weights] = write_decoder(job)
-    if job.flavour == "fused":
+    if job.fused:
         write_embeddings(job)
     job.checkpoint.finish()
     if job.checkpoint.vocabulary:
@@ -146,10 +157,10 @@ def plan(source: Path, out: Path, *, precision: str, flavour: str) -> Job:
 def write_encoder(job: Job) -> str:
     """Write the encoder's graph and weights; returns the SHA-256 of the weights."""
     with WeightsFile(job.out / job.names.encoder_weights) as weights:
-        graph = GraphBuilder("encoder", weights, opset=OPSET, contrib=job.flavour == "fused")
+        graph = GraphBuilder("encoder", weights, opset=OPSET, contrib=job.fused, floats=job.floats)
         storage = precision_of(job.flavour, job.precision).encoder
         trunk = whisper.Whisper(job.checkpoint, job.encoder_sizes, graph, storage, job.dtype)
-        build = whisper.build_fused_encoder if job.flavour == "fused" else whisper.build_plain_encoder
+        build = whisper.build_fused_encoder if job.fused else whisper.build_plain_encoder
         build(trunk)
         graph.save(job.out / job.names.encoder)
     return weights.sha256()
@@ -171,7 +182,7 @@ def write_decoder(job: Job) -> str:
 
 def write_fused_decoder(job: Job, checkpoint: Checkpoint, weights: WeightsFile, file: str, *, slots: int) -> None:
     """Write the parts of one decoder."""
-    for number, part in enumerate(qwen_fused.parts(job.decoder_sizes)):
+    for number, part in enumerate(qwen_fused.parts(job.decoder_sizes, job.floats)):
         layers = decoder_layers(job, checkpoint, weights)
         qwen_fused.build_fused_decoder(layers, part, slots)
         layers.graph.save(job.out / qwen_fused.part_file(file, number))
@@ -185,7 +196,7 @@ def decoder_layers(job: Job, checkpoint: Checkpoint, weights: WeightsFile) -> Qw
     return Qwen(
         EvenCheckpoint(checkpoint, sizes, precision.even) if precision.even else checkpoint,
         job.decoder_sizes,
-        GraphBuilder("decoder", weights, opset=OPSET, contrib=job.flavour == "fused"),
+        GraphBuilder("decoder", weights, opset=OPSET, contrib=job.fused, floats=job.floats),
         precision,
         width=width,
         epsilon=config["layer_norm_epsilon"],
@@ -196,11 +207,11 @@ def decoder_layers(job: Job, checkpoint: Checkpoint, weights: WeightsFile) -> Qw
 def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
     """The manifest of what was written; files whose hash is not in `hashes` are read once more."""
     names, out, sizes = job.names, job.out, job.decoder_sizes
-    fused = job.flavour == "fused"
+    fused = job.fused
     pairs = precision_of(job.flavour, job.precision).pairs
     if fused:
         decoder, rows = (
-            qwen_fused.fused_graphs(file, sizes, slots=n, pairs=pairs)
+            qwen_fused.fused_graphs(file, sizes, slots=n, pairs=pairs, floats=job.floats)
             for file, n in ((names.decoder, 1), (ROWS_FILE, SLOTS))
         )
     else:
@@ -211,7 +222,7 @@ def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
     files += [graph.file for graph in (*decoder, *rows)] + [name for name in (embeddings, vocabulary) if name]
     return Manifest(
         name=job.checkpoint.directory.resolve().name,
-        contract=job.flavour,
+        contract="fused" if fused else "plain",
         precision=job.precision,
         dtype=job.dtype,
         backends=BACKENDS[job.flavour],
@@ -219,7 +230,7 @@ def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
         max_window_size=job.max_window_size,
         encoder_sizes=job.encoder_sizes,
         decoder_sizes=sizes,
-        encoder=whisper.encoder_graph(names.encoder, job.flavour),
+        encoder=whisper.encoder_graph(names.encoder, "fused" if fused else "plain"),
         decoder=decoder,
         decoder_rows=rows,
         pairs=pairs,

@@ -29,6 +29,11 @@ class Qwen:
     epsilon: float  # of every RMSNorm
     dtype: str = "float32"  # of the plain graph's inputs and outputs
 
+    @property
+    def half(self) -> bool:
+        """Whether activations and cache are float16."""
+        return self.graph.floats == "float16"
+
 
 def c_attn(q: Qwen, y: str, layer: int) -> str:
     """q, k and v side by side, with bias -> [batch, t, 3 * d_model]."""

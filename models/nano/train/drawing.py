@@ -12,14 +12,16 @@ from models.nano.train.recordings import CHILD
 
 VOCAL = ("singing voice", "crowd of people", "screaming or yelling", "laughter", "choir", "mouth noises", "burp")
 SOURCES = {  # source of English speech -> its weight
-    "librispeech": 0.15,
-    "speechocean762": 0.20,
+    "librispeech": 0.12,
+    "librispeech_more": 0.18,
+    "asterisk": 0.03,
+    "speechocean762": 0.16,
     "kathleen": 0.10,
     "lj_speech": 0.02,
     "wake_words": 0.02,
     "digits": 0.01,
     "scenes": 0.06,
-    "synthetic": 0.40,
+    "synthetic": 0.33,
 }
 SOFT, LOUD = 50, 100  # velocities of MIDI: at most, at least
 

@@ -20,7 +20,7 @@ Recording = dict[str, Any]
 
 TEST_LIST = Path(__file__).parent / "test_clips.json"
 SEED = 21
-WRITTEN = ("lj_speech", "matthes", "kathleen")  # with capitals and marks
+WRITTEN = ("lj_speech", "matthes", "kathleen", "asterisk")  # with capitals and marks
 CHILD = 13  # years, and below
 NUMBERS = re.compile(r"\d")
 UNSTATED = "not restated"  # of a licence that its source does not state: for tests at most
