@@ -45,7 +45,7 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
         "extensions": _extensions(given.ftype),
         "shard": _shard(parser, given.shard),
         "prompts": _prompts(parser, given),
-        "choices": _choices(parser, given.choices),
+        "choices": _choices(given.choices),
         "formats": _formats(parser, given),
         "backend": "onnxruntime" if given.onnx else given.backend,
         "benchmark_count": given.benchmark_count + 1 if given.benchmark else 0,
@@ -171,11 +171,12 @@ def _extensions(ftype: str) -> frozenset[str] | None:
     return frozenset("." + name.lower().lstrip(".") for name in names) or None
 
 
-def _choices(parser: argparse.ArgumentParser, text: str | None) -> tuple[str, ...]:
-    choices = _listed(text)
-    if text is not None and len(set(choices)) < 2:
-        parser.error(f"--choices {text!r}: give two or more different answers with commas between, as in yes,no")
-    return choices
+def _choices(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    from tokenizer.tasks import parse_choices
+
+    return parse_choices(",".join(_listed(text)))
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def reason_of(failure: Exception) -> str:
 
 def fix_of(failure: Exception) -> str:
     """What to do about a failure; only our own errors say it."""
-    return failure.fix.strip("`") if isinstance(failure, QwenAudioError) else ""
+    return failure.fix.replace("`", "") if isinstance(failure, QwenAudioError) else ""
 
 
 def gigabytes(size: float) -> str:

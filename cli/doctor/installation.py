@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -22,12 +23,10 @@ from cli.doctor.findings import Finding, Seen, State, fix_of, gigabytes, reason_
 from cli.doctor.machine import processor
 from cli.options import ROOT, Options
 from cli.version import package_version
+from errors import BackendError
 
 REQUIREMENTS = ROOT / "requirements.txt"
 NEEDED = ("numpy", "soundfile", "av", "tiktoken")  # without one of these nothing runs; a backend comes on top
-# As --device takes them. They are asked for one by one: which the library has, only models.runtime.onnxruntime can see.
-DEVICES = ("cpu", "cuda", "tensorrt", "rocm", "migraphx", "openvino", "dnnl", "coreml", "dml", "qnn", "xnnpack",
-           "webgpu", "cann")  # fmt: skip
 RENEWAL = timedelta(days=7)  # with no more than that left, ailia fetches a new licence when it starts
 INSTALL = "pip install -r requirements.txt"
 
@@ -72,6 +71,7 @@ def backends(options: Options, seen: Seen) -> Iterator[Finding]:
     """Which backends start with these options, and why the others do not."""
     from models.manifest import BACKENDS
     from models.runtime.ailia import AILIA_LICENCE, GET_LICENCE
+    from models.runtime.onnxruntime import available_providers
     from models.runtime.session import SessionOptions, backend_class
 
     wanted = SessionOptions(options.backend, options.device, options.threads, options.env_id, options.memory_mode)
@@ -91,22 +91,10 @@ def backends(options: Options, seen: Seen) -> Iterator[Finding]:
         first_choice = name == ("onnxruntime" if options.backend == "auto" else options.backend)
         state: State = "ok" if not reason else "bad" if first_choice else "note"
         yield Finding("backends", name, state, reason or "can start", fix if state == "bad" else "")
-        if name == "onnxruntime" and (devices := _devices()):
-            yield Finding("backends", "devices", "ok", ", ".join(devices), "", {"devices": devices})
-
-
-def _devices() -> list[str]:
-    """What the installed ONNX Runtime was built for; whether a driver is there shows when it is used."""
-    from models.runtime.onnxruntime import find_provider
-
-    found = []
-    for device in DEVICES:
-        try:
-            find_provider(device)
-        except Exception:  # noqa: BLE001, S112 - the probe reports it
-            continue
-        found.append(device)
-    return found
+        if name == "onnxruntime":
+            with suppress(BackendError):  # not installed: said above
+                devices = sorted(available_providers())
+                yield Finding("backends", "devices", "ok", ", ".join(devices), "", {"devices": devices})
 
 
 def _licence() -> Finding:

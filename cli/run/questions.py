@@ -11,7 +11,7 @@ from cli.options import Options
 from cli.output.answer import Word
 from errors import UsageError
 from models.manifest import FILE_NAME, file_sha256
-from tokenizer.tasks import Task, TaskOptions, find_task, parse_choices, task_prompt
+from tokenizer.tasks import Task, TaskOptions, find_task, task_prompt
 
 if TYPE_CHECKING:
     from qwen_audio import Model
@@ -50,8 +50,6 @@ class Question:
 def find_questions(options: Options, *, chat: bool) -> list[Question]:
     """The questions of a run, for a chat or a base model; raises UsageError."""
     longest = options.max_new_tokens or LONGEST_ANSWER
-    if options.choices:
-        parse_choices(",".join(options.choices))
     if options.task is None:
         _check_unused(options)
         return [Question(prompt, longest) for prompt in options.prompts]

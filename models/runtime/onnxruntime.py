@@ -169,22 +169,33 @@ class OnnxRuntimeSession:
 
 def find_provider(device: str) -> tuple[str, str, int]:
     """ONNX Runtime's provider for "cpu", "cuda", "cuda:1", "coreml", …: (provider, device type, device number)."""
-    try:
-        import onnxruntime as ort
-    except ImportError:
-        raise BackendError("onnxruntime is not installed", fix="`pip install onnxruntime`") from None
+    available = available_providers()
     kind, _, number = device.lower().partition(":")
-    available = {name.removesuffix("ExecutionProvider").lower(): name for name in ort.get_available_providers()}
     if kind not in available or (number and not number.isdecimal()):
         raise BackendError(
             f"--device {device}: not in the installed ONNX Runtime, which has {', '.join(sorted(available))}",
             fix=GPU_FIX if kind == "cuda" else "",
         )
     if kind == "cuda":
+        import onnxruntime as ort
+
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
             ort.preload_dlls()  # pip's CUDA libraries lie where the system's loader does not look
     # Only CUDA-like providers own device memory; the others take and give host memory.
     return available[kind], kind if kind in {"cuda", "rocm"} else "cpu", int(number or 0)
+
+
+def available_providers() -> dict[str, str]:
+    """Device, such as "cuda" -> provider, for all that the installed ONNX Runtime was built for.
+
+    Whether a device has its driver shows when it is used. Azure's provider is left out: it asks a server.
+    """
+    try:
+        import onnxruntime as ort
+    except ImportError:
+        raise BackendError("onnxruntime is not installed", fix="`pip install onnxruntime`") from None
+    names = {name.removesuffix("ExecutionProvider").lower(): name for name in ort.get_available_providers()}
+    return {device: name for device, name in names.items() if device != "azure"}
 
 
 def check_flavour(manifest: Manifest, graph: Graph, device: str) -> None:
