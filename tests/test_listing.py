@@ -113,7 +113,7 @@ def test_a_file_that_is_named_may_have_any_extension(name, each):
 
 
 @pytest.mark.parametrize(
-    ("target", "reason"), [("gone.wav", "a link to something"), ("link.wav", "a link that leads back to itself")]
+    ("target", "reason"), [("gone.wav", "a broken link"), ("link.wav", "a link that leads back to itself")]
 )
 def test_a_link_that_leads_nowhere_is_a_problem_that_says_so(target, reason):
     Path("link.wav").symlink_to(target)
@@ -575,10 +575,10 @@ def test_a_line_of_json_brings_its_audios_and_its_question(record, group):
     ("line", "word"),
     [
         ("{", "not valid JSON (Expecting property name"),
-        ('{"audio": "a.wav"', "no JSON"),
+        ('{"audio": "a.wav"', "not valid JSON"),
         ('{"audio": "a.wav"} {}', "not valid JSON (Extra data)"),
         ("{a}.wav", "./{"),
-        ('{"a":' * 100_000, "no JSON"),
+        ('{"a":' * 100_000, "not valid JSON"),
         ('{"a": ' + "1" * 5_000 + "}", "not valid JSON (Exceeds the limit"),
         ("{}", '"audio"'),
         ('{"audio": null}', '"audio"'),

@@ -307,7 +307,7 @@ def test_bytes_behind_a_sound_whose_size_is_too_small_are_told(tmp_path):
     notes = []
     blocks = list(stream_waveform(write(tmp_path, "a.wav", bytes(data)), notes))
     assert sum(map(len, blocks)) == 16_000
-    assert "behind the sound" in notes[0]
+    assert "after the end of the sound" in notes[0]
 
 
 def test_a_size_that_no_pipe_writes_is_a_promise(tmp_path):
