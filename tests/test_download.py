@@ -265,7 +265,7 @@ def test_a_pipe_in_the_place_of_a_part_is_refused(world, part, name):
     held_before(part)
     part.with_name(name).unlink()
     os.mkfifo(part.with_name(name))
-    with pytest.raises(ModelError, match="not a regular file"):
+    with pytest.raises(ModelError, match="no regular file"):
         fetch_one(world, part)
 
 

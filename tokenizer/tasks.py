@@ -241,7 +241,7 @@ def _refuse_others(task: Task, options: TaskOptions, *, chat: bool) -> None:
 
 
 def _values(task: Task, options: TaskOptions, *, chat: bool) -> dict[str, str]:
-    """Say what stands in the slots; what has no value is not in it. Tags have those of the model's own evaluation."""
+    """The values of the slots; a slot without a value is left out. Tags have those of the model's own evaluation."""
     style = options.caption_style or "clotho"
     if style not in CAPTION_STYLES:
         raise UsageError(f"unknown --caption-style {style!r}", fix=f"the model knows {', '.join(CAPTION_STYLES)}")

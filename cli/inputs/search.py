@@ -121,7 +121,7 @@ def unreadable(name: str, error: OSError | ValueError) -> Remark:
 def _sort_out(root: str, found: Iterable[str | Remark], search: Search, nothing: Remark) -> Iterator[Item]:
     """What was found under `root`, in the order of its bytes: sounds are passed on, other files counted.
 
-    `nothing` is said where there is no sound and no failure that explains it.
+    `nothing` is yielded if there is no sound, and no failure that explains why.
     """
     others, empty = Counter[str](), True
     for item in sorted(found, key=lambda item: os.fsencode(item if isinstance(item, str) else item.path)):

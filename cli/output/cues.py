@@ -1,6 +1,6 @@
 """Answers -> cues: lines of text with the times between which a viewer reads them.
 
-Words with times give cues of their own times. A text without times is spread over where its window sounds, in
+Words with times make cues with those times. A text without times is spread over where its window sounds, in
 proportion to its letters, and parted at pauses. Cues follow one another: none has no text, none begins before the one
 before has ended.
 """

@@ -109,8 +109,8 @@ def regular(path: Path) -> Path:
     """Return a path that may be opened: a pipe would wait for ever.
 
     Raises:
-        ModelError: it is there and not a regular file.
+        ModelError: it is there and no regular file.
     """
     if path.exists() and not path.is_file():
-        raise ModelError(f"{path} is not a regular file", "move it away", kind="download")
+        raise ModelError(f"{path} is no regular file", "move it away", kind="download")
     return path

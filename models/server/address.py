@@ -1,4 +1,4 @@
-"""Where the server is found: a socket in a folder that only its owner can enter, so who can connect may also ask.
+"""The server's socket. Only its owner can enter its folder, so whoever can connect may also ask.
 
 The socket is named after the installation and its code. A run therefore never meets a server that runs other code or
 other libraries, and every way to start Python in one environment leads to the same server.

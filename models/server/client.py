@@ -105,7 +105,7 @@ class RemoteSession:
 
 
 class _Channel:
-    """A connection on which a thread of its own speaks: a caller who is interrupted leaves no half message behind."""
+    """A connection with a thread of its own, so that an interrupted caller never leaves half a message."""
 
     def __init__(self, connection: Connection[Any, Any], path: Path) -> None:
         self._connection, self._path, self._number = connection, path, 0
@@ -137,7 +137,7 @@ class _Channel:
         self._asked.put(None)
 
     def _answer(self, wait: float | None) -> Any:
-        """The answer to the last question; one that an interrupted caller did not wait for is dropped."""
+        """The answer to the last question; those that an interrupted caller did not wait for are dropped."""
         begun = heard = time.monotonic()
         while not self._stopped:
             left = LOOKING if wait is None else max(begun + wait - time.monotonic(), 0.0)
