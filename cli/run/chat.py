@@ -61,14 +61,12 @@ class Dialogue:
 
     def as_text(self, *, as_json: bool) -> str:
         """The dialogue for a file: a line for each sound, question and answer, or a JSON list of turns."""
-        rows = [
-            {"audio": names, "question": turn.text, "answer": turn.reply}
-            for names, turn in zip(self.heard, self.turns, strict=True)
-        ]
+        said = list(zip(self.heard, self.turns, strict=True))
         if as_json:
+            rows = [{"audio": names, "question": turn.text, "answer": turn.reply} for names, turn in said]
             return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
         lines = []
-        for names, turn in zip(self.heard, self.turns, strict=True):
+        for names, turn in said:
             lines += [f"[{name}]" for name in names] + [f"> {turn.text}", str(turn.reply), ""]
         return "\n".join(lines)
 
