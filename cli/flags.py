@@ -119,7 +119,7 @@ class Options:
     json: bool = _output("--json", "", "one line of JSON for each answer")
     savepath: Path | None = _output("-s --savepath", "FILE", "write the answers to FILE as well")
     output_dir: Path | None = _output(
-        "-o --output-dir --output_dir", "DIR", "a file for each sound; a second run goes on where the first stopped"
+        "-o --output-dir --output_dir", "DIR", "a file for each sound; a second run continues where the first stopped"
     )
     formats: tuple[str, ...] = _output(
         "-f --format --output-format --output_format",
