@@ -70,7 +70,7 @@ def _whole(paths: Sequence[str], notes: list[str]) -> Segment:
 
 
 def _windows(path: str, notes: list[str], longest: float) -> Iterator[Segment]:
-    """Each window is held until the next one comes: only then is it known not to be the last."""
+    """A window is known to be the last when there is no next one, so each is held until then."""
     from audio_encoder.waveform import check_length, stream_waveform
     from audio_encoder.windows import cut_windows, is_silent, speech_spans
 
