@@ -181,7 +181,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--output_format",
         dest="formats",
         metavar="A,B,…",
-        help="of these files: txt (default), json, srt, vtt, tsv, all",
+        help="of each sound: txt (default), json, srt, vtt, tsv, all; html: index.html, a page with players",
     )
     for flag, default, what in (("width", 42, "columns in a line"), ("count", 2, "lines at a time")):
         flags = (f"--max-line-{flag}", f"--max_line_{flag}")
