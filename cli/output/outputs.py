@@ -102,9 +102,11 @@ class Outputs:
         try:
             path = self.page.write() if self.page else None
         except OSError as error:
-            say(f"the page: not written ({error.strerror or error}); make room, then run again")
+            say(f"{error.filename}: not written ({error.strerror or error}); make room, then run again")
             return INPUT_FAILED
-        if path:
+        if path and path.stem != "index":
+            say(f"{path.with_stem('index')} is not of this program and is kept; {path} shows the answers")
+        elif path:
             say(f"{path} shows the answers", quiet=self._quiet)
         return OK
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ _FEWEST_COLUMNS = 100
 _HEIGHT = 100  # of a waveform
 _NOTES = {"loop": "stopped, for it repeated itself", "length": "cut off, for it was too long"}
 # What is wrong with a record that another program wrote.
-_WRONG = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+_WRONG = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -193,24 +194,33 @@ def _answer(record: dict[str, Any]) -> Answer:
     names = [record["input"]] if isinstance(record["input"], str) else list(record["input"])
     windows = [
         Window(
-            float(one["start"]),
-            float(one["end"]),
+            _seconds(one["start"]),
+            _seconds(one["end"]),
             one["text"].strip(),
-            one.get("finish_reason"),
+            str(one.get("finish_reason")),
             bool(one.get("silent")),
             one.get("choices"),
         )
         for one in record.get("windows", ())
     ]
-    words = [Word(one["word"].strip(), float(one["start"]), float(one["end"])) for one in record.get("words") or ()]
+    words = [
+        Word(one["word"].strip(), _seconds(one["start"]), _seconds(one["end"])) for one in record.get("words") or ()
+    ]
     return Answer(
         [str(name) for name in names],
         str(record["prompt"]),
         text=record["text"].strip(),
-        finish_reason=record.get("finish_reason"),
         windows=windows or [Window(0.0, 0.0, record["text"].strip())],
         words=words,
     )
+
+
+def _seconds(number: Any) -> float:
+    """A time; raises ValueError for what is none."""
+    seconds = float(number)
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{seconds} s")
+    return seconds
 
 
 def _passages(answer: Answer) -> Iterator[Passage]:
@@ -220,7 +230,7 @@ def _passages(answer: Answer) -> Iterator[Passage]:
     for window, end in zip(answer.windows, [*ends, float("inf")], strict=True):
         own = [word for word in words if window.start <= word.start < end]
         choices = sorted((window.choices or {}).items(), key=lambda item: -item[1])
-        yield Passage(window, _spaced(own), [(choice, 100 * float(np.exp(one))) for choice, one in choices])
+        yield Passage(window, _spaced(own), [(choice, 100 * math.exp(log_prob)) for choice, log_prob in choices])
 
 
 def _spaced(words: Sequence[Word]) -> list[tuple[str, Word]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from audio_encoder.checks import SAMPLE_RATE
 from cli.output import journal
 from cli.output.filenames import DIGITS
 from cli.output.streams import say
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 FOLDER, NOTES = ".qwen_audio_page", "sounds.jsonl"  # hidden, so that copies are not taken for recordings
 COLUMNS = 800  # peaks of a waveform, at most
-RATE = 16_000  # Hz
 BIT_RATE = 24_000  # bits a second: 11 MB an hour
 
 _STRETCH = 160  # samples: 10 ms
@@ -153,7 +154,7 @@ def find_peaks(blocks: Iterable[Float32]) -> tuple[bytes, float]:
         found.append(rest.max(keepdims=True))
     peaks = fewer(np.concatenate(found), COLUMNS)  # [columns]
     loudest = peaks.max(initial=0) or 1
-    return np.round(peaks / loudest * 255).astype(np.uint8).tobytes(), round(samples / RATE, 3)
+    return np.round(peaks / loudest * 255).astype(np.uint8).tobytes(), round(samples / SAMPLE_RATE, 3)
 
 
 def fewer(peaks: NDArray[Any], columns: int) -> NDArray[Any]:
@@ -195,7 +196,7 @@ def write_opus(blocks: Iterable[Float32], target: Path) -> None:
     import av
 
     with av.open(str(target), "w", format="ogg") as out:
-        stream = out.add_stream("libopus", rate=RATE, layout="mono", options={"compression_level": _EFFORT})
+        stream = out.add_stream("libopus", rate=SAMPLE_RATE, layout="mono", options={"compression_level": _EFFORT})
         stream.bit_rate = BIT_RATE
         for frame in _frames(blocks):
             out.mux(stream.encode(frame))
@@ -209,7 +210,7 @@ def _frames(blocks: Iterable[Float32]) -> Iterator[Any]:
     for block in blocks:
         steps = (block * 32_768).clip(-32_768, 32_767).astype(np.int16)
         frame = av.AudioFrame.from_ndarray(steps.reshape(1, -1), format="s16", layout="mono")
-        frame.sample_rate, frame.pts = RATE, start
+        frame.sample_rate, frame.pts = SAMPLE_RATE, start
         start += len(block)
         yield frame
 
@@ -226,7 +227,7 @@ def _entry(line: bytes) -> Sound | dict[str, list[str]] | None:
                 "seconds": int() | float() as seconds,
                 "peaks": str(peaks),
                 "copy": str(copy),
-            } if PurePath(copy).name == copy:
+            } if PurePath(copy).name == copy and 0 <= seconds < math.inf:
                 return Sound(path, (size, changed), float(seconds), base64.b64decode(peaks)[:COLUMNS], copy)
     except (ValueError, RecursionError):
         pass
