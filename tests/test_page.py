@@ -186,7 +186,7 @@ def test_several_sounds_of_one_prompt_have_a_player_each(tmp_path):
 def test_standard_input_has_answers_and_no_player(tmp_path):
     found = read(put(tmp_path / "out", answer("-"), stem="stdin").write())
     assert found.of("audio", "src") == []
-    assert "hello" in found.text
+    assert "standard input" in found.text
 
 
 # --- resumed runs, other processes
@@ -398,14 +398,14 @@ def test_a_sound_that_cannot_be_drawn_ends_no_run(tmp_path, monkeypatch, capsys)
     assert not list((tmp_path / "out" / FOLDER).glob("*.opus"))
 
 
-@pytest.mark.parametrize("name", ["missing.wav", "broken.wav", "empty.wav"])
+@pytest.mark.parametrize("name", ["missing.wav", "broken.wav", "empty.wav", "-", "a\0b"])
 def test_what_cannot_be_read_is_left_for_the_answering_to_tell(tmp_path, capsys, name):
     (tmp_path / "broken.wav").write_bytes(b"no sound at all")
     (tmp_path / "empty.wav").touch()
     known = Waveforms(ResultsFolder(tmp_path / "out", ("json",)))
     known.add([str(tmp_path / name)], "me")
     assert known.read() == ({}, {})
-    assert (name == "missing.wav") == bool(capsys.readouterr().err)
+    assert capsys.readouterr().err == ""
 
 
 # --- copies

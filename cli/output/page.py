@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from cli.inputs.listing import STDIN
 from cli.output import journal
 from cli.output.answer import Answer, Window, Word, clock
 from cli.output.cues import one_line
@@ -156,7 +157,7 @@ class Page:
 
     def _player(self, name: str, sound: Sound | None, columns: int) -> Player:
         if sound is None:
-            return Player(name)
+            return Player("standard input" if name == STDIN else name)
         href, copy = _url(sound.path), self._waveforms.copy_path(sound)
         peaks = fewer(np.frombuffer(sound.peaks, np.uint8), columns)
         scale = sound.seconds / max(len(peaks), 1)

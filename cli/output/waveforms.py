@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audio_encoder.checks import SAMPLE_RATE
+from cli.inputs.listing import STDIN
 from cli.output import journal
 from cli.output.filenames import DIGITS
 from cli.output.streams import say
@@ -98,8 +99,11 @@ class Waveforms:
         """
         try:
             status = [os.stat(path) for path in paths]  # noqa: PTH116 - Path("") is "."
-            if not all(stat.S_ISREG(one.st_mode) for one in status):
-                return
+        except (OSError, ValueError):  # ValueError: a name that no file can have
+            return
+        if STDIN in paths or not all(stat.S_ISREG(one.st_mode) for one in status):
+            return
+        try:
             names = [self._seen_from_here(path) for path in paths]
             for path, name, one in zip(paths, names, status, strict=True):
                 self._look(path, name, (one.st_size, one.st_mtime_ns))
