@@ -14,6 +14,7 @@
 #   "filelock>=3.10",
 #   "tqdm>=4.66",
 #   "shtab>=1.7",
+#   "jinja2>=3.1",
 # ]
 # ///
 """Ask Qwen-Audio about sounds: `python3 qwen_audio.py --input x.flac --prompt "what does the person say?"`.

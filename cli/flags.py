@@ -124,7 +124,7 @@ class Options:
     formats: tuple[str, ...] = _output(
         "-f --format --output-format --output_format",
         "A,B,…",
-        "of these files: txt (default), json, srt, vtt, tsv, all",
+        "of each sound: txt (default), json, srt, vtt, tsv, all; html: index.html, a page with players",
     )
     max_line_width: int = _output(
         "--max-line-width --max_line_width", "N", "subtitles: columns in a line (default: 42)", default=42

@@ -156,13 +156,14 @@ def _shard(parser: argparse.ArgumentParser, text: str | None) -> tuple[int, int]
 
 
 def _formats(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:
-    """The formats of --output-dir, each once; txt where none is named."""
-    from cli.output.formats import FORMATS
+    """The formats of --output-dir, each once; txt where none is named. A page brings json, which it is made from."""
+    from cli.output.formats import FORMATS, PAGE
 
     names = _listed(given.formats) or ("txt",)
-    if unknown := [name for name in names if name not in (*FORMATS, "all")]:
-        parser.error(f"--format {unknown[0]}: choose from {', '.join(FORMATS)}, all")
-    return tuple(name for name in FORMATS if name in names or "all" in names)
+    if unknown := [name for name in names if name not in (*FORMATS, PAGE, "all")]:
+        parser.error(f"--format {unknown[0]}: choose from {', '.join(FORMATS)}, all, {PAGE}")
+    wanted = {*names, *FORMATS * ("all" in names), *["json"] * (PAGE in names)}
+    return tuple(name for name in (*FORMATS, PAGE) if name in wanted)
 
 
 def _extensions(ftype: str) -> frozenset[str] | None:

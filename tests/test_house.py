@@ -43,6 +43,7 @@ LATE = {
     "httpx2",
     "huggingface_hub",
     "shtab",
+    "jinja2",
     "tqdm",
 }
 AT_THE_SEAM = {Path("models/runtime") / name for name in ("onnxruntime.py", "ailia.py")}

@@ -97,3 +97,10 @@ class Answer:
             record |= {"status": "error", "error": str(error), "kind": error.kind}
         # A name that is not valid UTF-8 holds lone surrogates: as \udcff they leave the line valid, and come back.
         return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def clock(seconds: float) -> str:
+    """0:07, 12:34, 1:02:03."""
+    whole = int(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

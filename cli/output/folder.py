@@ -82,7 +82,11 @@ class ResultsFolder:
         part, and the input not done.
         """
         contents = {fmt: render(answers, fmt, self._layout).encode() for fmt in self.formats}
-        first = self.folder / f"{stem}.{self.formats[0]}"
+        return self.write_files(stem, contents, key, source)
+
+    def write_files(self, stem: str, contents: Mapping[str, bytes], key: str | None, source: str) -> list[Path]:
+        """Write `contents`, ending -> content, as `write` writes the formats."""
+        first = self.folder / f"{stem}.{next(iter(contents))}"
         try:
             first.parent.mkdir(parents=True, exist_ok=True)
             self._tidy(first.parent)
@@ -99,6 +103,20 @@ class ResultsFolder:
         except OSError as error:
             error.filename, error.filename2 = str(first), None  # not the temporary name, nor none at all
             raise
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let one process at a time do what is inside, where the file system has locks."""
+        with (self.folder / JOURNAL).open("ab") as file:
+            _lock(file, wait=True)
+            yield
+
+    @contextmanager
+    def temporary(self, folder: Path) -> Iterator[Path]:
+        """A new, empty file in one of our folders; removed unless renamed."""
+        self._tidy(folder)
+        with _temporary(folder) as path:
+            yield path
 
     def _own(self, files: Collection[str], source: str) -> set[Path] | None:
         """The files that may be replaced; None if one of the names is taken by another file."""

@@ -15,6 +15,7 @@ from cli.output.answer import Answer, Word
 from cli.output.cues import Cue, Layout, find_cues, one_line, text_lines
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv")
+PAGE = "html"  # of the whole folder: cli.output.page, made from the json files
 LAYOUT = Layout()
 
 _ARROW = re.compile(r"-{2,}>")  # in a cue it would be taken for a line of times

@@ -9,12 +9,16 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from cli.errors import INPUT_FAILED, OK
 from cli.output.answer import Answer
 from cli.output.folder import ResultsFolder
 from cli.output.streams import save_text, say, show_piece
 from errors import QwenAudioError
+
+if TYPE_CHECKING:
+    from cli.output.page import Page
 
 
 class Outputs:
@@ -28,9 +32,10 @@ class Outputs:
         quiet: bool = False,
         savepath: Path | None = None,
         folder: ResultsFolder | None = None,
+        page: Page | None = None,
         show: Callable[[str], None] = show_piece,
     ) -> None:
-        self.folder, self._json, self._savepath, self._show = folder, json, savepath, show
+        self.folder, self.page, self._json, self._savepath, self._show = folder, page, json, savepath, show
         self._debug, self._quiet = debug, quiet
         self._saved: list[str] = []  # lines of --savepath
         self._line_is_open = False
@@ -78,8 +83,11 @@ class Outputs:
         say(text, quiet=self._quiet)
 
     def close(self) -> int:
-        """End the open line and write --savepath with what is whole."""
+        """End the open line and write what is whole to --savepath and to the page."""
         self.end_line()
+        return max(self._save(), self._write_page())
+
+    def _save(self) -> int:
         if not (self._savepath and self._saved):
             return OK
         try:
@@ -88,6 +96,18 @@ class Outputs:
             reason = error.strerror or error
             say(f"--savepath {self._savepath}: not written ({reason}); the answers are on standard output")
             return INPUT_FAILED
+        return OK
+
+    def _write_page(self) -> int:
+        try:
+            path = self.page.write() if self.page else None
+        except OSError as error:
+            say(f"{error.filename}: not written ({error.strerror or error}); make room, then run again")
+            return INPUT_FAILED
+        if path and path.stem != "index":
+            say(f"{path.with_stem('index')} is not of this program and is kept; {path} shows the answers")
+        elif path:
+            say(f"{path} shows the answers", quiet=self._quiet)
         return OK
 
     def _write_files(self, answers: Sequence[Answer], filename: str, key: str | None, source: str) -> int:

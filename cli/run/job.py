@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from cli.inputs.listing import Group
-from cli.output.answer import Answer, Window
+from cli.output.answer import Answer, Window, clock
 from cli.run.questions import Question
 from cli.run.segments import Segment
 
@@ -110,13 +110,6 @@ class Query:
     window: Window
     token_ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
-
-
-def clock(seconds: float) -> str:
-    """0:07, 12:34, 1:02:03."""
-    whole = int(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
 def span(window: Window) -> str:

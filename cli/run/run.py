@@ -13,12 +13,14 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
+from typing import TYPE_CHECKING
 
 from cli.inputs.listing import Group, Listing, find_inputs
 from cli.options import Options
 from cli.output.answer import Answer
 from cli.output.cues import Layout
 from cli.output.folder import ResultsFolder
+from cli.output.formats import PAGE
 from cli.output.outputs import Outputs
 from cli.output.progress import Progress
 from cli.output.streams import check_savepath, say
@@ -33,6 +35,9 @@ from decoder.generate import Request
 from errors import PromptError
 from qwen_audio import Model, answer_all, choose, listen, prompt_ids
 
+if TYPE_CHECKING:
+    from cli.output.page import Page
+
 
 def run(options: Options) -> int:
     """Answer every input; returns the exit code of the run. What makes it impossible as a whole is raised."""
@@ -45,7 +50,12 @@ def run(options: Options) -> int:
         check_savepath(options.savepath, (path for group in listing.whole for path in group.paths))
     folder = _open_folder(options)
     outputs = Outputs(
-        json=options.json, debug=options.debug, quiet=options.quiet, savepath=options.savepath, folder=folder
+        json=options.json,
+        debug=options.debug,
+        quiet=options.quiet,
+        savepath=options.savepath,
+        folder=folder,
+        page=_open_page(folder, options),
     )
     total = len(listing.groups) + len(listing.problems)
     beside_answers = folder is None and sys.stdout.isatty()
@@ -67,7 +77,16 @@ def _open_folder(options: Options) -> ResultsFolder | None:
     if options.output_dir is None:
         return None
     layout = Layout(options.max_line_width, options.max_line_count, options.highlight_words)
-    return ResultsFolder(options.output_dir, options.formats, overwrite=options.overwrite, layout=layout)
+    formats = [fmt for fmt in options.formats if fmt != PAGE]
+    return ResultsFolder(options.output_dir, formats, overwrite=options.overwrite, layout=layout)
+
+
+def _open_page(folder: ResultsFolder | None, options: Options) -> Page | None:
+    if folder is None or PAGE not in options.formats:
+        return None
+    from cli.output.page import Page
+
+    return Page(folder)
 
 
 def _answer_all(listing: Listing, options: Options, outputs: Outputs, reporter: Reporter) -> None:
@@ -107,6 +126,8 @@ def plan_jobs(
             job.filename = filenames[group]
             job.key = content_key(group.paths, settings(options, asked, model))
             job.source = identity(group.paths, group.prompt)
+            if outputs.page:
+                outputs.page.add(group.paths, job.source)
             job.is_done_before = outputs.folder.is_done(job.filename, job.key, job.source)
         if options.timeout is not None:
             job.deadline = time.monotonic() + options.timeout
