@@ -18,7 +18,7 @@ import httpx2
 
 from errors import ModelError
 from models.download.catalog import HUB, Model, RemoteFile
-from models.download.lockfile import regular
+from models.metadata import regular
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0)  # between one try and the next
 PROGRESS_BYTES = 8 << 20  # after so many more, tries are counted anew: a long download may lose its line many times
