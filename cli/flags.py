@@ -158,6 +158,9 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         help="over 30 s: ask about each window (default), or about the first 30 s only",
     )
     inputs.add_argument(
+        "--clip", dest="clips", metavar="START-END,…", help="hear only these parts, in seconds, such as 0-10,95.5-"
+    )
+    inputs.add_argument(
         "--window", type=float, default=30, metavar="SECONDS", help="longest window, 1 to 30 (default: 30)"
     )
 
