@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cli.output.streams import say, show_piece
 from errors import QwenAudioError
+from models.runtime.shortage import shortage
 
 if TYPE_CHECKING:
     from cli.output.answer import Answer
@@ -22,6 +23,8 @@ def named_error(failure: Exception, inputs: str) -> QwenAudioError:
         case QwenAudioError():
             return failure
         case ImportError():
+            if lack := shortage(str(failure)):  # a library for which there is no room
+                return lack
             return QwenAudioError(str(failure), "`pip install -r requirements.txt`", kind="package", exit_code=NO_MODEL)
         case MemoryError():
             fix = "give shorter recordings, or close other programs"

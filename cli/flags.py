@@ -115,6 +115,9 @@ class Options:
         default="windows",
     )
     window: float = _sounds("--window", "SECONDS", "longest window, 1 to 30 (default: 30)", default=30)
+    clips: tuple[tuple[float, float], ...] = _sounds(
+        "--clip", "START-END,…", "hear only these parts, in seconds, such as 0-10,95.5-"
+    )
 
     json: bool = _output("--json", "", "one line of JSON for each answer")
     savepath: Path | None = _output("-s --savepath", "FILE", "write the answers to FILE as well")

@@ -10,6 +10,8 @@ from cli.output.answer import Answer
 from cli.output.streams import prepare_streams, say
 from cli.run.prefetch import leave
 from cli.signals import Stopped, word_for
+from models.runtime.cpu import thread_limit
+from models.runtime.shortage import check_limits
 
 
 def start() -> None:
@@ -51,6 +53,7 @@ def _attempt(argv: list[str]) -> int:
 
 def _do(options: Options) -> int:
     """One of the things that the program can do."""
+    check_limits(options.threads or thread_limit())
     if options.doctor:
         from cli.doctor.report import doctor
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import stat
 import sys
 from difflib import get_close_matches
@@ -45,6 +46,7 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
         "extensions": _extensions(given.ftype),
         "shard": _shard(parser, given.shard),
         "prompts": _prompts(parser, given),
+        "clips": _clips(parser, given.clips),
         "choices": _choices(given.choices),
         "formats": _formats(parser, given),
         "backend": "onnxruntime" if given.onnx else given.backend,
@@ -122,6 +124,8 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
         parser.error("--onnx and --backend ailia contradict each other")
     if given.task and (given.prompts or given.prompts_from):
         parser.error("--task brings its own prompt; leave --prompt out, or leave --task out")
+    if given.clips is not None and (given.chat or given.long == "first"):
+        parser.error("--clip does not go with --chat or --long first")
     if given.chat and (given.output_dir or given.benchmark or given.choices or given.raw):
         parser.error("--chat does not go with --output-dir, --benchmark, --choices or --raw")
     if given.formats and not given.output_dir:
@@ -153,6 +157,19 @@ def _shard(parser: argparse.ArgumentParser, text: str | None) -> tuple[int, int]
     if len(numbers) < 2 or not slash or not 0 <= numbers[0] <= numbers[1] or not numbers[1]:
         parser.error(f"--shard {text:.40}: write i/n, the i-th of n parts, such as 1/8; 0/8 is 8/8")
     return numbers[0], numbers[1]
+
+
+def _clips(parser: argparse.ArgumentParser, text: str | None) -> tuple[tuple[float, float], ...]:
+    """--clip: (start, end) of each part in seconds, in order; without its end the last goes to the recording's."""
+    found, position = list[tuple[float, float]](), 0.0
+    for part in [] if text is None else text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*-\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)?\s*", part)
+        start, end = (float(match[1]), float(match[2] or "inf")) if match else (0.0, 0.0)
+        if not position <= start < end:
+            parser.error(f"--clip {text:.40}: write START-END in seconds, one behind the other, such as 0-10,95.5-")
+        found.append((start, end))
+        position = end
+    return tuple(found)
 
 
 def _formats(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:

@@ -41,11 +41,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Word:
-    """A word and when it is said, in seconds from the recording's start."""
+    """A word and when it is said, in seconds from the recording's start; `log_prob` is the mean of its tokens'."""
 
     word: str
     start: float
     end: float
+    log_prob: float | None = None
 
 
 @dataclass

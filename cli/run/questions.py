@@ -68,6 +68,7 @@ def settings(options: Options, questions: Sequence[Question], model: Model) -> d
         "system": options.system,
         "long": options.long,
         "window": options.window,
+        "clips": options.clips,
         "subtitles": (options.max_line_width, options.max_line_count, options.highlight_words),
         "model": file_sha256(model.manifest.path(FILE_NAME)),
         "backend": model.backend,

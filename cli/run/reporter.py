@@ -75,6 +75,7 @@ class Reporter:
             query.token_ids.append(event.token_id)
             query.log_probs.append(event.log_prob)
         self._add_text(query, text, is_end=event.is_last)
+        query.ends += [len(query.window.text)] * (len(query.token_ids) - len(query.ends))
         if event.finish_reason is not None:
             self._end(query, event.finish_reason)
 

@@ -148,9 +148,7 @@ def answer_jobs(jobs: Iterable[Job], model: Model, options: Options, reporter: R
 def _ask(jobs: Iterable[Job], model: Model, options: Options, reporter: Reporter) -> Iterator[Request]:
     """Jobs -> requests: each question about each segment of sound."""
     # The next sounds are read and encoded while these are answered.
-    heard = prefetch(
-        partial(_hear, model=model, long=options.long, longest=options.window), jobs, timeout=options.timeout
-    )
+    heard = prefetch(partial(_hear, model=model, options=options), jobs, timeout=options.timeout)
     with closing(heard):
         for job, segment in heard:
             if isinstance(segment, Exception):
@@ -173,12 +171,12 @@ def _ask(jobs: Iterable[Job], model: Model, options: Options, reporter: Reporter
                 yield Request(query, ids, segment.clips, model.stop_ids, longest, job.deadline, group=job)
 
 
-def _hear(job: Job, model: Model, *, long: str, longest: float) -> Iterator[Segment | None]:
+def _hear(job: Job, model: Model, options: Options) -> Iterator[Segment | None]:
     """The segments of a job with their clips, or None for one that was answered in an earlier run."""
     if job.is_done_before:
         yield None
         return
-    for segment in segments(job.group.paths, job.notes, long=long, longest=longest):
+    for segment in segments(job.group.paths, job.notes, long=options.long, longest=options.window, clips=options.clips):
         if job.failure is not None:
             return
         begun = time.perf_counter()

@@ -18,7 +18,7 @@ import httpx2
 
 from errors import ModelError, printable
 from models.download.catalog import HUB, Model, RemoteFile
-from models.download.lockfile import regular
+from models.metadata import regular
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0)  # between one try and the next
 PROGRESS_BYTES = (

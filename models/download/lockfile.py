@@ -15,6 +15,7 @@ from pathlib import Path
 
 from errors import ModelError
 from models.download.catalog import RemoteFile
+from models.metadata import regular
 
 PINS_NAME = "download.json"
 PINS_BYTES = 1 << 20  # ours has a few thousand
@@ -103,14 +104,3 @@ def check_content(path: Path, file: RemoteFile, *, fix: str) -> Mapping[str, str
         known = f"{file.size} bytes and {dict(file.hashes)} are expected"
         raise ModelError(f"{path}: {known}, {size} bytes and {found} found", fix, kind="download")
     return found
-
-
-def regular(path: Path) -> Path:
-    """Return a path that may be opened: a pipe would wait for ever.
-
-    Raises:
-        ModelError: it is there and no regular file.
-    """
-    if path.exists() and not path.is_file():
-        raise ModelError(f"{path} is no regular file", "move it away", kind="download")
-    return path

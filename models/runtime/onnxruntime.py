@@ -51,7 +51,10 @@ class OnnxRuntimeSession:
             settings.add_session_config_entry("session.x64quantprecision", "1")  # half as fast, and right
         path = manifest.path(graph.file)
         providers: list[Any] = [(provider, {"device_id": self._device_id})] if self._device != "cpu" else [provider]
-        self._session = call_library(path, lambda: ort.InferenceSession(str(path), settings, providers=providers))
+        # Without its fallback to another provider, which prints on standard output.
+        self._session = call_library(
+            path, lambda: ort.InferenceSession(str(path), settings, providers=providers, enable_fallback=0)
+        )
         if self._session.get_providers()[0] != provider:
             raise BackendError(f"--device {options.device}: {provider} did not start{missing_library()}", fix=GPU_FIX)
         check_names(manifest, graph, *([one.name for one in ends] for ends in self._ends()))

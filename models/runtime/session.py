@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from errors import BackendError
 from models.manifest import BACKENDS, Graph, Manifest, State
 from models.runtime.cpu import thread_limit
+from models.runtime.shortage import shortage
 
 Array = npt.NDArray[Any]
 
@@ -156,6 +158,9 @@ def call_library(path: Any, call: Callable[[], Any]) -> Any:
     try:
         return call()
     except Exception as error:  # noqa: BLE001 - native libraries raise types of their own, none of them documented
+        weights = sum(file.stat().st_size for file in Path(path).parent.glob("*") if file.is_file())
+        if lack := shortage(str(path), weights, threads=2 * thread_limit()):
+            raise lack from None
         raise BackendError(f"{path}: {one_line(error)}", fix="convert or download this model again") from None
 
 
