@@ -29,7 +29,7 @@ class QwenAudioError(Exception):
 
 def _line(text: str) -> str:
     """A text as one line that is safe to print: it may quote what other people wrote, of any length."""
-    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    text = printable(text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 200]} … {text[-200:]}"
 
 
