@@ -26,8 +26,8 @@ ROOMS = {
 PARTS = {
     "models.runtime": {"models.runtime", "models.manifest"},
     "models.server": {"models.server", "models.runtime", "models.manifest"},
-    "models.convert": {"models.convert", "models.manifest", "models.rotary", "models.runtime"},
-    "models.download": {"models.download"},
+    "models.convert": {"models.convert", "models.manifest", "models.metadata", "models.rotary", "models.runtime"},
+    "models.download": {"models.download", "models.metadata"},
     "cli.inputs": {"cli.inputs", "cli.options", "cli.flags"},
     "cli.output": {"cli.output", "cli.inputs", "cli.options", "cli.errors", "cli.flags"},
 }

@@ -1,7 +1,7 @@
 """What was typed after --input and --files-from -> the groups of sounds to ask about, one prompt each, in stable order.
 
 Names come in, as typed or as lines of a list; out come groups to open, problems that count as failed inputs, and notes
-about what was passed over. No sound is opened here: only folders are read, and each file is looked at once or twice.
+about what was skipped. No sound is opened here: folders are read, and each file is looked at once or twice.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _real(path: str, folders: dict[str, str]) -> str:
 
 
 def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
-    """The items of a list, line by line. What is missing counts as failed: each line is told, even if none is good."""
+    """The items of a list, line by line. A missing file counts as failed, and each one is reported."""
     text = _read(name, null=null)
     is_playlist = not null and (text.startswith("#EXTM3U") or Path(name).suffix.lower() in PLAYLISTS)
     lines = list(enumerate(text.split("\0" if null else "\n"), start=1))
@@ -163,11 +163,11 @@ def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
             else:
                 yield replace(item, state="failed") if item.state == "absent" else item
     if not entries:
-        yield Remark(name, "no name in this list", "skipped", "write one on each line")
+        yield Remark(name, "this list is empty", "skipped", "write one name on each line")
 
 
 def _read(name: str, *, null: bool) -> str:
-    """The text of a list, whatever bytes its names have; raises InputError. What `find -print0` writes has no mark."""
+    """The text of a list; raises InputError. Names may have any bytes. `find -print0` writes no byte order mark."""
     try:
         data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
     except (OSError, ValueError) as error:
@@ -176,7 +176,7 @@ def _read(name: str, *, null: bool) -> str:
         return data.decode("utf-8", "surrogateescape") if null else decode(data)
     except UnicodeDecodeError as error:
         fix = "save it as UTF-8"
-        raise InputError(f"{name}: not the text that its first bytes promise ({error.encoding})", fix) from None
+        raise InputError(f"{name}: begins like {error.encoding}, but is not valid {error.encoding}", fix) from None
 
 
 def _from_line(line: str) -> Group:
@@ -190,7 +190,7 @@ def _from_json(line: str) -> Group:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"no JSON ({getattr(error, 'msg', error)}); {_LINE}") from None
+        raise ValueError(f"not valid JSON ({getattr(error, 'msg', error)}); {_LINE}") from None
     paths = [record["audio"]] if isinstance(record.get("audio"), str) else record.get("audio")
     if not isinstance(paths, list) or not paths or not all(isinstance(path, str) and path for path in paths):
         raise ValueError(f'"audio" must be a name or a list of names; {_LINE}')
@@ -198,5 +198,5 @@ def _from_json(line: str) -> Group:
     if prompt is not None and not (isinstance(prompt, str) and prompt.strip()):
         raise ValueError(f'"prompt" must be a text that is not empty; {_LINE}')
     if prompt is not None and not prompt.isprintable() and any("\ud800" <= char <= "\udfff" for char in prompt):
-        raise ValueError(f'"prompt" has half a character (a lone surrogate); {_LINE}')
+        raise ValueError(f'"prompt" has half of a character (a lone surrogate); {_LINE}')
     return Group(tuple(paths), prompt)

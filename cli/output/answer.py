@@ -41,11 +41,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Word:
-    """A word and when it is said, in seconds from the recording's start."""
+    """A word and when it is said, in seconds from the recording's start; `log_prob` is the mean of its tokens'."""
 
     word: str
     start: float
     end: float
+    log_prob: float | None = None
 
 
 @dataclass
@@ -82,7 +83,7 @@ class Answer:
             self.timings[stage] += time.perf_counter() - start
 
     def record(self) -> dict[str, Any]:
-        """What there is to know of it, as JSON can hold it."""
+        """All that is known of it, in JSON types."""
         record = {"status": "ok", **asdict(self)}
         record["input"] = self.input[0] if len(self.input) == 1 else self.input
         for window in record["windows"]:

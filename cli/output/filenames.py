@@ -24,7 +24,7 @@ def plan_filenames(groups: Sequence[Group], folders: Sequence[str] = ()) -> dict
 
     `talk.flac` gets `talk`; below one of `folders` it keeps its sub-folders; standard input is `stdin`, and several
     sounds of one prompt are called after the first: `talk+1`. Where two would be the same, also for a file system that
-    ignores case, both get the full name, `talk.flac`, and a hash of path and prompt behind it if that is not enough.
+    ignores case, both get the full name, `talk.flac`, and a hash of path and prompt after it if that is not enough.
 
     The order of the groups makes no difference, but which there are does: plan the whole list, then take a shard of it.
     """
@@ -46,7 +46,7 @@ def _stem(group: Group, roots: frozenset[PurePath], *, level: int) -> str:
     """From the shortest to the surest: 0 talk, 1 talk.flac, 2 talk.flac-0123456789ab; each below its sub-folders."""
     first, *others = group.paths
     *parents, name = ("stdin",) if first == STDIN else _relative(PurePath(first), roots)
-    parents = [part + "_" if _ends_like_ours(part) else part for part in parents]  # a.txt may be a file of ours
+    parents = [part + "_" if _ends_like_ours(part) else part for part in parents]  # a.txt may be one of our files
     if level == 0:
         name = PurePath(name).stem
     if others:

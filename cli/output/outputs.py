@@ -1,4 +1,4 @@
-"""Where whole answers and failures go: standard output, the file of --savepath, the folder of --output-dir.
+"""Where complete answers and failures go: standard output, the file of --savepath, the folder of --output-dir.
 
 Each method returns the exit code that a failure of the output itself costs the run, or OK.
 """
@@ -120,5 +120,6 @@ class Outputs:
             return INPUT_FAILED
         if written[0].stem != PurePath(f"{filename}.x").stem:
             others = self.folder.folder / f"{filename}{written[0].suffix}"
-            say(f"{others} is not of {', '.join(answers[0].input)} and is kept; its answers are in {written[0]}")
+            about = ", ".join(answers[0].input)
+            say(f"{others} holds something else and is kept; the answers about {about} are in {written[0]}")
         return OK

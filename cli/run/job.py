@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from cli.inputs.listing import Group
-from cli.output.answer import Answer, Window, clock
+from cli.output.answer import Answer, Window, Word, clock
 from cli.run.questions import Question
 from cli.run.segments import Segment
 
@@ -22,7 +22,7 @@ class Job:
     `filename` is that of its output files, without ending; `key` is a hash of all that they depend on, `source` one of
     which input it is. `deadline` is a
     time of `time.monotonic`. `open_queries` counts those without an answer yet; `is_heard`: no more will come.
-    `is_last`: there is no job behind it. `notes` are remarks about its sounds.
+    `is_last`: no job follows. `notes` are remarks about its sounds.
     """
 
     group: Group
@@ -46,7 +46,7 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more can become of it."""
+        """Whether it is finished."""
         return self.failure is not None or self.is_done_before or (self.is_heard and not self.open_queries)
 
     @property
@@ -76,9 +76,10 @@ class Job:
     def finish(self) -> None:
         """Put each answer together from its windows, once they are all answered."""
         for question, answer in zip(self.questions, self.answers, strict=True):
-            read = [question.read(window.text, window.start) for window in answer.windows]
-            timed = [words for _, words in read if words is not None]
             own = [query for query in self.queries if query.answer is answer]
+            read = [question.read(window.text, window.start) for window in answer.windows]
+            pairs = zip(own, read, strict=True)
+            timed = [query.with_log_probs(words) for query, (_, words) in pairs if words is not None]
             answer.token_ids = [one for query in own for one in query.token_ids]
             log_probs = [one for query in own for one in query.log_probs]
             answer.log_prob = round(fmean(log_probs), 4) if log_probs else None
@@ -90,7 +91,7 @@ class Job:
             answer.finish_reason = next(reason for reason in REASONS if reason in reasons)
 
     def warnings(self) -> Iterator[str]:
-        """What its reader must know: sound that was not heard, an answer that went round in circles."""
+        """Warnings: sound that was not heard, an answer that repeated itself."""
         for audio in self.answers[0].audio:
             if audio.seconds > audio.seconds_used:
                 left = f"the last {audio.seconds - audio.seconds_used:.1f} s of {audio.seconds:.1f} s"
@@ -102,7 +103,10 @@ class Job:
 
 @dataclass(eq=False)
 class Query:
-    """A question about one segment of a job, where its answer goes, and the ids that came so far."""
+    """A question about one segment of a job, where its answer goes, and the ids that came so far.
+
+    `ends` has, for each id, how many characters of the answer there are with it.
+    """
 
     job: Job
     question: Question
@@ -110,10 +114,22 @@ class Query:
     window: Window
     token_ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+
+    def with_log_probs(self, words: list[Word]) -> list[Word]:
+        """Words of the answer, each with how sure the model was of the tokens that it is in."""
+        found, at = list[Word](), 0
+        tokens = list(zip([0, *self.ends], self.ends, self.log_probs, strict=False))
+        for word in words:
+            start = self.window.text.find(word.word, at)
+            at = max(at, start + len(word.word))
+            own = [one for first, last, one in tokens if first < start + len(word.word) and last > start >= 0]
+            found.append(replace(word, log_prob=round(fmean(own), 4)) if own else word)
+        return found
 
 
 def span(window: Window) -> str:
-    """What stands before the answer about one of several windows."""
+    """The times before the answer about one of several windows."""
     return f"[{clock(window.start)} - {clock(window.end)}] "
 
 

@@ -3,7 +3,7 @@
     inputs -> jobs -> segments -> clips -> requests -> text
 
 The pipeline itself is in qwen_audio.py: `listen`, `prompt_ids`, `answer_all`. Here is what a run over many inputs adds:
-which questions are asked about which sounds, reading ahead in a thread, and who is told.
+which questions are asked about which sounds, reading ahead in a thread, and who is informed.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _answer_all(listing: Listing, options: Options, outputs: Outputs, reporter: 
         pass
     except BrokenPipeError:
         raise
-    except Exception as failure:  # noqa: BLE001 - told in a line; a bug of ours is raised again
+    except Exception as failure:  # noqa: BLE001 - reported in a line; a bug is raised again
         reporter.abort(failure)
     if options.benchmark_count:
         from cli.run.benchmark import benchmark
@@ -148,9 +148,7 @@ def answer_jobs(jobs: Iterable[Job], model: Model, options: Options, reporter: R
 def _ask(jobs: Iterable[Job], model: Model, options: Options, reporter: Reporter) -> Iterator[Request]:
     """Jobs -> requests: each question about each segment of sound."""
     # The next sounds are read and encoded while these are answered.
-    heard = prefetch(
-        partial(_hear, model=model, long=options.long, longest=options.window), jobs, timeout=options.timeout
-    )
+    heard = prefetch(partial(_hear, model=model, options=options), jobs, timeout=options.timeout)
     with closing(heard):
         for job, segment in heard:
             if isinstance(segment, Exception):
@@ -173,12 +171,12 @@ def _ask(jobs: Iterable[Job], model: Model, options: Options, reporter: Reporter
                 yield Request(query, ids, segment.clips, model.stop_ids, longest, job.deadline, group=job)
 
 
-def _hear(job: Job, model: Model, *, long: str, longest: float) -> Iterator[Segment | None]:
+def _hear(job: Job, model: Model, options: Options) -> Iterator[Segment | None]:
     """The segments of a job with their clips, or None for one that was answered in an earlier run."""
     if job.is_done_before:
         yield None
         return
-    for segment in segments(job.group.paths, job.notes, long=long, longest=longest):
+    for segment in segments(job.group.paths, job.notes, long=options.long, longest=options.window, clips=options.clips):
         if job.failure is not None:
             return
         begun = time.perf_counter()
