@@ -13,7 +13,7 @@ import pytest
 
 from audio_encoder.kinds import ENDINGS
 from cli.inputs.listing import Group, find_inputs
-from errors import InputError
+from errors import InputError, printable
 
 NOT_NAMED = "\udcff\n\tü.wav"  # a byte that is no UTF-8, a line end, a tab
 
@@ -164,8 +164,8 @@ def test_a_pipe_is_read_if_it_is_named_and_passed_over_in_a_folder():
         (["no.wav", "nor.wav"], "no.wav, nor.wav: no such file; check the path"),
         (["a.wav/x"], "a.wav/x: no such file; check the path"),
         (["x" * 300], f"{'x' * 300}: no such file; check the path"),
-        (["a\0.wav"], "a\0.wav: no such file; check the path"),
-        (["\ud800/a.wav"], "\ud800/a.wav: no such file; check the path"),  # no bytes stand for this name
+        (["a\0.wav"], "a\\x00.wav: no such file; check the path"),
+        (["\ud800/a.wav"], "\\ud800/a.wav: no such file; check the path"),  # no bytes stand for this name
         (["*.aiff"], "*.aiff: no sound matches; check the pattern"),
         ([], "nothing to ask about; name a sound with --input"),
     ],
@@ -198,7 +198,7 @@ def test_an_empty_list_alone_is_nothing_to_work_on():
 def test_a_list_that_cannot_be_read_ends_it(name):
     with pytest.raises(InputError, match="cannot be read") as error:
         find("a.wav", lists=(name,))
-    assert str(error.value).startswith(name or "''")
+    assert str(error.value).startswith(printable(name) or "''")
 
 
 @pytest.mark.parametrize(("inputs", "lists"), [(["-", "-"], []), (["-"], ["-"]), ([], ["-", "-"])])
@@ -437,7 +437,7 @@ def test_a_pattern_that_matches_nothing_is_a_problem_that_names_it(pattern, recu
     found = find("a.wav", pattern, recursive=recursive)
     ((path, line),) = found.problems
     assert (path, names(found)) == (pattern, ["a.wav"])
-    assert line.startswith(f"{pattern}: no sound matches; check the pattern")
+    assert line.startswith(f"{printable(pattern)}: no sound matches; check the pattern")
 
 
 def test_a_pattern_that_matches_no_sound_tells_what_it_matched():
@@ -605,7 +605,7 @@ def test_a_broken_line_is_a_problem_with_its_number(line, word):
 def test_a_missing_audio_of_json_is_a_problem_by_its_name(name):
     found = find(lists=write_json({"audio": name}, {"audio": "a.wav"}))
     assert names(found) == ["a.wav"]
-    assert found.problems == ((name, f"{name}: no such file; check the path"),)
+    assert found.problems == ((name, f"{printable(name)}: no such file; check the path"),)
 
 
 # --- shards
