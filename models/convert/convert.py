@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,15 +13,19 @@ from filelock import FileLock, Timeout
 
 from errors import ModelError
 from models.convert import qwen_fused, qwen_plain, whisper
+from models.convert.calibrate import Calibration, Progress
+from models.convert.calibration_run import calibrate, open_room
+from models.convert.calibration_set import CalibrationSet, load_set
 from models.convert.channel_balance import EvenCheckpoint
 from models.convert.checkpoint import Checkpoint
 from models.convert.graph import GraphBuilder, WeightsFile
-from models.convert.linear import precision_of, to_float16
-from models.convert.qwen import Qwen
+from models.convert.linear import CALIBRATED, Precision, precision_of, to_float16
+from models.convert.qwen import Qwen, Source
+from models.convert.rotation import RotatedCheckpoint
 from models.convert.sizes import read_sizes
 from models.manifest import FILE_NAME, DecoderSizes, EncoderSizes, FileRecord, Manifest, file_sha256, save_manifest
 
-VERSION = "models.convert 7"
+VERSION = "models.convert 8"
 OPSET = 17
 
 
@@ -63,6 +67,22 @@ class Job:
     encoder_sizes: EncoderSizes
     decoder_sizes: DecoderSizes
     max_window_size: int
+    calibration: Calibration | None = None
+
+    @property
+    def storage(self) -> Precision:
+        """How its matrices are stored."""
+        return self.calibration.precision if self.calibration else precision_of(self.flavour, self.precision)
+
+    def tensors(self, checkpoint: Checkpoint) -> Checkpoint | RotatedCheckpoint:
+        """What the graphs are made from: a calibrated model is turned."""
+        sizes = self.decoder_sizes
+        return RotatedCheckpoint(checkpoint, sizes.d_model, sizes.n_head) if self.calibration else checkpoint
+
+    @property
+    def chat(self) -> bool:
+        """Whether prompts are in ChatML."""
+        return bool(self.checkpoint.generation_config.get("chat_format") == "chatml")
 
     @property
     def names(self) -> FileNames:
@@ -76,16 +96,33 @@ class Job:
 
 
 def convert(
-    source: Path, out: Path, *, precision: str, flavour: str, report: Callable[[str], None] = lambda _: None
+    source: Path,
+    out: Path,
+    *,
+    precision: str,
+    flavour: str,
+    calibration: Sequence[Path] | None = None,
+    report: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda numbers: numbers,
 ) -> None:
     """Convert the checkpoint `source` into the model directory `out`; `report` gets a line for each part.
 
-    Raises ModelError naming the tensor, key or file when the checkpoint is incomplete or of another kind.
+    `calibration` names sounds and texts to calibrate by; none of them means those that ship, None no calibration. A
+    calibration that was interrupted goes on where it was; `progress` is put around its layers. Raises ModelError naming
+    the tensor, key or file when the checkpoint is incomplete or of another kind.
     """
-    job = plan(source, out, precision=precision, flavour=flavour)
+    job, examples = plan(source, out, precision=precision, flavour=flavour), None
     with unfinished(out) as beside:
-        manifest = write_model(replace(job, out=beside), report)
+        room = out.absolute().with_name(f".{out.absolute().name}.calibration")
+        if calibration is not None:
+            examples = read_examples(job, calibration)
+            open_room(room, job.checkpoint, examples, f"{VERSION} {precision}")
+            job = replace(job, calibration=calibration_of(job, room))
+        manifest = write_model(replace(job, out=beside), report, progress, examples)
         put_in_place(beside, out)
+        shutil.rmtree(room, ignore_errors=True)
+    if manifest.loss is not None:
+        report(f"loss: {manifest.loss:.4f} nats (KL from the exact decoder, held-out text)")
     report(f"done: {sum(record.size for record in manifest.files.values()) / 1e9:.2f} GB in {out}")
 
 
@@ -113,11 +150,17 @@ def put_in_place(beside: Path, out: Path) -> None:
         path.replace(out / path.name)
 
 
-def write_model(job: Job, report: Callable[[str], None]) -> Manifest:
-    """Write all files of a model."""
+def write_model(
+    job: Job, report: Callable[[str], None], progress: Progress, examples: CalibrationSet | None
+) -> Manifest:
+    """Write all files of a model, calibrated by `examples` if there are any."""
     report(f"encoder: {job.encoder_sizes.n_layer} layers of {job.encoder_sizes.n_state}, {job.precision}")
     hashes = {job.names.encoder_weights: write_encoder(job)}
     write_boundary_rows(job)
+    loss = None
+    if job.calibration and examples:
+        report(f"calibration: {sum(len(one.ids) for one in examples.seen)} tokens")
+        loss = calibrate(job.calibration, examples, describe(job), progress)
     report(f"decoder: {job.decoder_sizes.n_layer} layers of {job.decoder_sizes.d_model}, {job.precision}")
     hashes[job.names.decoder_weights] = write_decoder(job)
     if job.flavour == "fused":
@@ -125,7 +168,9 @@ def write_model(job: Job, report: Callable[[str], None]) -> Manifest:
     job.checkpoint.finish()
     if job.checkpoint.vocabulary:
         shutil.copyfile(job.checkpoint.vocabulary, job.out / VOCABULARY)
-    manifest = describe(job, copy_licences(job.checkpoint.directory, job.out), hashes)
+    licences = copy_licences(job.checkpoint.directory, job.out)
+    manifest = replace(describe(job), loss=loss)
+    manifest = replace(manifest, files=records(manifest, [*hashes, *licences], hashes))
     save_manifest(manifest)
     return manifest
 
@@ -147,8 +192,8 @@ def write_encoder(job: Job) -> str:
     """Write the encoder's graph and weights; returns the SHA-256 of the weights."""
     with WeightsFile(job.out / job.names.encoder_weights) as weights:
         graph = GraphBuilder("encoder", weights, opset=OPSET, contrib=job.flavour == "fused")
-        storage = precision_of(job.flavour, job.precision).encoder
-        trunk = whisper.Whisper(job.checkpoint, job.encoder_sizes, graph, storage, job.dtype)
+        tensors = job.tensors(job.checkpoint)
+        trunk = whisper.Whisper(tensors, job.encoder_sizes, graph, job.storage.encoder, job.dtype)
         build = whisper.build_fused_encoder if job.flavour == "fused" else whisper.build_plain_encoder
         build(trunk)
         graph.save(job.out / job.names.encoder)
@@ -179,25 +224,30 @@ def write_fused_decoder(job: Job, checkpoint: Checkpoint, weights: WeightsFile, 
 
 def decoder_layers(job: Job, checkpoint: Checkpoint, weights: WeightsFile) -> Qwen:
     """What one graph of the decoder is built from, over `weights`, which gets what is not there yet."""
-    config, precision = checkpoint.config, precision_of(job.flavour, job.precision)
+    config, precision = checkpoint.config, job.storage
     width = config["intermediate_size"] // 2
-    sizes = (job.decoder_sizes.d_model, width, job.decoder_sizes.n_layer)
+    tensors: Source = checkpoint
+    if job.calibration:
+        tensors = job.calibration.rounded(job.tensors(checkpoint), job.calibration.chosen())
+    elif precision.even:
+        sizes = (job.decoder_sizes.d_model, width, job.decoder_sizes.n_layer)
+        tensors = EvenCheckpoint(checkpoint, sizes, precision.even)
     return Qwen(
-        EvenCheckpoint(checkpoint, sizes, precision.even) if precision.even else checkpoint,
+        tensors,
         job.decoder_sizes,
         GraphBuilder("decoder", weights, opset=OPSET, contrib=job.flavour == "fused"),
         precision,
         width=width,
         epsilon=config["layer_norm_epsilon"],
         dtype=job.dtype,
+        finer=job.calibration.chosen() if job.calibration else frozenset(),
     )
 
 
-def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
-    """The manifest of what was written; files whose hash is not in `hashes` are read once more."""
-    names, out, sizes = job.names, job.out, job.decoder_sizes
+def describe(job: Job) -> Manifest:
+    """The manifest of a model, without its list of files."""
+    names, sizes, pairs = job.names, job.decoder_sizes, job.storage.pairs
     fused = job.flavour == "fused"
-    pairs = precision_of(job.flavour, job.precision).pairs
     if fused:
         decoder, rows = (
             qwen_fused.fused_graphs(file, sizes, slots=n, pairs=pairs)
@@ -205,17 +255,13 @@ def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
         )
     else:
         decoder, rows = (qwen_plain.plain_graph(names.decoder, sizes, job.dtype),), ()
-    embeddings = EMBEDDINGS if fused else None
-    vocabulary = VOCABULARY if job.checkpoint.vocabulary else None
-    files = [names.encoder, names.encoder_weights, names.decoder_weights, *BOUNDARY_ROWS, *licences]
-    files += [graph.file for graph in (*decoder, *rows)] + [name for name in (embeddings, vocabulary) if name]
     return Manifest(
         name=job.checkpoint.directory.resolve().name,
         contract=job.flavour,
         precision=job.precision,
         dtype=job.dtype,
         backends=BACKENDS[job.flavour],
-        chat_format="chatml" if job.checkpoint.generation_config.get("chat_format") == "chatml" else "raw",
+        chat_format="chatml" if job.chat else "raw",
         max_window_size=job.max_window_size,
         encoder_sizes=job.encoder_sizes,
         decoder_sizes=sizes,
@@ -224,21 +270,46 @@ def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
         decoder_rows=rows,
         pairs=pairs,
         boundary_rows=BOUNDARY_ROWS,
-        embeddings=embeddings,
-        vocabulary=vocabulary,
+        embeddings=EMBEDDINGS if fused else None,
+        vocabulary=VOCABULARY if job.checkpoint.vocabulary else None,
         source=str(job.checkpoint.directory),
         converter=VERSION,
-        files={
-            name: FileRecord((out / name).stat().st_size, hashes.get(name) or file_sha256(out / name)) for name in files
-        },
-        directory=out,
+        files={},
+        directory=job.out,
     )
+
+
+def records(manifest: Manifest, others: list[str], hashes: dict[str, str]) -> dict[str, FileRecord]:
+    """The files of a model and `others`; those whose hash is not in `hashes` are read once more."""
+    names = [graph.file for graph in manifest.graphs] + [*manifest.boundary_rows, *others]
+    names += [name for name in (manifest.embeddings, manifest.vocabulary) if name]
+    return {
+        name: FileRecord(manifest.path(name).stat().st_size, hashes.get(name) or file_sha256(manifest.path(name)))
+        for name in names
+    }
+
+
+def read_examples(job: Job, files: Sequence[Path]) -> CalibrationSet:
+    """What to calibrate by, in the words of the checkpoint; raises ModelError where it has none."""
+    vocabulary, sizes = job.checkpoint.vocabulary, job.decoder_sizes
+    if vocabulary is None:
+        raise ModelError(f"{job.checkpoint.directory}: no qwen.tiktoken to calibrate with", fix="use --calibrate none")
+    if job.flavour != "fused" or job.precision not in CALIBRATED:
+        raise ModelError(f"--precision {job.precision} of --flavour {job.flavour} takes no calibration")
+    return load_set(vocabulary, chat=job.chat, longest=sizes.max_positions, files=files)
+
+
+def calibration_of(job: Job, room: Path) -> Calibration:
+    """The calibration of a job, in its folder."""
+    sizes = job.decoder_sizes
+    tensors = RotatedCheckpoint(job.checkpoint, sizes.d_model, sizes.n_head)
+    return Calibration(tensors, sizes, CALIBRATED[job.precision], room)
 
 
 def write_boundary_rows(job: Job) -> None:
     """bos.npy and eos.npy [d_model]: the rows that stand in place of <audio> and </audio>."""
     name = "transformer.audio.audio_bos_eos_token.weight"
-    rows = job.checkpoint.take(name, 2, job.decoder_sizes.d_model).read()
+    rows = job.tensors(job.checkpoint).take(name, 2, job.decoder_sizes.d_model).read()
     for file, row in zip(BOUNDARY_ROWS, rows, strict=True):
         np.save(job.out / file, row)
 
@@ -249,7 +320,7 @@ def write_embeddings(job: Job) -> None:
     float32 for fp32 unless the checkpoint is float16 already, else float16.
     """
     sizes = job.decoder_sizes
-    table = job.checkpoint.take("transformer.wte.weight", sizes.vocab_size, sizes.d_model)
+    table = job.tensors(job.checkpoint).take("transformer.wte.weight", sizes.vocab_size, sizes.d_model)
     exact = job.precision == "fp32" and table.stored != "F16"
     dtype = np.dtype("float32" if exact else "float16")
     with (job.out / EMBEDDINGS).open("wb") as file:
