@@ -45,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--calibrate",
         choices=("shipped", "none"),
-        help="how int8, int4-fine and int4 of --flavour fused are rounded: by what the model makes of a set that comes with "
-        "the program (default; two hours for the full model), or by the weights alone (minutes)",
+        help="how int8, int4-fine and int4 of --flavour fused are rounded: by what the model makes of a set that comes "
+        "with the program (default; two hours for the full model), or by the weights alone (minutes)",
     )
     parser.add_argument(
         "--calibration", type=Path, nargs="+", metavar="FILE", help="sounds and texts of yours in place of that set"

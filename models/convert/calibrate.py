@@ -21,6 +21,7 @@ from models.convert.channel_balance import EvenCheckpoint
 from models.convert.checkpoint import Float32, Tensor
 from models.convert.exact import Layer, Positions, rms_norm, run_layer
 from models.convert.gptq import factor, fit_even, fit_range, round_columns
+from models.convert.int8_encoder import balance
 from models.convert.linear import Precision, Storage
 from models.convert.quantize import pack_blocks
 from models.convert.rotation import RotatedCheckpoint
@@ -67,7 +68,7 @@ class Calibration:
     def even(self, checkpoint: Any = None) -> EvenCheckpoint:
         """The checkpoint, or another reader of it, with even channels in the MLP."""
         sizes = (self.sizes.d_model, self.width, self.sizes.n_layer)
-        return EvenCheckpoint(checkpoint or self.checkpoint, sizes, frozenset({"mlp"}), self._inner_size)
+        return EvenCheckpoint(checkpoint or self.checkpoint, sizes, frozenset({"mlp"}), self._evening)
 
     def rounded(self, checkpoint: Any = None, finer: frozenset[str] = frozenset()) -> RoundedCheckpoint:
         """The same with the matrices that are rounded by now, but for the `finer` ones."""
@@ -80,7 +81,7 @@ class Calibration:
         return Layer(*(checkpoint.look_up(*one).read() for one in names.items()))
 
     def run(self, stream: Float32, lengths: Sequence[int], seen: int, progress: Progress) -> Float32:
-        """Round all matrices by `stream` [tokens, d_model], sequences of `lengths` of which the first `seen` tokens count.
+        """Round all matrices by `stream` [tokens, d_model], sequences of `lengths`; the first `seen` tokens count.
 
         Returns the exact stream behind the last layer, of all other tokens.
         """
@@ -119,7 +120,9 @@ class Calibration:
         first = sum(positions.lengths[:-1])
         probe = stream[first : first + PROBE]
         stream = run_layer(stream, self.layer(self.checkpoint, number), positions, self.epsilon, product)
-        np.save(self._size_file(number), np.sqrt(hessians["mlp.c_proj"].diagonal() / seen))
+        size = np.sqrt(hessians["mlp.c_proj"].diagonal() / seen)
+        columns = np.sqrt(np.square(self.matrix(self.checkpoint, number, "mlp.c_proj").read()).mean(axis=0))
+        np.save(self._even_file(number), balance(size, columns))
         even, r = self.even(), np.empty(0, np.float32)
         for part, (kind, source) in MATRICES.items():
             tensor = self.matrix(even, number, part)
@@ -161,11 +164,11 @@ class Calibration:
             change = np.square(other - exact).mean(axis=-1) / power
             self.losses[f"transformer.h.{number}.{part}.weight"] = float(change.mean())
 
-    def _inner_size(self, number: int) -> Float32:
-        return np.asarray(np.load(self._size_file(number)), np.float32)
+    def _evening(self, number: int) -> Float32:
+        return np.asarray(np.load(self._even_file(number)), np.float32)
 
-    def _size_file(self, number: int) -> Path:
-        return self.room / f"inner_size.{number}.npy"
+    def _even_file(self, number: int) -> Path:
+        return self.room / f"even.{number}.npy"
 
     def _note(self, done: int, stream: Float32) -> None:
         """Keep where a run stands; the note comes last, so that it never tells of what is not there."""

@@ -1,8 +1,8 @@
 """What a model is calibrated on: texts and clips in its own words, as ids and log-mels.
 
-In: the vocabulary of a checkpoint, whether it chats, and, in place of the set that ships in `calibration/`, files of the
-user's. Out: sequences of ids, those with a clip with its log-mel. The program's own prompts, tokenizer and log-mel are
-used, so that calibration sees what the model will see. What the loss is measured on comes last and is in no Hessian.
+In: the vocabulary of a checkpoint, whether it chats, and, in place of the set that ships in `calibration/`, files of
+the user's. Out: sequences of ids, those with a clip with its log-mel. The program's own prompts, tokenizer and log-mel
+are used, so that calibration sees what the model will see. What the loss is measured on rounds nothing.
 """
 
 from __future__ import annotations

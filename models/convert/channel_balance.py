@@ -85,13 +85,12 @@ class EvenCheckpoint:
     ) -> None:
         """`sizes`: d_model, width of the MLP, layers; `parts`: those of "attention", "mlp" and "head" to be even.
 
-        `measured` gives the sizes of a layer's inner activations [width] as calibration met them. Then only these are
-        made even: the other channels of a rotated checkpoint are so already.
+        `measured` gives c of a layer's inner activations [width] as calibration measured them. Then only these are made
+        even: the other channels of a rotated checkpoint are so already.
         """
         self._checkpoint, self._parts, self._measured = checkpoint, parts, measured
         self._d_model, self._width, self._n_layer = sizes
         self._layers: list[_Layer] = []
-        self._measured_layers: dict[int, _Layer] = {}
         self._head: Float32 | None = None
 
     def take(self, name: str, *shape: int) -> EvenTensor:
@@ -138,18 +137,11 @@ class EvenCheckpoint:
     def _layer(self, number: int) -> _Layer:
         """A layer's c; without measured sizes, the layers before it come first."""
         if self._measured:
-            if number not in self._measured_layers:
-                self._measured_layers[number] = self._of_measured(number, self._measured(number))
-            return self._measured_layers[number]
+            ones = np.ones(self._d_model, np.float32)
+            return _Layer(ones, ones, ones, self._measured(number), ones)
         while len(self._layers) <= number:
             self._layers.append(self._work_out(len(self._layers)))
         return self._layers[number]
-
-    def _of_measured(self, number: int, inner: Float32) -> _Layer:
-        ones = np.ones(self._d_model, np.float32)
-        name = f"transformer.h.{number}.mlp.c_proj.weight"
-        columns = self._sizes(name, self._d_model, self._width, np.zeros(self._width, np.float32))[0]
-        return _Layer(ones, ones, ones, balance(inner, columns), ones)
 
     def _work_out(self, number: int) -> _Layer:
         d, name = self._d_model, f"transformer.h.{number}"

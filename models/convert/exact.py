@@ -70,8 +70,8 @@ def run_layer(h: Float32, layer: Layer, positions: Positions, epsilon: float, pr
 
 def rms_norm(x: Float32, gain: Float32, epsilon: float) -> Float32:
     """x / sqrt(mean(x^2) + epsilon) * gain."""
-    size = np.sqrt(np.mean(np.square(x, dtype=np.float64), axis=-1, keepdims=True) + epsilon)
-    return np.asarray(x / size.astype(np.float32) * gain, np.float32)
+    size = np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(epsilon))
+    return np.asarray(x / size * gain, np.float32)
 
 
 def silu(x: Float32) -> Float32:

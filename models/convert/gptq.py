@@ -1,9 +1,9 @@
 """Rounding a matrix so that its outputs err least, column by column (GPTQ; Frantar et al. 2022), as plain maths.
 
-With x the inputs that a matrix W [n, k] meets and E = W - W', the outputs err by tr(E H E^T), H = sum x x^T [k, k]. Take
-H = R R^T with R upper triangular: then that is the sum over columns j of |E_j R_jj + sum_{i<j} E_i R_ij|^2. So column j
-is rounded after the errors of those before it were moved into it: W'_j = round(W_j + sum_{i<j} E_i R_ij / R_jj). This is
-GPTQ without its inverse. Matrices lie transposed here, [k, n], so that a column is one run of memory.
+With x the inputs that a matrix W [n, k] meets and E = W - W', the outputs err by tr(E H E^T), where H = sum x x^T [k, k].
+Take H = R R^T with R upper triangular: then that is the sum over columns j of |E_j R_jj + sum_{i<j} E_i R_ij|^2. So
+column j is rounded after the errors of those before it were moved into it: W'_j = round(W_j + sum_{i<j} E_i R_ij / R_jj).
+This is GPTQ without its inverse. Matrices lie transposed here, [k, n], so that a column is one run of memory.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def round_columns(weight: Float32, r: Float32, *, block: int, fit: Fit, top: int
 
     A weight is (level - zero) * scale. `fit` chooses the grid of each block of columns, with the errors so far in them.
     """
-    k, n = weight.shape
+    k = len(weight)
     errors, levels = np.zeros_like(weight), np.empty_like(weight)
     size = np.ascontiguousarray(r.diagonal())  # [k]
     scales, zeros = [], []
@@ -64,7 +64,7 @@ def round_columns(weight: Float32, r: Float32, *, block: int, fit: Fit, top: int
 
 
 def fit_range(bits: int) -> Fit:
-    """Grids whose zero point is a level: the range of the values and 0, shrunk by what makes the weighed error least."""
+    """Grids whose zero point is a level: the range of the values and 0, shrunk to where the weighed error is least."""
     top = np.float32((1 << bits) - 1)
 
     def fit(values: Float32, cost: Float32) -> Grid:
@@ -83,7 +83,7 @@ def fit_range(bits: int) -> Fit:
     return fit
 
 
-def fit_even(values: Float32, cost: Float32) -> Grid:
+def fit_even(values: Float32, cost: Float32) -> Grid:  # noqa: ARG001 - as every Fit
     """The symmetric grid of 8 bits, its zero at 128."""
     scale = np.abs(values).max(axis=0) / np.float32(127)
     return np.where(scale > 0, scale, np.float32(1)), np.full(values.shape[1], 128, np.float32)

@@ -202,7 +202,7 @@ def _block_matmul(graph: GraphBuilder, storage: Storage, x: str, weight: Tensor,
 
 
 def _quantized(weight: Tensor, quantize: Callable[[Float32], Found]) -> Iterator[Found]:
-    """What `quantize` makes of the rows [n, k] of a tensor, a few at a time and in order; what is rounded already as it is."""
+    """What `quantize` makes of the rows [n, k] of a tensor, a few at a time, in order; what is rounded stays so."""
     if isinstance(weight, RoundedTensor):
         yield from weight.rounded()
         return

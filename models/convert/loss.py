@@ -1,7 +1,7 @@
 """What rounding loses: how far the rounded model's distribution over the next token is from the exact one's, in nats.
 
-The rounded decoder is run in numpy over held-out sequences, a layer at a time, as its graph would: rounded matrices, and
-activations rounded to 8 bits, with one scale for a token ("tokens") or for a block of inputs ("blocks").
+The rounded decoder is run in numpy over held-out sequences, a layer at a time, as its graph would: rounded matrices,
+and activations rounded to 8 bits, with one scale for a token ("tokens") or for a block of inputs ("blocks").
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _finer(rows: Float32) -> Float32:
 
 
 def rounded_inputs(x: Float32, storage: Storage) -> Float32:
-    """x [tokens, k] as a product of this storage sees it: 8 bits, the largest of a token or a block 127 levels from 0."""
+    """x [tokens, k] as such a product sees it: in 8 bits, the largest of a token or a block 127 levels from 0."""
     k = x.shape[1]
     block = storage.block if storage.kind == "blocks" else k
     parts = np.pad(x, ((0, 0), (0, -k % block))).reshape(len(x), -1, block)

@@ -50,7 +50,7 @@ def cosines(n: int) -> Float32:
     angle = np.pi * np.outer(np.arange(n), np.arange(n) + 0.5) / n
     matrix = np.cos(angle) * np.sqrt(2 / n)
     matrix[0] /= np.sqrt(2)
-    return matrix.astype(np.float32)
+    return np.asarray(matrix, np.float32)
 
 
 Change = Callable[[Float32], Float32]

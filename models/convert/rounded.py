@@ -1,7 +1,7 @@
 """Matrices that calibration has rounded, kept in files until the graphs are written, and what they stand for.
 
-A matrix is kept as `linear` stores it: "blocks" as codes, scales and zero points, "tokens" as int8 levels and a scale for
-each output. A file gets its name when it is whole.
+A matrix is kept as `linear` stores it: "blocks" as codes, scales and zero points, "tokens" as int8 levels and a scale
+for each output. A file gets its name when it is whole.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RoundedTensor(EvenTensor):
 
 
 class RoundedCheckpoint:
-    """Hands out the tensors of an even checkpoint, those that lie in `room` as they were rounded, but not the `finer`."""
+    """Hands out the tensors of an even checkpoint, those in `room` as they were rounded, but not the `finer`."""
 
     def __init__(self, checkpoint: EvenCheckpoint, room: Path, finer: frozenset[str] = frozenset()) -> None:
         self._checkpoint, self._room, self._finer = checkpoint, room, finer
@@ -78,7 +78,7 @@ def kept_file(kept: Path, kind: str) -> Path:
 
 
 def keep(kept: Path, parts: Iterator[dict[str, Any]], rows: int) -> None:
-    """Write the arrays of a matrix of so many rows, some rows at a time; the scales, whose file says it is whole, last."""
+    """Write the arrays of a matrix, some rows at a time; the scales, whose file says that it is whole, last."""
     files: dict[str, Any] = {}
     start = 0
     for part in parts:
