@@ -1,8 +1,8 @@
 """Calibration rounds by what the exact model does: nearer than without, resumable, deterministic, told in the manifest."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from models.convert.calibration_set import load_set
 from models.convert.checkpoint import Checkpoint
 from models.convert.convert import convert
 from models.convert.exact import Positions, rms_norm, run_layer
+from models.convert.linear import CALIBRATED
 from models.convert.rotation import RotatedCheckpoint
 from models.convert.sizes import read_sizes
 from models.manifest import load_manifest
@@ -109,7 +110,9 @@ def test_the_loss_that_is_told_is_that_of_the_graph(checkpoint, model, text, pre
     """Held-out text, run by ONNX Runtime."""
     manifest, exact = model(precision, calibrated=True), model("fp32", calibrated=False)
     held_out = examples(checkpoint, text).held_out
-    found = np.average([divergence(exact, manifest, one.ids) for one in held_out], weights=[len(one.ids) for one in held_out])
+    found = np.average(
+        [divergence(exact, manifest, one.ids) for one in held_out], weights=[len(one.ids) for one in held_out]
+    )
     assert manifest.loss == pytest.approx(found, rel=0.05)
 
 
@@ -119,3 +122,102 @@ def test_a_calibrated_model_is_nearer_on_text_that_it_did_not_see(checkpoint, mo
     exact = model("fp32", calibrated=False)
     losses = [divergence(exact, model(precision, calibrated=one), ids) for one in (True, False)]
     assert losses[0] < losses[1]
+
+
+def test_some_of_int4_is_finer_and_no_more_than_it_may(checkpoint, tmp_path):
+    tensors = Checkpoint(checkpoint)
+    _, sizes = read_sizes(tensors.config, checkpoint)
+    found = Calibration(RotatedCheckpoint(tensors, D, 2), sizes, replace(CALIBRATED["int4"], finer=0.2), tmp_path)
+    names = [f"transformer.h.{number}.{part}.weight" for number in range(LAYERS) for part in calibrate.MATRICES]
+    found.losses = {name: float(place) for place, name in enumerate(names)}
+    size = {name: int(np.prod(found.shape(name.split(".", 3)[3].removesuffix(".weight")))) for name in names}
+    chosen = found.chosen()
+    assert 0 < sum(size[name] for name in chosen) <= 0.2 * sum(size.values())
+    assert max(names, key=lambda name: found.losses[name] / size[name]) in chosen
+
+
+def test_a_calibration_that_was_interrupted_goes_on_and_ends_the_same(checkpoint, model, text, tmp_path):
+    def interrupted(numbers):
+        for number in numbers:
+            if number == 1:
+                raise KeyboardInterrupt
+            yield number
+
+    out, asked = tmp_path / "int4", []
+    go = partial(convert, checkpoint, out, precision="int4", flavour="fused", calibration=[text])
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=interrupted)
+    assert not out.exists()
+    go(progress=lambda numbers: asked.extend(numbers) or iter(asked))
+    assert asked == [1]
+    whole = model("int4", calibrated=True)
+    assert {name: one.sha256 for name, one in load_manifest(out).files.items()} == {
+        name: one.sha256 for name, one in whole.files.items()
+    }
+    assert load_manifest(out).loss == whole.loss
+    assert [path.name for path in tmp_path.iterdir()] == ["int4"]
+
+
+def test_another_calibration_begins_again(checkpoint, text, tmp_path):
+    def interrupted(numbers):
+        yield next(iter(numbers))
+        raise KeyboardInterrupt
+
+    other, asked = tmp_path / "other.txt", []
+    other.write_text(text.read_text().upper())
+    with pytest.raises(KeyboardInterrupt):
+        convert(checkpoint, tmp_path / "m", precision="int8", flavour="fused", calibration=[text], progress=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        convert(
+            checkpoint, tmp_path / "m", precision="int8", flavour="fused", calibration=[other],
+            progress=lambda numbers: interrupted(asked.extend(numbers) or asked),
+        )  # fmt: skip
+    assert asked == [0, 1]
+
+
+@pytest.mark.slow
+def test_the_set_that_ships_is_what_the_command_calibrates_with(checkpoint, tmp_path, capsys):
+    assert main([str(checkpoint), str(tmp_path / "m"), "--precision", "int8"]) == 0
+    manifest = load_manifest(tmp_path / "m")
+    assert 0 < manifest.loss < 0.1
+    assert f"loss: {manifest.loss:.4f} nats" in capsys.readouterr().err
+
+
+def test_without_calibration_the_command_converts_as_before(checkpoint, model, tmp_path):
+    assert main([str(checkpoint), str(tmp_path / "m"), "--precision", "int4", "--calibrate", "none"]) == 0
+    found, before = load_manifest(tmp_path / "m"), model("int4", calibrated=False)
+    assert found.files == before.files
+    assert found.loss is None
+
+
+def test_the_set_that_ships_has_clips_and_texts_and_holds_some_out():
+    found = load_set(CHECKPOINT / "qwen.tiktoken", chat=True, longest=2048)
+    assert sum(one.mel is not None for one in found.seen) == 4
+    assert sum(len(one.ids) for one in found.held_out) > 500
+    seen = {tuple(one.ids) for one in found.seen}
+    assert not any(tuple(one.ids) in seen for one in found.held_out)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("short.txt", b"too short", "too little"),
+        ("broken.wav", b"RIFF\0\0", "broken.wav"),
+        ("none.txt", None, "none.txt"),
+    ],
+)
+def test_a_file_that_is_no_calibration_is_named(checkpoint, tmp_path, capsys, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert main([str(checkpoint), str(tmp_path / "m"), "--calibration", str(tmp_path / name)]) == 3
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_checkpoint_without_vocabulary_is_converted_uncalibrated_and_said_so(tmp_path, capsys):
+    make_tiny(tmp_path / "tiny")
+    assert main([str(tmp_path / "tiny"), str(tmp_path / "m"), "--precision", "int8"]) == 0
+    assert load_manifest(tmp_path / "m").loss is None
+    assert "not calibrated" in capsys.readouterr().err
+    with pytest.raises(ModelError, match="--calibrate none"):
+        convert(tmp_path / "tiny", tmp_path / "m", precision="int8", flavour="fused", calibration=[])

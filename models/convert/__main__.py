@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from errors import ModelError
+from errors import QwenAudioError
 
 CALIBRATED_BY_DEFAULT = ("int8", "int4-fine", "int4")
 
@@ -69,9 +69,10 @@ def _calibration(options: argparse.Namespace, precision: str) -> list[Path] | No
 
 
 def _bar(numbers: Iterable[int]) -> Iterable[int]:
-    from tqdm import tqdm
+    from tqdm import tqdm  # type: ignore[import-untyped]
 
-    return tqdm(numbers, "calibrating", unit="layer", leave=False, disable=None)
+    bar: Iterable[int] = tqdm(numbers, "calibrating", unit="layer", leave=False, disable=None)
+    return bar
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
             progress=_bar,
             report=lambda line: print(line, file=sys.stderr),
         )
-    except ModelError as error:
+    except QwenAudioError as error:
         print(f"models.convert: {error}", file=sys.stderr)
         return 3
     except OSError as error:

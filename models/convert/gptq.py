@@ -1,9 +1,9 @@
 """Rounding a matrix so that its outputs err least, column by column (GPTQ; Frantar et al. 2022), as plain maths.
 
-With x the inputs that a matrix W [n, k] meets and E = W - W', the outputs err by tr(E H E^T), where H = sum x x^T [k, k].
-Take H = R R^T with R upper triangular: then that is the sum over columns j of |E_j R_jj + sum_{i<j} E_i R_ij|^2. So
-column j is rounded after the errors of those before it were moved into it: W'_j = round(W_j + sum_{i<j} E_i R_ij / R_jj).
-This is GPTQ without its inverse. Matrices lie transposed here, [k, n], so that a column is one run of memory.
+With x the inputs that a matrix W [n, k] meets and E = W - W', the outputs err by tr(E H E^T), H = sum x x^T [k, k].
+With H = R R^T, R upper triangular, that is the sum over columns j of |E_j R_jj + sum_{i<j} E_i R_ij|^2. So column j is
+rounded after the errors of those before it were moved into it: W'_j = round(W_j + sum_{i<j} E_i R_ij / R_jj). This is
+GPTQ without its inverse. Matrices lie transposed here, [k, n], so that a column is one run of memory.
 """
 
 from __future__ import annotations
