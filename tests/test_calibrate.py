@@ -177,13 +177,13 @@ def test_another_calibration_begins_again(checkpoint, text, tmp_path):
 
 @pytest.mark.slow
 def test_the_set_that_ships_is_what_the_command_calibrates_with(checkpoint, tmp_path, capsys):
-    assert main([str(checkpoint), str(tmp_path / "m"), "--precision", "int8"]) == 0
+    assert main([str(checkpoint), str(tmp_path / "m"), "--precision", "int8", "--calibrate", "shipped"]) == 0
     manifest = load_manifest(tmp_path / "m")
     assert 0 < manifest.loss < 0.1
     assert f"loss: {manifest.loss:.4f} nats" in capsys.readouterr().err
 
 
-def test_without_calibration_the_command_converts_as_before(checkpoint, model, tmp_path):
+def test_calibrate_none_is_the_conversion_by_the_weights_alone(checkpoint, model, tmp_path):
     assert main([str(checkpoint), str(tmp_path / "m"), "--precision", "int4", "--calibrate", "none"]) == 0
     found, before = load_manifest(tmp_path / "m"), model("int4", calibrated=False)
     assert found.files == before.files
@@ -214,10 +214,13 @@ def test_a_file_that_is_no_calibration_is_named(checkpoint, tmp_path, capsys, na
     assert not (tmp_path / "m").exists()
 
 
-def test_a_checkpoint_without_vocabulary_is_converted_uncalibrated_and_said_so(tmp_path, capsys):
+def test_a_checkpoint_without_vocabulary_cannot_be_calibrated(tmp_path):
     make_tiny(tmp_path / "tiny")
-    assert main([str(tmp_path / "tiny"), str(tmp_path / "m"), "--precision", "int8"]) == 0
-    assert load_manifest(tmp_path / "m").loss is None
-    assert "not calibrated" in capsys.readouterr().err
     with pytest.raises(ModelError, match="--calibrate none"):
         convert(tmp_path / "tiny", tmp_path / "m", precision="int8", flavour="fused", calibration=[])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8-fine"])
+def test_a_precision_that_takes_no_calibration_says_so(checkpoint, tmp_path, capsys, precision):
+    assert main([str(checkpoint), str(tmp_path / "m"), "--precision", precision, "--calibrate", "shipped"]) == 3
+    assert f"--precision {precision} of --flavour fused takes no calibration" in capsys.readouterr().err

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from errors import QwenAudioError
 
-CALIBRATED_BY_DEFAULT = ("int8", "int4-fine", "int4")
-
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m models.convert", description=(__doc__ or "").split("\n")[0])
@@ -45,27 +43,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--calibrate",
         choices=("shipped", "none"),
-        help="how int8, int4-fine and int4 of --flavour fused are rounded: by what the model makes of a set that comes "
-        "with the program (default; two hours for the full model), or by the weights alone (minutes)",
+        default="none",
+        help="how int8, int4-fine and int4 of --flavour fused are rounded: by the weights alone (none, the default; "
+        "minutes), or by what the exact model makes of texts and clips that come with the program (shipped; hours)",
     )
     parser.add_argument(
-        "--calibration", type=Path, nargs="+", metavar="FILE", help="sounds and texts of yours in place of that set"
+        "--calibration", type=Path, nargs="+", metavar="FILE", help="sounds and texts of yours in place of those"
     )
     return parser
-
-
-def _calibration(options: argparse.Namespace, precision: str) -> list[Path] | None:
-    """What to calibrate by: files, () for the set that ships, None for nothing."""
-    if options.calibration:
-        return list(options.calibration)
-    if options.calibrate:
-        return None if options.calibrate == "none" else []
-    if options.flavour != "fused" or precision not in CALIBRATED_BY_DEFAULT:
-        return None
-    if not (options.checkpoint / "qwen.tiktoken").exists():
-        print("models.convert: not calibrated: the checkpoint has no qwen.tiktoken", file=sys.stderr)
-        return None
-    return []
 
 
 def _bar(numbers: Iterable[int]) -> Iterable[int]:
@@ -87,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
             options.out,
             precision=precision,
             flavour=options.flavour,
-            calibration=_calibration(options, precision),
+            calibration=options.calibration or ([] if options.calibrate == "shipped" else None),
             progress=_bar,
             report=lambda line: print(line, file=sys.stderr),
         )

@@ -16,6 +16,7 @@ from models.convert.checkpoint import Float32
 from models.manifest import DecoderSizes
 from models.rotary import logn_scale, ntk_alpha, rotary_tables
 
+TOKENS = 512
 Product = Callable[[str, Float32], Float32]  # name of a matrix W [n, k], x [tokens, k] -> x W^T [tokens, n]
 
 
@@ -75,9 +76,10 @@ def rms_norm(x: Float32, gain: Float32, epsilon: float) -> Float32:
 
 
 def silu(x: Float32) -> Float32:
-    """x / (1 + exp(-x)), in place."""
+    """x / (1 + exp(-x)), in place and some tokens at a time: the MLP's activations are the widest there are."""
     with np.errstate(over="ignore"):  # exp of a large number is infinite, and x over it 0
-        x /= 1 + np.exp(-x)
+        for start in range(0, len(x), TOKENS):
+            x[start : start + TOKENS] /= 1 + np.exp(-x[start : start + TOKENS])
     return x
 
 

@@ -28,7 +28,7 @@ def factor(hessian: Float32, damping: float = DAMPING) -> Float32:
     mean = float(np.trace(hessian, dtype=np.float64)) / len(hessian)
     damped = hessian[::-1, ::-1].copy()
     np.fill_diagonal(damped, damped.diagonal() + np.float32(damping * mean or 1.0))
-    return np.linalg.cholesky(damped)[::-1, ::-1]
+    return np.ascontiguousarray(np.linalg.cholesky(damped)[::-1, ::-1])
 
 
 def round_columns(weight: Float32, r: Float32, *, block: int, fit: Fit, top: int) -> tuple[Float32, Float32, Float32]:
