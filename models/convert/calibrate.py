@@ -165,7 +165,7 @@ class Calibration:
             self.losses[f"transformer.h.{number}.{part}.weight"] = float(change.mean())
 
     def _evening(self, number: int) -> Float32:
-        return np.asarray(np.load(self._even_file(number)), np.float32)
+        return np.asarray(np.load(self._even_file(number), allow_pickle=False), np.float32)
 
     def _even_file(self, number: int) -> Path:
         return self.room / f"even.{number}.npy"
@@ -185,7 +185,7 @@ class Calibration:
             return 0, stream
         found = json.loads(note.read_text())
         self.losses.update(found["losses"])
-        return found["layers"], np.load(self.room / f"stream.{found['layers']}.npy")
+        return found["layers"], np.load(self.room / f"stream.{found['layers']}.npy", allow_pickle=False)
 
 
 def round_rows(rows: Float32, r: Float32, storage: Storage) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class RoundedTensor(EvenTensor):
     def rounded(self) -> Iterator[Any]:
         """Some rows at a time, what the quantisers give: Blocks, or int8 levels and scales."""
         files = [path for kind in KINDS if (path := kept_file(self.kept, kind)).exists()]
-        arrays = [np.load(path, mmap_mode="r") for path in files]
+        arrays = [np.load(path, mmap_mode="r", allow_pickle=False) for path in files]
         for first in range(self.start, self.start + self.shape[0], ROWS):
             last = min(first + ROWS, self.start + self.shape[0])
             parts = [np.ascontiguousarray(array[first:last]) for array in arrays]
