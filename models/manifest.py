@@ -101,7 +101,7 @@ class Manifest:
 
     `decoder` is one graph, or several of which each goes on from the one before with the next layers. `decoder_rows` is
     the same over the same weights for several sequences side by side; a plain model has none. With `pairs`, a fused
-    decoder is given an even number of tokens: its products would round one differently. `loss` is KL from fp32, in nats.
+    decoder is given an even number of tokens: its products round one otherwise. `loss` is KL from fp32, in nats.
     """
 
     name: str
