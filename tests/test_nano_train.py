@@ -1,5 +1,9 @@
 """Training's own parts that need neither torch nor a synthesizer: the vocabulary, the texts, the batches, the measures."""
 
+import random
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -110,7 +114,8 @@ def clip(folder, tokens, **labels):
 
 
 def test_a_batch_has_its_clips_and_guides_where_the_prompt_has_them(encoder, tmp_path):
-    from models.nano.train.examples import Example, Piece
+    from models.nano.train.answers import Piece
+    from models.nano.train.examples import Example
 
     heard = clip(tmp_path, 20, text="the cat", language="en", words=[(0.1, 0.3), (0.3, 0.6)])
     example = Example("transcribe_base", (heard,), (("", (Piece("the cat"),)),), "<|en|><|transcribe|>")
@@ -147,3 +152,78 @@ def test_letters_are_forced_to_where_they_sound():
     assert spans == [(1, 2), (4, 4), (7, 7), (8, 8)]
     assert cost < 0.1
     assert word_times("a b", [(3, 4), (5, 6), (8, 9)]) == [(0.08, 0.2), (0.28, 0.4)]
+
+
+def labelled(**labels):
+    from models.nano.train.corpus import Clip
+
+    return Clip(Path("none.npy"), 0, 100, {"source": "librispeech", "language": "en"} | labels)
+
+
+LABELLED = {  # task -> labels of a clip that can be asked, the answer
+    "language": ({"language": "de"}, "The language is German."),
+    "gender": ({"gender": "woman"}, "The speaker is a woman."),
+    "age": ({"age": 9}, "The speaker is a child."),
+    "speakers": ({"speakers": 2}, "There are two speakers."),
+    "event": ({"sound": "rain"}, "This is the sound of rain."),
+    "events": ({"events": ["bell", "coins"]}, "I hear a bell and coins."),
+    "background": ({"background": "engine"}, "I hear an engine."),
+    "instrument": ({"instrument": "harp"}, "The instrument is the harp."),
+    "note": ({"pitch": 60}, "The note is C4 (<|midi_pitch_60|>)."),
+    "note_tags": (
+        {"pitch": 61, "velocity": 75, "instrument": "flute"},
+        "<|pitch|><|midi_pitch_61|><|velocity|><|midi_velocity_75|><|instrument|>flute",
+    ),
+    "loudness": ({"velocity": 127}, "The note is loud."),
+    "tempo": ({"tempo": "slow"}, "The music is slow."),
+    "caption": (
+        {"text": "good day", "gender": "man", "background": "rain"},
+        'A man says "good day" while rain falls.',
+    ),
+}
+
+
+@pytest.mark.parametrize("task", LABELLED)
+def test_a_labelled_clip_is_asked_and_answered(task):
+    from models.nano.train.answers import TASKS
+    from models.nano.train.examples import Source
+
+    labels, wanted = LABELLED[task]
+    source = Source([labelled(**labels)], [], {task: 1.0})
+    example = source.example(random.Random(0))
+    assert ["".join(piece.text for piece in answer) for _, answer in example.turns] == [wanted]
+    assert set(TASKS) == set(LABELLED)
+
+
+def test_clips_of_speech_are_never_taken_for_silent_ones():
+    from models.nano.train import drawing
+
+    assert drawing.wordless(labelled(text="hello")) is None
+    assert drawing.wordless(labelled(sound="laughter")) is None
+    assert drawing.wordless(labelled(sound="rain")) == "rain"
+    assert drawing.wordless(labelled(noise="white")) == "noise"
+    assert drawing.wordless(labelled(instrument="flute")) == "music"
+
+
+def test_words_that_last_too_long_are_no_times():
+    from models.nano.train.corpus import plausible
+
+    assert plausible("good day", [[0.1, 0.5], [0.5, 0.9]])
+    assert not plausible("good day", [[0.1, 0.5], [0.5, 2.9]])
+
+
+def test_a_snapshot_gives_no_clip_of_a_speaker_held_out(tmp_path):
+    pytest.importorskip("soundfile")
+    from models.nano.train import voices
+
+    folder = tmp_path / "owner+name" / "repo"
+    for name in ("8226-1-0000.flac", "19-1-0000.flac", "1-1.trans.txt"):
+        path = folder / "clips" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("8226-1-0000 ONE\n19-1-0000 TWO\n")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "."]):
+        subprocess.run(["git", "-C", str(folder), *words], check=True)
+    found = list(voices.librispeech(voices.Snapshot(folder), "clips/", {"libri-19"}, []))
+    assert [(row["name"], row["text"]) for row, _ in found] == [("librispeech_more/8226-1-0000", "ONE")]
+    assert found[0][0]["source"].startswith("github.com/owner/name@")

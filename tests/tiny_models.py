@@ -26,7 +26,8 @@ CASES = [
 ]
 FLAVOURS = ("fused", "plain")
 PAIRS = [("fp32", "fused"), ("fp16", "fused"), ("int8-fine", "fused"), ("int8", "fused"), ("int4", "fused"),
-         ("fp32", "plain"), ("fp16", "plain"), ("int8", "plain")]  # fmt: skip
+         ("fp32", "plain"), ("fp16", "plain"), ("int8", "plain"),
+         ("fp16", "cuda"), ("int8", "cuda"), ("int4", "cuda")]  # fmt: skip
 # head_dim 8, which the fused graph pads to 16; NTK and LogN start beyond 16 positions.
 TINY = Geometry(hidden_size=32, intermediate_size=96, num_attention_heads=4, num_hidden_layers=2, vocab_size=320,
                 seq_length=16, audio_start_id=300, n_state=32, n_head=2, n_layer=2, n_mels=16, n_ctx=40)  # fmt: skip

@@ -25,7 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision",
         choices=("fp32", "fp16", "int8-fine", "int8", "int4-fine", "int4"),
-        help="default: int4 for fused, fp16 for plain",
+        help="default: int4 for fused and cuda, fp16 for plain",
     )
     parser.add_argument(
         "--precise",
@@ -36,9 +36,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--flavour",
-        choices=("fused", "plain"),
+        choices=("fused", "plain", "cuda"),
         default="fused",
-        help="fused: ONNX Runtime's own operators, fast (default); plain: standard operators, for ailia too",
+        help="fused: ONNX Runtime's own operators, fast (default); plain: standard operators, for ailia too; "
+        "cuda: as fused, in float16, for an NVIDIA GPU",
     )
     parser.add_argument(
         "--calibrate",
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         from models.convert.convert import convert
 
-        precision = options.precision or ("int4" if options.flavour == "fused" else "fp16")
+        precision = options.precision or ("fp16" if options.flavour == "plain" else "int4")
         convert(
             options.checkpoint,
             options.out,

@@ -108,7 +108,7 @@ def write_model(
         loss = calibrate(job.calibration, examples, describe(job), progress)
     report(f"decoder: {job.decoder_sizes.n_layer} layers of {job.decoder_sizes.d_model}, {job.precision}")
     hashes[job.names.decoder_weights] = write_decoder(job)
-    if job.flavour == "fused":
+    if job.fused:
         write_embeddings(job)
     job.checkpoint.finish()
     if job.checkpoint.vocabulary:
@@ -123,10 +123,10 @@ def write_model(
 def write_encoder(job: Job) -> str:
     """Write the encoder's graph and weights; returns the SHA-256 of the weights."""
     with WeightsFile(job.out / job.names.encoder_weights) as weights:
-        graph = GraphBuilder("encoder", weights, opset=OPSET, contrib=job.flavour == "fused")
+        graph = GraphBuilder("encoder", weights, opset=OPSET, contrib=job.fused, floats=job.floats)
         tensors = job.tensors(job.checkpoint)
         trunk = whisper.Whisper(tensors, job.encoder_sizes, graph, job.storage.encoder, job.dtype)
-        build = whisper.build_fused_encoder if job.flavour == "fused" else whisper.build_plain_encoder
+        build = whisper.build_fused_encoder if job.fused else whisper.build_plain_encoder
         build(trunk)
         graph.save(job.out / job.names.encoder)
     return weights.sha256()
@@ -148,7 +148,7 @@ def write_decoder(job: Job) -> str:
 
 def write_fused_decoder(job: Job, checkpoint: Checkpoint, weights: WeightsFile, file: str, *, slots: int) -> None:
     """Write the parts of one decoder."""
-    for number, part in enumerate(qwen_fused.parts(job.decoder_sizes)):
+    for number, part in enumerate(qwen_fused.parts(job.decoder_sizes, job.floats)):
         layers = decoder_layers(job, checkpoint, weights)
         qwen_fused.build_fused_decoder(layers, part, slots)
         layers.graph.save(job.out / qwen_fused.part_file(file, number))
@@ -167,7 +167,7 @@ def decoder_layers(job: Job, checkpoint: Checkpoint, weights: WeightsFile) -> Qw
     return Qwen(
         tensors,
         job.decoder_sizes,
-        GraphBuilder("decoder", weights, opset=OPSET, contrib=job.flavour == "fused"),
+        GraphBuilder("decoder", weights, opset=OPSET, contrib=job.fused, floats=job.floats),
         precision,
         width=width,
         epsilon=config["layer_norm_epsilon"],

@@ -69,8 +69,9 @@ class WeightsFile:
 class GraphBuilder:
     """Collects one graph. Every value is a name; `node` returns the name of its first output."""
 
-    def __init__(self, name: str, weights: WeightsFile, *, opset: int, contrib: bool) -> None:
+    def __init__(self, name: str, weights: WeightsFile, *, opset: int, contrib: bool, floats: str = "float32") -> None:
         self.name, self.contrib = name, contrib  # whether ONNX Runtime's own operators may be used
+        self.floats = floats  # type of the activations
         self._weights = weights
         self._opsets = [helper.make_opsetid("", opset)] + [helper.make_opsetid("com.microsoft", 1)] * contrib
         self._nodes: list[onnx.NodeProto] = []
@@ -86,6 +87,10 @@ class GraphBuilder:
     def output(self, name: str, dtype: str, shape: list[int | str]) -> None:
         """Declare the value `name` a graph output."""
         self._outputs.append(helper.make_tensor_value_info(name, DTYPES[dtype], shape))
+
+    def cast(self, value: str, dtype: str) -> str:
+        """The value as another type."""
+        return self.node("Cast", [value], to=DTYPES[dtype])
 
     def constant(self, value: npt.ArrayLike) -> str:
         """A small constant, shared between all its uses; integers are int64, and a Python float is float32."""

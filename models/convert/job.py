@@ -38,7 +38,8 @@ NAMES = {
         "Qwen-Audio-Chat_weights.pb",
     ),
 }
-BACKENDS = {"fused": ("onnxruntime",), "plain": ("ailia", "onnxruntime")}
+NAMES["cuda"] = NAMES["fused"]
+BACKENDS = {"fused": ("onnxruntime",), "cuda": ("onnxruntime",), "plain": ("ailia", "onnxruntime")}
 BOUNDARY_ROWS = ("bos.npy", "eos.npy")
 EMBEDDINGS, VOCABULARY = "embeddings.npy", "qwen.tiktoken"
 DEFAULT_WINDOW = 6144
@@ -80,6 +81,16 @@ class Job:
         return NAMES[self.flavour]
 
     @property
+    def fused(self) -> bool:
+        """Whether the graphs have ONNX Runtime's own operators."""
+        return self.flavour != "plain"
+
+    @property
+    def floats(self) -> str:
+        """Type of the activations inside the graphs."""
+        return "float16" if self.flavour == "cuda" else "float32"
+
+    @property
     def dtype(self) -> str:
         """Floating type of the graphs' inputs and outputs."""
         return "float16" if (self.flavour, self.precision) == ("plain", "fp16") else "float32"
@@ -101,17 +112,17 @@ def plan(source: Path, out: Path, *, precision: str, flavour: str) -> Job:
 def describe(job: Job) -> Manifest:
     """The manifest of a model, without its list of files."""
     names, sizes, pairs = job.names, job.decoder_sizes, job.storage.pairs
-    fused = job.flavour == "fused"
+    fused = job.fused
     if fused:
         decoder, rows = (
-            qwen_fused.fused_graphs(file, sizes, slots=n, pairs=pairs)
+            qwen_fused.fused_graphs(file, sizes, slots=n, pairs=pairs, floats=job.floats)
             for file, n in ((names.decoder, 1), (ROWS_FILE, SLOTS))
         )
     else:
         decoder, rows = (qwen_plain.plain_graph(names.decoder, sizes, job.dtype),), ()
     return Manifest(
         name=job.checkpoint.directory.resolve().name,
-        contract=job.flavour,
+        contract="fused" if fused else "plain",
         precision=job.precision,
         dtype=job.dtype,
         backends=BACKENDS[job.flavour],
@@ -119,7 +130,7 @@ def describe(job: Job) -> Manifest:
         max_window_size=job.max_window_size,
         encoder_sizes=job.encoder_sizes,
         decoder_sizes=sizes,
-        encoder=whisper.encoder_graph(names.encoder, job.flavour),
+        encoder=whisper.encoder_graph(names.encoder, "fused" if fused else "plain"),
         decoder=decoder,
         decoder_rows=rows,
         pairs=pairs,

@@ -6,7 +6,7 @@ for each part of the model by `precision_of`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -77,6 +77,8 @@ BLOCKS4, BLOCKS8 = Storage("blocks", 4, 256), Storage("blocks", 8, 128)
 # channels blocks of 32 err half as much as blocks of 128.
 FINE8 = Storage("blocks", 8, 32)
 TOKENS8 = Storage("tokens", 8)
+# CUDA has no product of int8 tokens; its MatMulNBits takes blocks of 16 to 128 [documentation of ONNX Runtime].
+CUDA4, CUDA8 = Storage("blocks", 4, 32), Storage("blocks", 8, 128)
 SMOOTH8 = Storage("smooth", 8)  # 1.5 to 1.75 times as fast as blocks of 128, with 1.1 to 1.4 times their error
 
 FINER = Storage("blocks", 8, 256)
@@ -88,6 +90,9 @@ PRECISIONS = {
     ("fused", "int8-fine"): Precision(FINE8, FINE8, FINE8, FINE8),
     ("fused", "int4"): Precision(TOKENS8, BLOCKS4, TOKENS8, SMOOTH8),
     ("fused", "int4-fine"): Precision(TOKENS8, BLOCKS4, TOKENS8, SMOOTH8),
+    ("cuda", "fp16"): Precision(FLOAT16, FLOAT16, FLOAT16, FLOAT16),
+    ("cuda", "int8"): Precision(CUDA8, CUDA8, CUDA8, FLOAT16),
+    ("cuda", "int4"): Precision(CUDA8, CUDA4, CUDA8, FLOAT16),
     ("plain", "fp32"): Precision(FLOAT32, FLOAT32, FLOAT32, FLOAT32),
     ("plain", "fp16"): Precision(FLOAT16, FLOAT16, FLOAT16, FLOAT16),
     ("plain", "int8"): Precision(INT8, INT8, INT8, INT8),
@@ -101,10 +106,8 @@ CALIBRATED = {
 }
 
 
-def precision_of(flavour: str, precision: str, *, calibrated: bool = False) -> Precision:
+def precision_of(flavour: str, precision: str) -> Precision:
     """Storage of each part; raises ModelError for a pair that the operators of the flavour cannot express."""
-    if calibrated and flavour == "fused" and precision in CALIBRATED:
-        return CALIBRATED[precision]
     if (flavour, precision) not in PRECISIONS:
         known = ", ".join(one for kind, one in PRECISIONS if kind == flavour)
         raise ModelError(f"--precision {precision} does not exist for --flavour {flavour}", fix=f"choose from {known}")
@@ -125,15 +128,21 @@ def linear(graph: GraphBuilder, storage: Storage, x: str, weight: Tensor, bias: 
         matrix = graph.node("DequantizeLinear", [levels, scale, zero], axis=1)
     else:
         matrix = graph.weight(weight.name, storage.kind, (k, n), _transposed(weight, storage.kind))
-        if storage.kind == "float16":
-            matrix = graph.node("Cast", [matrix], to=1)
+        if storage.kind != graph.floats:
+            matrix = graph.cast(matrix, graph.floats)
     y = graph.node("MatMul", [x, matrix])
     return graph.node("Add", [y, b]) if b else y
 
 
 def vector(graph: GraphBuilder, tensor: Tensor) -> str:
-    """A small weight (gain, bias, table) kept as float32 under its own name."""
-    return graph.weight(tensor.name, "float32", tensor.shape, tensor.rows())
+    """A small weight (gain, bias, table) kept in the type of the activations under its own name."""
+    return graph.weight(tensor.name, graph.floats, tensor.shape, as_floats(graph, tensor.rows(), tensor.name))
+
+
+def as_floats(graph: GraphBuilder, rows: Iterable[Array], name: str) -> Iterator[Array]:
+    """float32 arrays in the type of the graph's activations."""
+    for part in rows:
+        yield to_float16(part, name) if graph.floats == "float16" else part
 
 
 def to_float16(rows: Float32, name: str) -> Array:
@@ -175,7 +184,10 @@ def _token_matmul(graph: GraphBuilder, x: str, weight: Tensor, bias: str) -> str
 
 
 def _block_matmul(graph: GraphBuilder, storage: Storage, x: str, weight: Tensor, bias: str) -> str:
-    """MatMulNBits with int8 activations: codes packed by rows of the checkpoint, scales and zero points beside them."""
+    """MatMulNBits: codes packed by rows of the checkpoint, scales and zero points beside them.
+
+    Its inputs are rounded to int8 where activations are float32, for a CPU.
+    """
     (n, k), name = weight.shape, weight.name.removesuffix(".weight")
     bits, count = storage.bits, -(-k // storage.block)
     scales: list[Array] = []
@@ -193,12 +205,13 @@ def _block_matmul(graph: GraphBuilder, storage: Storage, x: str, weight: Tensor,
     inputs = [
         x,
         graph.weight(f"{name}.blocks", "uint8", (n, count, storage.block * bits // 8), packed()),
-        graph.weight(f"{name}.scales", "float32", (n, count), scales),
+        graph.weight(f"{name}.scales", graph.floats, (n, count), as_floats(graph, scales, name)),
         graph.weight(f"{name}.zeros", "uint8", (n, -(-count * bits // 8)), zeros),
     ]
     inputs += ["", bias] if bias else []
     layout: dict[str, Any] = {"K": k, "N": n, "bits": bits, "block_size": storage.block}
-    return graph.node("com.microsoft:MatMulNBits", inputs, **layout, accuracy_level=ACCURACY_LEVEL)
+    level = ACCURACY_LEVEL if graph.floats == "float32" else 0
+    return graph.node("com.microsoft:MatMulNBits", inputs, **layout, accuracy_level=level)
 
 
 def _quantized(weight: Tensor, quantize: Callable[[Float32], Found]) -> Iterator[Found]:

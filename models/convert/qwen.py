@@ -37,6 +37,11 @@ class Qwen:
         """How a matrix is stored: as its part of the model, or finer."""
         return FINER if weight.name in self.finer else part
 
+    @property
+    def half(self) -> bool:
+        """Whether activations and cache are float16."""
+        return self.graph.floats == "float16"
+
 
 def c_attn(q: Qwen, y: str, layer: int) -> str:
     """q, k and v side by side, with bias -> [batch, t, 3 * d_model]."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from models.convert.linear import vector
 from models.convert.qwen import Qwen, attention_out, c_attn, gate_and_up, lm_head, mlp_out
+from models.convert.rotary import Run, rotated, token_tables
 from models.manifest import DecoderSizes, Graph, State
 
 PART_LAYERS = 9  # four parts of 32 layers: the last has five and the output layer, as large as three to five
@@ -49,16 +50,14 @@ def build_fused_decoder(q: Qwen, layers: range, slots: int) -> None:
     """
     last_part = layers.stop == q.sizes.n_layer
     h = q.graph.input("hidden_states" if layers.start else "inputs_embeds", "float32", [1, "tokens", q.sizes.d_model])
-    tables = [
-        q.graph.input(name, "float32", ["positions", q.sizes.head_dim // 2]) for name in ("rotary_cos", "rotary_sin")
-    ]
-    if padding := fused_head_dim(q.sizes) - q.sizes.head_dim:
-        tables = [q.graph.node("Pad", [table, q.graph.constant([0, 0, 0, padding // 2])]) for table in tables]
+    if q.half:
+        h = q.graph.cast(h, "float16")
     last, total = (q.graph.input(name, "int32", [slots]) for name in ("last_positions", "total_lengths"))
     if q.sizes.logn:
         q.graph.input("query_scale", "float32", [1, "tokens", 3, 1])
     pairs = q.precision.pairs
     places = declare_slots(q, slots, last, total) if slots > 1 or not pairs else [Slot(None, last, total)]
+    tables = _rotary_tables(q, h, places)
     count, pads = _odd_token(q, h) if not pairs and q.precision.mlp.kind != "tokens" else ("", "")
     skip = ""
     for layer in layers:
@@ -78,8 +77,34 @@ def build_fused_decoder(q: Qwen, layers: range, slots: int) -> None:
     wanted = q.graph.input("wanted", "int64", ["wanted"])
     h, skip = (q.graph.node("Gather", [value, wanted], axis=1) for value in (h, skip))  # [1, wanted, d_model]
     _, y = add_and_norm(q, h, skip, "transformer.ln_f")
-    q.graph.node("Squeeze", [lm_head(q, y, HEAD_IDS), q.graph.constant([0])], "logits")
+    logits = lm_head(q, y, HEAD_IDS)
+    q.graph.node("Squeeze", [q.graph.cast(logits, "float32") if q.half else logits, q.graph.constant([0])], "logits")
     q.graph.output("logits", "float32", ["wanted", q.sizes.vocab_size])
+
+
+def _rotary_tables(q: Qwen, h: str, slots: list[Slot]) -> list[str]:
+    """cos and sin as attention takes them: of every position and as wide as the cache, in float16 of each token."""
+    tables = [
+        q.graph.input(name, "float32", ["positions", q.sizes.head_dim // 2]) for name in ("rotary_cos", "rotary_sin")
+    ]
+    if q.half:
+        return token_tables(q, tables, _runs(q, h, slots))
+    if padding := fused_head_dim(q.sizes) - q.sizes.head_dim:
+        return [q.graph.node("Pad", [table, q.graph.constant([0, 0, 0, padding // 2])]) for table in tables]
+    return tables
+
+
+def _runs(q: Qwen, h: str, slots: list[Slot]) -> list[Run]:
+    """Where each slot's tokens stand; what fills a slot up stands behind them."""
+    found = []
+    for slot in slots:
+        end = q.graph.cast(slot.total, "int64")
+        if not slot.count:
+            found.append(Run(q.graph.node("Shape", [h], start=1, end=2), end))
+            continue
+        pads = [q.graph.constant([place]) for place in (slot.number or 0, (slot.number or 0) + 1, 0)]
+        found.append(Run(slot.count, q.graph.node("Sub", [end, q.graph.node("Slice", ["slot_padding", *pads])])))
+    return found
 
 
 def _odd_token(q: Qwen, h: str) -> tuple[str, str]:
@@ -90,10 +115,12 @@ def _odd_token(q: Qwen, h: str) -> tuple[str, str]:
     return count, q.graph.node("Concat", [front, odd, zero], axis=0)
 
 
-def fused_graphs(file: str, sizes: DecoderSizes, *, slots: int, pairs: bool) -> tuple[Graph, ...]:
+def fused_graphs(
+    file: str, sizes: DecoderSizes, *, slots: int, pairs: bool, floats: str = "float32"
+) -> tuple[Graph, ...]:
     """How the manifest describes the parts of a decoder: each keeps the cache of its layers between runs."""
     found = []
-    for number, layers in enumerate(parts(sizes)):
+    for number, layers in enumerate(parts(sizes, floats)):
         last_part = layers.stop == sizes.n_layer
         inputs = ("hidden_states" if number else "inputs_embeds", *POSITION_INPUTS) + ("query_scale",) * sizes.logn
         inputs += ("wanted",) * last_part + SLOT_INPUTS * (slots > 1 or not pairs)
@@ -101,14 +128,19 @@ def fused_graphs(file: str, sizes: DecoderSizes, *, slots: int, pairs: bool) -> 
         caches = [(kind, layer) for layer in layers for kind in ("key", "value")]
         names = tuple(cache_names(kind, layer, slot) for kind, layer in caches for slot in every)
         shape = (1, sizes.n_head, -1, fused_head_dim(sizes))
-        state = State(names, shape, "float32", in_place=True, slots=slots)
+        state = State(names, shape, floats, in_place=True, slots=slots)
         outputs = ("logits" if last_part else "hidden_states_out",)
         found.append(Graph(part_file(file, number), inputs, outputs, state))
     return tuple(found)
 
 
-def parts(sizes: DecoderSizes) -> list[range]:
-    """The layers of each part: ONNX Runtime packs a graph's weights in one thread, and all parts open at once."""
+def parts(sizes: DecoderSizes, floats: str = "float32") -> list[range]:
+    """The layers of each part: ONNX Runtime packs a graph's weights in one thread, and all parts open at once.
+
+    A float16 decoder is for a GPU, where nothing is packed and what goes between parts would leave the device.
+    """
+    if floats == "float16":
+        return [range(sizes.n_layer)]
     return [range(first, min(first + PART_LAYERS, sizes.n_layer)) for first in range(0, sizes.n_layer, PART_LAYERS)]
 
 
@@ -146,9 +178,14 @@ def cache_names(kind: str, layer: int, slot: int | None = None) -> tuple[str, st
 
 
 def fused_attention(q: Qwen, y: str, layer: int, tables: list[str], slots: list[Slot]) -> str:
-    """c_attn, LogN, then rotary, cache write, causal attention in one operator for each slot, then c_proj."""
+    """c_attn, LogN, then rotary, cache write, causal attention in one operator for each slot, then c_proj.
+
+    `tables` are rotary_cos and rotary_sin, or in a float16 graph those of each token (see `rotary`).
+    """
     qkv = c_attn(q, y, layer)
-    if q.sizes.logn:
+    if q.half:
+        qkv = rotated(q, qkv, tables)
+    elif q.sizes.logn:
         # The factor commutes with the rotation, and it is an exact 1 for keys, values and the common short context.
         parts = q.graph.node("Reshape", [qkv, q.graph.constant([0, 0, 3, q.sizes.d_model])])
         scaled = q.graph.node("Mul", [parts, "query_scale"])
@@ -156,7 +193,7 @@ def fused_attention(q: Qwen, y: str, layer: int, tables: list[str], slots: list[
     padding = fused_head_dim(q.sizes) - q.sizes.head_dim
     if padding:
         qkv = pad_halves(q, qkv, padding // 2)
-    mixed = [slot_attention(q, qkv, layer, tables, slot) for slot in slots]
+    mixed = [slot_attention(q, qkv, layer, [] if q.half else tables, slot) for slot in slots]
     both = mixed[0] if len(mixed) == 1 else q.graph.node("Concat", mixed, axis=1)
     if padding:
         both = cut_halves(q, both, padding // 2)
@@ -175,15 +212,15 @@ def slot_attention(q: Qwen, qkv: str, layer: int, tables: list[str], slot: Slot)
         shape: list[int | str] = [1, q.sizes.n_head, f"capacity{slot.number}", fused_head_dim(q.sizes)]
         names = cache_names(kind, layer, slot.number)
         present.append(names[0])
-        past.append(q.graph.input(names[1], "float32", shape))
-        q.graph.output(names[0], "float32", shape)
+        past.append(q.graph.input(names[1], q.graph.floats, shape))
+        q.graph.output(names[0], q.graph.floats, shape)
     mixed = q.graph.node(
         "com.microsoft:GroupQueryAttention",
         [qkv, "", "", *past, slot.last, slot.total, *tables],
         [f"attention{layer}_{slot.number}", *present],
         num_heads=q.sizes.n_head,
         kv_num_heads=q.sizes.n_head,
-        do_rotary=1,
+        do_rotary=int(bool(tables)),
         scale=q.sizes.head_dim**-0.5,
     )
     return q.graph.node("Slice", [mixed, zero, slot.count, axis]) if slot.pads else mixed

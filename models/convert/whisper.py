@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.convert.checkpoint import Checkpoint, Float32
-from models.convert.graph import GraphBuilder
+from models.convert.graph import DTYPES, GraphBuilder
 from models.convert.int8_encoder import even_matmul, evening, int8_matmul, made_by, rounded
 from models.convert.linear import BLOCKS8, Storage, linear, vector
 from models.convert.rotation import RotatedCheckpoint
@@ -45,6 +45,8 @@ OUTPUT = "features"
 def build_fused_encoder(w: Whisper) -> None:
     """One clip: `mel` [1, n_mels, columns], whose first `n_frames` [1] frames count -> [1, n_frames // 2, d_model]."""
     mel = w.graph.input("mel", "float32", [1, w.sizes.n_mels, "columns"])
+    if w.graph.floats != "float32":
+        mel = w.graph.cast(mel, w.graph.floats)
     n_frames = w.graph.input("n_frames", "int64", [1])
     x = conv_stem(w, mel)  # [1, frames, n_state]
     x = w.graph.node("Slice", [x, w.graph.constant([0]), n_frames, w.graph.constant([1])])
@@ -191,9 +193,7 @@ def head(w: Whisper, x: str, n_frames: str) -> None:
         BLOCKS8 if w.storage.kind == "smooth" else w.storage
     )  # a hundredth of the work, and its tokens are answers
     y = linear(w.graph, storage, x, weight, bias)
-    w.graph.node(
-        "Cast" if w.dtype == "float16" else "Identity", [y], OUTPUT, **({"to": 10} if w.dtype == "float16" else {})
-    )
+    w.graph.node("Cast", [y], OUTPUT, to=DTYPES[w.dtype])
     w.graph.output(OUTPUT, w.dtype, ["clips", "tokens", w.sizes.d_model])
 
 

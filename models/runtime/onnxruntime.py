@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import io
 import math
 import mmap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +23,13 @@ from models.runtime.session import (
     call_library,
     check_names,
     first_positions,
+    one_line,
     zeros,
 )
 
 # An in-place cache is reserved in steps: small enough to cost no memory unused, large enough to be copied rarely.
 CAPACITY_STEP = 256
+GPU_FIX = "`pip install 'onnxruntime-gpu[cuda,cudnn]'` instead of onnxruntime, and see `nvidia-smi` for the driver"
 
 
 class OnnxRuntimeSession:
@@ -34,6 +40,7 @@ class OnnxRuntimeSession:
 
         self._ort = ort
         provider, self._device, self._device_id = find_provider(options.device)
+        check_flavour(manifest, graph, self._device)
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = options.threads
         settings.log_severity_level = 4  # a failure is raised and told once, in our words
@@ -46,9 +53,7 @@ class OnnxRuntimeSession:
         providers: list[Any] = [(provider, {"device_id": self._device_id})] if self._device != "cpu" else [provider]
         self._session = call_library(path, lambda: ort.InferenceSession(str(path), settings, providers=providers))
         if self._session.get_providers()[0] != provider:
-            raise BackendError(
-                f"--device {options.device}: {provider} did not start", fix="its driver or libraries are missing"
-            )
+            raise BackendError(f"--device {options.device}: {provider} did not start{missing_library()}", fix=GPU_FIX)
         check_names(manifest, graph, *([one.name for one in ends] for ends in self._ends()))
         self._file, self._outputs, self._state = path, graph.outputs, graph.state
         self._binding = self._session.io_binding()
@@ -173,10 +178,35 @@ def find_provider(device: str) -> tuple[str, str, int]:
     if kind not in available or (number and not number.isdecimal()):
         raise BackendError(
             f"--device {device}: not in the installed ONNX Runtime, which has {', '.join(sorted(available))}",
-            fix="`pip install onnxruntime-gpu`" if kind == "cuda" else "",
+            fix=GPU_FIX if kind == "cuda" else "",
         )
+    if kind == "cuda":
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+            ort.preload_dlls()  # pip's CUDA libraries lie where the system's loader does not look
     # Only CUDA-like providers own device memory; the others take and give host memory.
     return available[kind], kind if kind in {"cuda", "rocm"} else "cpu", int(number or 0)
+
+
+def check_flavour(manifest: Manifest, graph: Graph, device: str) -> None:
+    """Raise BackendError for a model made for a CPU on another device, where its operators do not exist."""
+    if device != "cpu" and graph.state and graph.state.in_place and graph.state.dtype == "float32":
+        raise BackendError(
+            f"{manifest.directory}: this model is made for a CPU, not for --device {device}",
+            fix="convert its checkpoint with `python3 -m models.convert --flavour cuda`",
+        )
+
+
+def missing_library() -> str:
+    """What the loader says when it is asked for ONNX Runtime's CUDA library; empty if it has nothing to say."""
+    import onnxruntime as ort
+
+    folder = Path(ort.__file__).parent / "capi"
+    try:
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_cuda.so"))
+    except OSError as error:
+        return f" ({one_line(error)})"
+    return ""
 
 
 def _mapped_zeros(state: State, length: int, *, rows: int) -> Array:

@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from models.nano.train import corpus
+from models.nano.train.answers import Piece
 from models.nano.train.batches import Encoder, letters_of
 from models.nano.train.corpus import TOKEN_SECONDS, Clip
 from models.nano.train.drawing import is_english
-from models.nano.train.examples import Example, Piece
+from models.nano.train.examples import Example
 from models.nano.train.losses import GUIDED_LAYER
 from models.nano.train.train import begin, build
 from models.nano.train.wordings import TRANSCRIBE_TAGS

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.nano.train.answers import Piece
 from models.nano.train.corpus import TOKEN_SECONDS
-from models.nano.train.examples import Example, Piece, Source
+from models.nano.train.examples import Example, Source
 from tokenizer.chat import Turn, encode_base, encode_chat
 from tokenizer.tokenizer import Special, Tokenizer
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TOKEN_SECONDS = 0.04
+LONGEST = {"word": 0.4, "letter": 0.12}  # seconds of one word, and more for each of its letters
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,17 @@ def load(folders: Sequence[Path]) -> list[Clip]:
             times = index.with_suffix(".words.json")
             found = json.loads(times.read_text()) if times.exists() else {}
             for number, clip in enumerate(read_shard(index)):
-                if str(number) in found:
+                if str(number) in found and plausible(str(clip.get("text")), found[str(number)]):
                     clip.labels["words"] = found[str(number)]
                 if clip.tokens >= 2:
                     clips.append(clip)
     return clips
+
+
+def plausible(text: str, times: Sequence[Sequence[float]]) -> bool:
+    """Whether no word lasts longer than people draw it out: CTC may put a last letter into the silence behind it."""
+    words = zip(text.split(), times, strict=True)
+    return all(end - start <= LONGEST["word"] + LONGEST["letter"] * len(word) for word, (start, end) in words)
 
 
 def read_shard(index: Path) -> list[Clip]:

@@ -12,14 +12,18 @@ from models.nano.train.recordings import CHILD
 
 VOCAL = ("singing voice", "crowd of people", "screaming or yelling", "laughter", "choir", "mouth noises", "burp")
 SOURCES = {  # source of English speech -> its weight
-    "librispeech": 0.25,
-    "speechocean762": 0.20,
+    "librispeech": 0.12,
+    "librispeech_more": 0.18,
+    "asterisk": 0.03,
+    "speechocean762": 0.16,
     "kathleen": 0.10,
-    "lj_speech": 0.04,
+    "lj_speech": 0.02,
     "wake_words": 0.02,
     "digits": 0.01,
-    "synthetic": 0.38,
+    "scenes": 0.06,
+    "synthetic": 0.33,
 }
+SOFT, LOUD = 50, 100  # velocities of MIDI: at most, at least
 
 
 class Balanced:
@@ -76,9 +80,30 @@ def age(clip: Clip) -> str | None:
     return "adult" if clip.get("source") in {"librispeech", "kathleen", "lj_speech"} else None
 
 
-def wordless(clip: Clip) -> bool:
-    """Whether nobody says a word."""
-    return bool(clip.get("sound")) and clip.get("sound") not in VOCAL
+def wordless(clip: Clip) -> str | None:
+    """What kind of sound it is in which nobody says a word."""
+    if clip.get("instrument"):
+        return None if clip.get("instrument") == "choir" else "music"
+    if clip.get("noise"):
+        return "noise"
+    return clip.get("sound") if clip.get("sound") not in VOCAL else None
+
+
+def loudness(clip: Clip) -> str | None:
+    """Soft or loud, of a note that is either."""
+    velocity = clip.get("velocity") or SOFT + 1
+    return "soft" if velocity <= SOFT else "loud" if velocity >= LOUD else None
+
+
+def described(clip: Clip) -> str | None:
+    """What kind of caption a clip can have: of speech, of speech over a sound, of music, of a sound."""
+    if clip.get("background"):
+        return "over" if clip.get("text") and adult_gender(clip) else None
+    if clip.get("tempo"):
+        return "music"
+    if clip.get("sound"):
+        return "sound"
+    return "speech" if is_english(clip) and adult_gender(clip) else None
 
 
 def instrument(clip: Clip) -> str | None:

@@ -1,34 +1,24 @@
 """What nano learns: one example is clips, one or two questions about them, and the answers, in weighted pieces.
 
 `Source.example` draws a task by its share, then a clip that has what the task asks for, so that the answers are
-balanced. The words that decide an answer weigh more in the loss than those around them.
+balanced. `answers` has the tasks of one question about one clip, this module the others.
 """
 
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from models.nano.train import drawing, wordings
+from models.nano.train import answers, drawing, wordings
+from models.nano.train.answers import DECIDING, Answer, Piece
 from models.nano.train.corpus import Clip
 from models.nano.train.texts import Sentence
 
-DECIDING = 4.0  # weight of the words that decide an answer
 TIME_WEIGHT = 2.0
+TAGGED = 0.3  # of the captions that are asked for by the base model's tags
 NO_SPEECH = "There is no speech."
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of an answer and its weight in the loss."""
-
-    text: str
-    weight: float = 1.0
-
-
-Answer = tuple[Piece, ...]
 
 
 @dataclass(frozen=True)
@@ -42,19 +32,27 @@ class Example:
 
 
 SHARES = {  # task -> share of training
-    "transcribe_base": 0.36,
+    "transcribe_base": 0.34,
     "transcribe": 0.24,
-    "text": 0.10,
+    "text": 0.08,
     "no_speech": 0.03,
-    "timestamps": 0.03,
+    "timestamps": 0.04,
     "word_time": 0.03,
-    "language": 0.04,
-    "gender": 0.04,
-    "age": 0.03,
+    "language": 0.025,
+    "gender": 0.025,
+    "age": 0.015,
+    "speakers": 0.02,
+    "same_speaker": 0.01,
     "event": 0.05,
-    "instrument": 0.015,
+    "events": 0.01,
+    "background": 0.015,
+    "instrument": 0.01,
+    "note": 0.01,
+    "note_tags": 0.01,
+    "loudness": 0.005,
+    "tempo": 0.005,
+    "caption": 0.025,
     "dialogue": 0.02,
-    "same_speaker": 0.005,
     "which_audio": 0.01,
 }
 
@@ -71,14 +69,11 @@ class Source:
         self.timed = drawing.Balanced(
             clips, lambda clip: drawing.is_english(clip) and len(clip.get("words") or ()), drawing.source
         )
-        self.languages = drawing.Balanced(clips, drawing.language, drawing.language)
         self.genders = drawing.Balanced(
             clips, drawing.adult_gender, lambda clip: (drawing.adult_gender(clip), clip.get("source"))
         )
-        self.ages = drawing.Balanced(clips, drawing.age, drawing.age)
         self.sounds = drawing.Balanced(clips, lambda clip: clip.get("sound"), lambda clip: clip.get("sound"), 0.5)
-        self.silent = drawing.Balanced(clips, drawing.wordless, lambda clip: clip.get("sound"), 0.5)
-        self.instruments = drawing.Balanced(clips, drawing.instrument, drawing.instrument)
+        self.silent = drawing.Balanced(clips, drawing.wordless, drawing.wordless, 0.5)
         self.readers = drawing.Balanced(
             clips, lambda clip: clip.get("source") == "speechocean762", lambda clip: clip.get("speaker")
         )
@@ -89,15 +84,13 @@ class Source:
             "no_speech": (self.silent, self.no_speech),
             "timestamps": (self.timed, self.timestamps),
             "word_time": (self.timed, self.word_time),
-            "language": (self.languages, self.language),
-            "gender": (self.genders, self.gender),
-            "age": (self.ages, self.age),
-            "event": (self.sounds, self.event),
-            "instrument": (self.instruments, self.instrument),
             "dialogue": (self.genders, self.dialogue),
             "same_speaker": (self.readers, self.same_speaker),
             "which_audio": (self.sounds, self.which_audio),
         }
+        for task, about in answers.TASKS.items():
+            drawn = drawing.Balanced(clips, about.label, about.label, about.exponent)
+            made[task] = (drawn, partial(self.about, task, drawn))
         self._made = {task: maker for task, (needs, maker) in made.items() if needs is None or needs.groups}
         self._tasks = [task for task in self._made if shares.get(task)]
         self._weights = [shares[task] for task in self._tasks]
@@ -127,7 +120,7 @@ class Source:
     def transcribe(self, rng: random.Random) -> Example:
         """Write down English speech, in chat, as one writes it where that is known."""
         clip = self.english.draw(rng)
-        return self.asked(rng, "transcribe", (clip,), transcript(clip))
+        return self.asked(rng, "transcribe", (clip,), answers.transcript(clip))
 
     def no_speech(self, rng: random.Random) -> Example:
         """Sounds and silence have no words."""
@@ -168,39 +161,24 @@ class Source:
         )
         return self.asked(rng, "word_time", (clip,), answer, word=words[number])
 
-    def language(self, rng: random.Random) -> Example:
-        """Which of eight languages is spoken."""
-        clip = self.languages.draw(rng)
-        return self.asked(rng, "language", (clip,), spoken_language(clip))
-
-    def gender(self, rng: random.Random) -> Example:
-        """Whether a man or a woman speaks."""
-        clip = self.genders.draw(rng)
-        return self.asked(rng, "gender", (clip,), decided("The speaker is a", f" {clip.get('gender')}"))
-
-    def age(self, rng: random.Random) -> Example:
-        """Whether a child or an adult speaks."""
-        clip = self.ages.draw(rng)
-        article = "an" if drawing.age(clip) == "adult" else "a"
-        return self.asked(rng, "age", (clip,), decided("The speaker is", f" {article} {drawing.age(clip)}"))
-
-    def event(self, rng: random.Random) -> Example:
-        """What sounds."""
-        clip = self.sounds.draw(rng)
-        return self.asked(rng, "event", (clip,), decided("This is the sound of", f" {clip.get('sound')}"))
-
-    def instrument(self, rng: random.Random) -> Example:
-        """What is played."""
-        clip = self.instruments.draw(rng)
-        return self.asked(rng, "instrument", (clip,), decided("The instrument is the", f" {drawing.instrument(clip)}"))
+    def about(self, task: str, drawn: drawing.Balanced, rng: random.Random) -> Example:
+        """One question about one clip, by the table of tasks."""
+        clip = drawn.draw(rng)
+        answer = answers.TASKS[task].answer(clip)
+        if task == "note_tags":
+            return Example(task, (clip,), (("", answer),), wordings.NOTE_TAGS)
+        if task == "caption" and rng.random() < TAGGED:
+            return Example(task, (clip,), (("", answer),), rng.choice(wordings.CAPTION_TAGS))
+        return self.asked(rng, task, (clip,), answer)
 
     def dialogue(self, rng: random.Random) -> Example:
         """What is said, and then by whom; or the other way round."""
         clip = self.genders.draw(rng)
-        first = [("gender", decided("The speaker is a", f" {clip.get('gender')}"))]
-        first.append(
-            ("transcribe", transcript(clip)) if drawing.is_english(clip) else ("language", spoken_language(clip))
-        )
+        first = [("gender", answers.gender(clip))]
+        if drawing.is_english(clip):
+            first.append(("transcribe", answers.transcript(clip)))
+        else:
+            first.append(("language", answers.language(clip)))
         rng.shuffle(first)
         turns = [(wordings.question(task, rng, split=self.split), answer) for task, answer in first]
         return Example("dialogue", (clip,), tuple(turns))
@@ -225,27 +203,6 @@ class Source:
         clips = (wanted, other) if place == 0 else (other, wanted)
         answer = (Piece(f"Audio {place + 1}", DECIDING), Piece("."))
         return self.asked(rng, "which_audio", clips, answer, thing=f"the sound of {wanted.get('sound')}")
-
-
-def decided(before: str, deciding: str, after: str = ".") -> Answer:
-    """An answer with one part that decides it; that part starts with its space."""
-    return Piece(before), Piece(deciding, DECIDING), Piece(after)
-
-
-def transcript(clip: Clip) -> Answer:
-    """What is said, as an answer."""
-    return Piece('The person says: "'), Piece(clip.get("written") or as_written(clip.get("text"))), Piece('".')
-
-
-def as_written(text: str) -> str:
-    """Words without marks with the least that writing asks for."""
-    words = " ".join("I" + word[1:] if re.match(r"i\b", word) else word for word in text.split())
-    return f"{words[0].upper()}{words[1:]}."
-
-
-def spoken_language(clip: Clip) -> Answer:
-    """The language, as an answer."""
-    return decided("The language is", f" {wordings.LANGUAGE_NAMES[clip.get('language')]}")
 
 
 def time_mark(seconds: float) -> str:

@@ -187,6 +187,20 @@ which_audio: which audio has {thing}? / In which audio do you hear {thing}? / Wh
  Do you hear {thing} in the first audio or in the second?
 """
 
+_UNCOUNTED = (
+    "water",
+    "tape",
+    "foil",
+    "percussion",
+    "rustling",
+    "laughter",
+    "velcro",
+    "steam",
+    "code",
+    "liquid",
+    "noise",
+)
+
 
 def question(task: str, rng: random.Random, *, split: str) -> str:
     """Pick a wording of `split`, "train" or "test"; it may have {word} or {thing} in it. Those of training vary."""
@@ -222,7 +236,11 @@ def tasks_asked() -> tuple[str, ...]:
 
 def thing(sound: str) -> str:
     """Name an event or an instrument with its article: a bell, rain, an organ."""
-    return _sounds()[sound][0] if sound in _sounds() else f"{'an' if sound[0] in 'aeiou' else 'a'} {sound}"
+    if sound in _sounds():
+        return _sounds()[sound][0]
+    if sound.endswith(("s", "ing", "slamming", *_UNCOUNTED)) and not sound.endswith(("glass", "bus", "brass")):
+        return sound
+    return f"{'an' if sound[0] in 'aeiou' else 'a'} {sound}"
 
 
 def the(sound: str) -> str:

@@ -1,0 +1,140 @@
+"""`python3 -m models.nano.train.voices OUT --snapshots DIR`: more read English, in the form of the recordings.
+
+Sounds and texts come from git snapshots of public repositories (DIR/OWNER+NAME/repo, bare or with `.git`) and from the
+prompts of Asterisk as Debian has them. OUT gets `meta.jsonl` and 16 kHz FLAC files, so that `features --recordings OUT`
+reads it. Speakers that are held out, and all of LibriSpeech's dev and test sets, are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from audio_encoder.waveform import load_waveform
+from models.nano.train.recordings import recordings, test_ids
+
+Found = tuple[dict[str, Any], Callable[[], bytes]]  # a line of meta.jsonl without `audio`, and its sound's file
+
+RATE = 16_000
+LIBRISPEECH = {  # repository -> the folder of its files of train-clean-100
+    "Jenny-Smolensky+LibriSpeechFilesParser": "sample_data_libriSpeech/audio/",
+    "Walleclipse+Deep_Speaker-speaker_recognition_system": "audio/LibriSpeechSamples/train-clean-100/",
+}
+GENDERS = {"27": "male", "4088": "female", "4406": "male", "5652": "female", "8226": "male"}  # of SPEAKERS.TXT
+ASTERISK = "asterisk-core-sounds-en"
+SAID = re.compile(r"[A-Za-z][A-Za-z' ,.?!-]+")  # texts of prompts without notes on music, beeps and numbers
+WITHOUT_TEXT, FIRST_LINE = "27", 7323  # a speaker without transcripts, and where his are among train-clean-100's lines
+
+
+class Snapshot:
+    """The newest commit of a repository that was fetched."""
+
+    def __init__(self, folder: Path) -> None:
+        self.git = ["git", "--git-dir", str(folder / ".git" if (folder / ".git").exists() else folder)]
+        self.source = (
+            f"github.com/{folder.parent.name.replace('+', '/')}@{self._run('rev-parse', 'HEAD').decode()[:12]}"
+        )
+        self.paths = self._run("ls-tree", "-r", "--name-only", "HEAD").decode().splitlines()
+
+    def _run(self, *words: str) -> bytes:
+        return subprocess.run([*self.git, *words], check=True, capture_output=True).stdout
+
+    def read(self, path: str) -> bytes:
+        """One file."""
+        return self._run("show", f"HEAD:{path}")
+
+
+def librispeech(snapshot: Snapshot, folder: str, held_out: set[str], lines: list[str]) -> Iterator[Found]:
+    """Clips of train-clean-100, whose transcripts in order are `lines`: for the speaker who comes without."""
+    inside = [path for path in snapshot.paths if path.startswith(folder) and "/._" not in path]
+    texts: dict[str, str] = {}
+    for path in inside:
+        if path.endswith(".trans.txt"):
+            texts |= dict(line.split(" ", 1) for line in snapshot.read(path).decode().splitlines())
+    untold = sorted(Path(path).stem for path in inside if path.endswith(".flac") and f"/{WITHOUT_TEXT}/" in path)
+    texts |= dict(zip(untold, lines[FIRST_LINE:], strict=False))
+    for path in inside:
+        name = Path(path).stem
+        speaker = name.split("-")[0]
+        if path.endswith(".flac") and f"libri-{speaker}" not in held_out:
+            row = {"text": texts[name], "speaker": f"libri-{speaker}", "source": snapshot.source}
+            row |= {"name": f"librispeech_more/{name}", "licence": "CC BY 4.0 (LibriSpeech, OpenSLR 12)"}
+            yield row | {"labels": {"gender": GENDERS[speaker], "utt_id": name}}, partial(snapshot.read, path)
+
+
+def asterisk(folder: Path) -> Iterator[Found]:
+    """Allison Smith's prompts, from the two unpacked Debian packages."""
+    sounds = folder / "usr/share/asterisk/sounds/en_US_f_Allison"
+    for line in (folder / f"{ASTERISK}.txt").read_text(encoding="utf-8").splitlines():
+        name, _, text = line.partition(": ")
+        path = sounds / f"{name}.g722"
+        if SAID.fullmatch(text.strip()) and path.exists():
+            written = " ".join(text.split())
+            written = written[0].upper() + written[1:] + ("" if written[-1] in ".?!" else ".")
+            row = {"text": written, "speaker": "allison", "labels": {"gender": "female"}}
+            row |= {"name": f"asterisk/{name.replace('/', '-')}", "source": f"Debian {ASTERISK}-g722 1.6.1-1"}
+            yield row | {"licence": "CC BY-SA 3.0 (Allison Smith)"}, path.read_bytes
+
+
+def g722(path: Path) -> NDArray[np.int16]:
+    """Samples of bare G.722, which has no header to know it by: always mono at 16 kHz."""
+    with av.open(str(path), format="g722") as file:
+        return np.concatenate([frame.to_ndarray().ravel() for frame in file.decode(audio=0)])
+
+
+def write(out: Path, found: Iterator[Found], suffix: str) -> Iterator[dict[str, Any]]:
+    """Each sound as FLAC, unless it is there, and its line."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for row, sound in found:
+            audio = f"{row.pop('name')}.flac"
+            if not (out / audio).exists():
+                path = Path(scratch) / f"clip{suffix}"
+                path.write_bytes(sound())
+                (out / audio).parent.mkdir(parents=True, exist_ok=True)
+                waveform = g722(path) if suffix == ".g722" else load_waveform(path)
+                soundfile.write(out / audio, waveform, RATE)
+            yield {"audio": audio} | row | {"language": "en"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """All sources, one after the other."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--snapshots", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--recordings", type=Path, required=True, metavar="DIR", help="for the speakers held out")
+    parser.add_argument(
+        "--asterisk", type=Path, metavar="DIR", help="the Debian packages, unpacked, and the list of texts"
+    )
+    options = parser.parse_args(argv)
+    with lzma.open(options.recordings / "librispeech-train-clean-100.txt.xz", "rt", encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    known = recordings(options.recordings)
+    tests = {one for ids in test_ids().values() for one in ids}
+    held_out = {str(row["speaker"]) for row in known if row["id"] in tests}
+    rows: list[dict[str, Any]] = []
+    for name, folder in LIBRISPEECH.items():
+        found = librispeech(Snapshot(options.snapshots / name / "repo"), folder, held_out, lines)
+        rows += write(options.out, found, ".flac")
+    if options.asterisk:
+        rows += write(options.out, asterisk(options.asterisk), ".g722")
+    kept = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (options.out / "meta.jsonl").write_text("\n".join(kept) + "\n", encoding="utf-8")
+    print(f"{len(kept)} clips")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
