@@ -103,7 +103,7 @@ class Manifest:
 
     `decoder` is one graph, or several of which each goes on from the one before with the next layers. `decoder_rows` is
     the same over the same weights for several sequences side by side; a plain model has none. With `pairs`, a fused
-    decoder is given an even number of tokens: its products would round a single one differently.
+    decoder is given an even number of tokens: its products round one otherwise. `loss` is KL from fp32, in nats.
     """
 
     name: str
@@ -125,6 +125,7 @@ class Manifest:
     files: dict[str, FileRecord]
     decoder_rows: tuple[Graph, ...] = ()
     pairs: bool = True
+    loss: float | None = None
     format: int = FORMAT
     directory: Path = Path()
 
