@@ -51,12 +51,14 @@ def check_sizes(file: BinaryIO, name: str, notes: list[str]) -> None:
     elif magic == b"riff":  # Wave64: a GUID, then the size of the whole file
         file.seek(16)
         (whole,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-        _check_length(size, whole, size, name)
+        _check_length(size, whole, size, name, notes)
     elif magic == b".snd":
         header, length = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
-        _check_length(size - header, length, size, name)
+        _check_length(size - header, length, size, name, notes)
     elif magic == b"caff":
-        _check_caf(file, size, name)
+        _check_caf(file, size, name, notes)
+    elif magic == b"Crea":
+        _check_voc(file, size, name, notes)
     else:
         check_parts(file, size, name)
 
@@ -112,9 +114,10 @@ def _check_chunks(file: BinaryIO, magic: bytes, name: str, notes: list[str]) -> 
         if chunk == wanted:
             if length == 0xFFFFFFFF and large is not None:
                 length = large
-            _check_length(size - position, length, size, name)
             if length == 0:  # a recorder may have filled in the size of the whole only
-                _check_length(size - 8, whole, size, name)
+                _check_length(size - 8, whole, size, name, notes)
+            else:
+                _check_length(size - position, length, size, name, notes)
             if not _is_streamed(length) and _has_more(file, position + length, size - int(rate * _REST)):
                 rest = size - position - length
                 notes.append(
@@ -124,9 +127,14 @@ def _check_chunks(file: BinaryIO, magic: bytes, name: str, notes: list[str]) -> 
         position += length + length % 2  # chunks are padded to even lengths
 
 
-def _check_length(there: int, length: int, size: int, name: str) -> None:
-    """Raise AudioError where `there` bytes of sound are fewer than the `length` that the header names."""
-    if length > there + _HEADER_LEFT and not _is_streamed(length):
+def _check_length(there: int, length: int, size: int, name: str, notes: list[str]) -> None:
+    """Raise AudioError where `there` bytes of sound are fewer than the `length` that the header names.
+
+    Where it names none, as behind a pipe, a note says so.
+    """
+    if _is_streamed(length):
+        notes.append(f"{name}: its header does not say how long it is, so whether it is whole cannot be told")
+    elif length > there + _HEADER_LEFT:
         kept = f"{max(there, 0)} of {length} bytes of sound; the file has {size} bytes"
         raise AudioError(f"{name}: cut short ({kept})", COPY_AGAIN, kind="cut short")
 
@@ -142,17 +150,32 @@ def _has_more(file: BinaryIO, end: int, size: int) -> bool:
     return 0 < end < size and not (kind.isascii() and kind.decode("latin-1").strip().isalnum())
 
 
-def _check_caf(file: BinaryIO, size: int, name: str) -> None:
+def _check_caf(file: BinaryIO, size: int, name: str, notes: list[str]) -> None:
     position = 8
     while position + 12 <= size:
         file.seek(position)
         chunk, length = struct.unpack(">4sq", file.read(12))
         position += 12
-        if chunk == b"data" and length >= 0:
-            _check_length(size - position, length, size, name)
+        if chunk == b"data":
+            _check_length(size - position, max(length, 0), size, name, notes)
         if length < 0:  # to the end
             return
         position += length
+
+
+def _check_voc(file: BinaryIO, size: int, name: str, notes: list[str]) -> None:
+    """Follow the blocks of a Creative Voice file: a kind, then three bytes of size; kind 0, without a size, ends it."""
+    file.seek(20)
+    position = int.from_bytes(file.read(2), "little")
+    while position < size:
+        file.seek(position)
+        kind, *length = file.read(4).ljust(4, b"\0")
+        if not kind:
+            return
+        position += 4 + int.from_bytes(bytes(length), "little")
+        if not any(length):
+            break
+    _check_length(size, position if position > size else 0, size, name, notes)
 
 
 def _check_pages(file: BinaryIO, size: int, name: str) -> None:
