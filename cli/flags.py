@@ -142,7 +142,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="a list of sounds, one on each line, or JSON Lines with audio and prompt",
+        help="a list of sounds, one on each line, or JSON Lines, CSV or TSV with audio and prompt",
     )
     inputs.add_argument(
         "-0", "--null", action="store_true", help="NUL ends each name of the list, as find -print0 writes it"
@@ -191,6 +191,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     out.add_argument(
         "--highlight-words", "--highlight_words", action="store_true", help="underline each word as it is said"
     )
+    out.add_argument("--score", metavar="A,B,…", help="hold the answers against references: wer, bleu, accuracy, …")
     out.add_argument("--overwrite", action="store_true", help="answer again what is in --output-dir already")
     out.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors on standard error")
     out.add_argument(

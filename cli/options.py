@@ -62,6 +62,7 @@ class Options:
     output_dir: Path | None
     formats: tuple[str, ...]
     overwrite: bool
+    score: tuple[str, ...]
     max_line_width: int
     max_line_count: int
     highlight_words: bool
@@ -106,6 +107,7 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
         "prompts": _prompts(parser, given),
         "choices": _choices(parser, given.choices),
         "formats": _formats(parser, given),
+        "score": _metrics(parser, given),
         "backend": "onnxruntime" if given.onnx else given.backend,
         "benchmark_count": given.benchmark_count + 1 if given.benchmark else 0,
         "notes": tuple(_notes(given)),
@@ -221,7 +223,21 @@ def _formats(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tupl
     names = _listed(given.formats) or ("txt",)
     if unknown := [name for name in names if name not in (*FORMATS, "all")]:
         parser.error(f"--format {unknown[0]}: choose from {', '.join(FORMATS)}, all")
-    return tuple(name for name in FORMATS if name in names or "all" in names)
+    # A later run counts the answers of this one: it reads them from the json files.
+    wanted = {*names, *["json"] * bool(given.score)}
+    return tuple(name for name in FORMATS if name in wanted or "all" in names)
+
+
+def _metrics(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:
+    """--score: the metrics, each once."""
+    names = tuple(dict.fromkeys(_listed(given.score)))
+    if given.score is not None:
+        from cli.score.table import check_metrics
+
+        if not names or given.chat:
+            parser.error("--score needs a metric, such as wer, and does not go with --chat")
+        check_metrics(names)
+    return names
 
 
 def _extensions(ftype: str) -> frozenset[str] | None:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cli.inputs.listing import STDIN
 from cli.output import journal
@@ -74,6 +74,14 @@ class ResultsFolder:
             all(self._is_whole(f"{one}.{fmt}", key) for fmt in self.formats) for one in names
         )
 
+    def read(self, stem: str, key: str | None, source: str) -> list[dict[str, Any]]:
+        """The records of an input that is done, from its json file; none without one."""
+        for name in (stem, _other_name(stem, source)):
+            if key is not None and self._is_whole(f"{name}.json", key):
+                found = json.loads((self.folder / f"{name}.json").read_bytes())
+                return found if isinstance(found, list) else [found]
+        return []
+
     def write(self, stem: str, answers: Sequence[Answer], key: str | None, source: str = "") -> list[Path]:
         """Write the answers about the input `source` in every format; unless `key` is None, they are done then.
 
@@ -82,7 +90,11 @@ class ResultsFolder:
         part, and the input not done.
         """
         contents = {fmt: render(answers, fmt, self._layout).encode() for fmt in self.formats}
-        first = self.folder / f"{stem}.{self.formats[0]}"
+        return self.write_files(stem, contents, key, source)
+
+    def write_files(self, stem: str, contents: Mapping[str, bytes], key: str | None, source: str) -> list[Path]:
+        """Write `contents`, ending -> content, as `write` writes the formats."""
+        first = self.folder / f"{stem}.{next(iter(contents))}"
         try:
             first.parent.mkdir(parents=True, exist_ok=True)
             self._tidy(first.parent)
