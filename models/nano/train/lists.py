@@ -26,7 +26,7 @@ WORDED = {"singing voice", "crowd of people", "screaming or yelling", "laughter"
 SILENT = 30  # sounds in which nobody speaks
 
 
-def test_sets(folder: Path, count: int = MOST) -> dict[str, list[Recording]]:
+def clips(folder: Path, count: int = MOST) -> dict[str, list[Recording]]:
     """The fixed clips, at most `count` of each set, spread over it."""
     by_id = {row["id"]: row for row in recordings(folder)}
     sets = {}
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--count", type=int, default=MOST, help=f"clips of each set at most (default: {MOST})")
     options = parser.parse_args(argv)
-    sets = test_sets(options.recordings, options.count)
+    sets = clips(options.recordings, options.count)
     options.out.mkdir(parents=True, exist_ok=True)
     for make in (words, labels, silence):
         rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in make(sets)]
