@@ -100,7 +100,7 @@ class Options:
     lists: tuple[str, ...] = _sounds(
         "--files-from",
         "FILE",
-        "a list of sounds, one on each line, or JSON Lines with audio and prompt",
+        "a list of sounds, one on each line, or JSON Lines, CSV or TSV with audio and prompt",
         action="append",
         default=[],
     )
@@ -136,6 +136,7 @@ class Options:
         "--max-line-count --max_line_count", "N", "subtitles: lines at a time (default: 2)", default=2
     )
     highlight_words: bool = _output("--highlight-words --highlight_words", "", "underline each word as it is said")
+    score: tuple[str, ...] = _output("--score", "A,B,…", "hold the answers against references: wer, bleu, accuracy, …")
     overwrite: bool = _output("--overwrite", "", "answer again what is in --output-dir already")
     quiet: bool = _output("-q --quiet", "", "only warnings and errors on standard error")
     benchmark: bool = _output("-b --benchmark", "", "answer several times and show the times; the first is a warm-up")

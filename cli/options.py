@@ -49,6 +49,7 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
         "clips": _clips(parser, given.clips),
         "choices": _choices(given.choices),
         "formats": _formats(parser, given),
+        "score": _metrics(parser, given),
         "backend": "onnxruntime" if given.onnx else given.backend,
         "benchmark_count": given.benchmark_count + 1 if given.benchmark else 0,
         "notes": tuple(_notes(given)),
@@ -179,8 +180,21 @@ def _formats(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tupl
     names = _listed(given.formats) or ("txt",)
     if unknown := [name for name in names if name not in (*FORMATS, PAGE, "all")]:
         parser.error(f"--format {unknown[0]}: choose from {', '.join(FORMATS)}, all, {PAGE}")
-    wanted = {*names, *FORMATS * ("all" in names), *["json"] * (PAGE in names)}
+    # A later run counts the answers of this one: it reads them from the json files, as the page does.
+    wanted = {*names, *FORMATS * ("all" in names), *["json"] * (PAGE in names or bool(given.score))}
     return tuple(name for name in (*FORMATS, PAGE) if name in wanted)
+
+
+def _metrics(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:
+    """--score: the metrics, each once."""
+    names = tuple(dict.fromkeys(_listed(given.score)))
+    if given.score is not None:
+        from cli.score.table import check_metrics
+
+        if not names or given.chat:
+            parser.error("--score needs a metric, such as wer, and does not go with --chat")
+        check_metrics(names)
+    return names
 
 
 def _extensions(ftype: str) -> frozenset[str] | None:

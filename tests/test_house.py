@@ -28,6 +28,7 @@ PARTS = {
     "models.server": {"models.server", "models.runtime", "models.manifest"},
     "models.convert": {"models.convert", "models.manifest", "models.metadata", "models.rotary", "models.runtime"},
     "models.download": {"models.download", "models.metadata"},
+    "cli.score": {"cli.score", "cli.inputs", "cli.output"},
     "cli.inputs": {"cli.inputs", "cli.options", "cli.flags"},
     "cli.output": {"cli.output", "cli.inputs", "cli.options", "cli.errors", "cli.flags"},
 }
@@ -47,6 +48,11 @@ LATE = {
     "shtab",
     "jinja2",
     "tqdm",
+    "jiwer",
+    "sacrebleu",
+    "whisper_normalizer",
+    "sklearn",
+    "pycocoevalcap",
 }
 AT_THE_SEAM = {Path("models/runtime") / name for name in ("onnxruntime.py", "ailia.py")}
 LATE_THEMSELVES = {  # imported inside functions

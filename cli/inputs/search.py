@@ -13,7 +13,7 @@ import os
 import stat
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -27,10 +27,17 @@ MEND_LINK = "repair or remove it"
 
 @dataclass(frozen=True)
 class Group:
-    """The sounds of one prompt; `prompt` is their own question, where a list brings one."""
+    """The sounds of one prompt, and what a list says about them: `prompt` is their own question.
+
+    `references` are what a good answer says, `source` is the set that they belong to.
+    """
 
     paths: tuple[str, ...]
     prompt: str | None = None
+    task: str | None = None
+    language: str | None = field(default=None, compare=False)
+    references: tuple[str, ...] | None = field(default=None, compare=False)
+    source: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

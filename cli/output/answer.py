@@ -55,7 +55,8 @@ class Answer:
 
     `log_prob` is the mean of the natural logarithms of its tokens' probabilities: how sure the model was.
     `windows` are the stretches that were asked about one by one, `words` those of an answer with times. `timings` in
-    seconds by stage; `load_s` is that of the process, the same in each of its answers.
+    seconds by stage; `load_s` is that of the process, the same in each of its answers. `references` are what a good
+    answer says, `source` and `language` their set and language, `score` has the metrics of --score.
     """
 
     input: list[str]
@@ -72,6 +73,10 @@ class Answer:
     model: str | None = None
     backend: str | None = None
     timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    references: tuple[str, ...] | None = None
+    source: str | None = None
+    language: str | None = None
+    score: dict[str, dict[str, Any]] | None = None
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -88,6 +93,9 @@ class Answer:
         record["input"] = self.input[0] if len(self.input) == 1 else self.input
         for window in record["windows"]:
             del window["speech"]
+        for name in ("references", "source", "language", "score"):  # of --score only
+            if record[name] is None:
+                del record[name]
         record["timings"] = {stage: round(seconds, 4) for stage, seconds in self.timings.items()}
         return record
 

@@ -20,7 +20,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cli.inputs.listing import STDIN
 from cli.output import journal
@@ -73,6 +73,14 @@ class ResultsFolder:
         return key is not None and any(
             all(self._is_whole(f"{one}.{fmt}", key) for fmt in self.formats) for one in names
         )
+
+    def read(self, stem: str, key: str | None, source: str) -> list[dict[str, Any]]:
+        """The records of an input that is done, from its json file; none without one."""
+        for name in (stem, _other_name(stem, source)):
+            if key is not None and self._is_whole(f"{name}.json", key):
+                found = json.loads((self.folder / f"{name}.json").read_bytes())
+                return found if isinstance(found, list) else [found]
+        return []
 
     def write(self, stem: str, answers: Sequence[Answer], key: str | None, source: str = "") -> list[Path]:
         """Write the answers about the input `source` in every format; unless `key` is None, the input then is done.

@@ -12,13 +12,14 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from cli.errors import INPUT_FAILED, OK
-from cli.output.answer import Answer
+from cli.output.answer import Answer, Word
 from cli.output.folder import ResultsFolder
 from cli.output.streams import save_text, say, show_piece
 from errors import QwenAudioError
 
 if TYPE_CHECKING:
     from cli.output.page import Page
+    from cli.score.scorer import Scorer
 
 
 class Outputs:
@@ -33,10 +34,11 @@ class Outputs:
         savepath: Path | None = None,
         folder: ResultsFolder | None = None,
         page: Page | None = None,
+        scorer: Scorer | None = None,
         show: Callable[[str], None] = show_piece,
     ) -> None:
         self.folder, self.page, self._json, self._savepath, self._show = folder, page, json, savepath, show
-        self._debug, self._quiet = debug, quiet
+        self._debug, self._quiet, self._scorer = debug, quiet, scorer
         self._saved: list[str] = []  # lines of --savepath
         self._line_is_open = False
 
@@ -61,6 +63,8 @@ class Outputs:
         streamed = self._line_is_open
         self.end_line()
         for answer in answers:
+            if self._scorer:
+                self._scorer.add(answer)
             line = answer.as_json() if self._json else answer.text
             if self._json or (self.shows_text and not streamed):
                 self._show(line + "\n")
@@ -68,9 +72,19 @@ class Outputs:
                 self._saved.append(line)
         return self._write_files(answers, filename, key, source)
 
+    def recall(self, answers: Sequence[Answer], filename: str, key: str | None, source: str) -> None:
+        """Answers of an earlier run: they count for the score, too."""
+        if self._scorer and self.folder:
+            for answer, record in zip(answers, self.folder.read(filename, key, source), strict=False):
+                words = record.get("words")
+                answer.text, answer.words = record["text"], words and [Word(**word) for word in words]
+                self._scorer.add(answer)
+
     def fail(self, answers: Sequence[Answer], error: QwenAudioError, cause: Exception | None = None) -> None:
         """An input failed: one line on standard error, and with --json a line for each answer that is missing."""
         self.end_line()
+        if self._scorer:
+            self._scorer.fail(answers)
         if self._debug and cause is not None:
             traceback.print_exception(cause, file=sys.stderr)
         say(str(error))
@@ -83,9 +97,27 @@ class Outputs:
         say(text, quiet=self._quiet)
 
     def close(self) -> int:
-        """End the open line and write what is whole to --savepath and to the page."""
+        """End the open line, tell the scores, and write what is whole to --savepath and to the page."""
         self.end_line()
-        return max(self._save(), self._write_page())
+        return max(self._save(), self._close_scores(), self._write_page())
+
+    def _close_scores(self) -> int:
+        if self._scorer is None:
+            return OK
+        for line in self._scorer.lines():
+            say(line, quiet=self._quiet)
+        if self._scorer.is_empty:
+            say("--score: no answer has a reference; give them in the list or beside the sounds")
+            return INPUT_FAILED
+        if self.folder is None:
+            return OK
+        try:
+            (path,) = self.folder.write_files("score", {"json": self._scorer.as_json().encode()}, None, "score")
+        except OSError as error:
+            say(f"{error.filename}: not written ({error.strerror or error}); make room, then run again")
+            return INPUT_FAILED
+        say(f"{path} has the scores", quiet=self._quiet)
+        return OK
 
     def _save(self) -> int:
         if not (self._savepath and self._saved):

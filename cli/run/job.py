@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
@@ -22,7 +22,7 @@ class Job:
     `filename` is that of its output files, without ending; `key` is a hash of all that they depend on, `source` one of
     which input it is. `deadline` is a
     time of `time.monotonic`. `open_queries` counts those without an answer yet; `is_heard`: no more will come.
-    `is_last`: no job follows. `notes` are remarks about its sounds.
+    `problem`: it cannot be asked. `is_last`: no job follows. `notes` are remarks about its sounds.
     """
 
     group: Group
@@ -33,6 +33,7 @@ class Job:
     source: str = ""
     deadline: float | None = None
     is_last: bool = False
+    problem: Exception | None = None
     is_done_before: bool = False
     open_queries: int = 0
     is_heard: bool = False
@@ -53,6 +54,11 @@ class Job:
     def is_streamed(self) -> bool:
         """Whether the pieces of text, as they come, are the answer: one prompt, no task that reads it."""
         return len(self.questions) == 1 and self.questions[0].task is None
+
+    def scored(self, metrics: Sequence[str]) -> dict[str, object]:
+        """What its JSON depends on beside the answer: nothing without --score."""
+        first = self.answers[0]
+        return {"score": [metrics, first.references, first.source, first.language]} if metrics else {}
 
     @property
     def seconds(self) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cli.flags import LONGEST_ANSWER, PROMPT
+from cli.inputs.search import Group
 from cli.options import Options
 from cli.output.answer import Word
-from errors import UsageError
+from errors import QwenAudioError, UsageError
 from models.manifest import FILE_NAME, file_sha256
 from tokenizer.tasks import Task, TaskOptions, find_task, task_prompt
 
@@ -57,6 +58,31 @@ def find_questions(options: Options, *, chat: bool) -> list[Question]:
     prompt = task_prompt(task, chat=chat, options=_task_options(options))
     own = None if chat else task.max_new_tokens
     return [Question(prompt, options.max_new_tokens or own or LONGEST_ANSWER, task)]
+
+
+def own_questions(
+    group: Group, questions: list[Question], options: Options, *, chat: bool
+) -> tuple[list[Question], Exception | None]:
+    """The questions of one group: its own prompt, task or language, where its list names them, else those of the run.
+
+    What is wrong with its own comes beside those of the run.
+    """
+    name = group.task or options.task
+    if name is None or not (group.task or group.language or group.prompt):
+        return ([Question(group.prompt, questions[0].max_new_tokens)] if group.prompt else questions), None
+    try:
+        slots = find_task(name).slots(chat=chat)
+        if group.prompt and "question" not in slots:
+            return [Question(group.prompt, questions[0].max_new_tokens)], None
+        own = replace(
+            options,
+            task=name,
+            language=(group.language or options.language) if "language" in slots else None,
+            question=group.prompt or options.question,
+        )
+        return find_questions(own, chat=chat), None
+    except UsageError as error:
+        return questions, QwenAudioError(f"{', '.join(group.paths)}: {error.message}", error.fix, kind="list")
 
 
 def settings(options: Options, questions: Sequence[Question], model: Model) -> dict[str, object]:

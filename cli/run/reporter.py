@@ -143,6 +143,7 @@ class Reporter:
             if job.failure is not None:
                 self._tell_failure(job, job.failure)
             elif job.is_done_before:
+                self._outputs.recall(job.answers, job.filename, job.key, job.source)
                 self._progress.skipped()
             else:
                 self._show(job)

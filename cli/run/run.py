@@ -27,7 +27,7 @@ from cli.output.streams import check_savepath, say
 from cli.run.job import Job
 from cli.run.open_model import open_model, say_environments
 from cli.run.prefetch import prefetch
-from cli.run.questions import Question, find_questions, settings
+from cli.run.questions import Question, find_questions, own_questions, settings
 from cli.run.reporter import Reporter, RunOver
 from cli.run.segments import Segment, segments
 from cli.signals import clean_up_first
@@ -37,6 +37,7 @@ from qwen_audio import Model, answer_all, choose, listen, prompt_ids
 
 if TYPE_CHECKING:
     from cli.output.page import Page
+    from cli.score.scorer import Scorer
 
 
 def run(options: Options) -> int:
@@ -56,6 +57,7 @@ def run(options: Options) -> int:
         savepath=options.savepath,
         folder=folder,
         page=_open_page(folder, options),
+        scorer=_open_scorer(options, listing),
     )
     total = len(listing.groups) + len(listing.problems)
     beside_answers = folder is None and sys.stdout.isatty()
@@ -89,6 +91,16 @@ def _open_page(folder: ResultsFolder | None, options: Options) -> Page | None:
     return Page(folder)
 
 
+def _open_scorer(options: Options, listing: Listing) -> Scorer | None:
+    if not options.score:
+        return None
+    from cli.score.scorer import Scorer
+
+    scorer = Scorer(options.score, language=options.language)
+    scorer.prepare(listing.groups)
+    return scorer
+
+
 def _answer_all(listing: Listing, options: Options, outputs: Outputs, reporter: Reporter) -> None:
     begun = time.perf_counter()
     model = open_model(options)
@@ -117,14 +129,17 @@ def plan_jobs(
     from cli.output.folder import content_key, identity
 
     questions = find_questions(options, chat=model.chat)
-    filenames = plan_filenames(listing.whole, options.inputs) if outputs.folder else {}
+    reserved = ("score",) if options.score else ()
+    filenames = plan_filenames(listing.whole, options.inputs, reserved=reserved) if outputs.folder else {}
     for group in listing.groups:
-        asked = [Question(group.prompt, questions[0].max_new_tokens)] if group.prompt else questions
-        job = Job(group, asked, [_blank(group, question, model, load_s) for question in asked])
+        asked, problem = own_questions(group, questions, options, chat=model.chat)
+        job = Job(group, asked, [_blank(group, question, model, load_s) for question in asked], problem=problem)
+        if options.score:
+            _refer(job)
         job.is_last = group is listing.groups[-1] and not options.benchmark_count
         if outputs.folder:
             job.filename = filenames[group]
-            job.key = content_key(group.paths, settings(options, asked, model))
+            job.key = content_key(group.paths, settings(options, asked, model) | job.scored(options.score))
             job.source = identity(group.paths, group.prompt)
             if outputs.page:
                 outputs.page.add(group.paths, job.source)
@@ -176,6 +191,8 @@ def _hear(job: Job, model: Model, options: Options) -> Iterator[Segment | None]:
     if job.is_done_before:
         yield None
         return
+    if job.problem is not None:
+        raise job.problem
     for segment in segments(job.group.paths, job.notes, long=options.long, longest=options.window, clips=options.clips):
         if job.failure is not None:
             return
@@ -205,6 +222,16 @@ def _answer_again(job: Job, model: Model, options: Options) -> Answer:
     silent = Reporter(Outputs(show=lambda _: None), Progress(1, quiet=True), streams=False)
     answer_jobs([fresh], model, options, silent)
     return fresh.answers[0]
+
+
+def _refer(job: Job) -> None:
+    """Tell the answers what a good one says."""
+    from cli.score.scorer import references_of
+
+    references = references_of(job.group)
+    for answer in job.answers:
+        answer.references, answer.source = references, job.group.source
+        answer.language = job.group.language
 
 
 def _blank(group: Group, question: Question, model: Model, load_s: float) -> Answer:
