@@ -12,6 +12,7 @@ from models.nano.train.recordings import spoken, training
 from models.nano.train.recordings import test_ids as listed
 from models.nano.train.score import distance, quoted
 from models.nano.train.texts import book_sentences, said
+from tests.conftest import GOLDEN
 from tokenizer.tokenizer import Tokenizer
 
 TEXTS = ['The person says: "the cat sat on the mat".', "the language is German."] * 3
@@ -227,3 +228,14 @@ def test_a_snapshot_gives_no_clip_of_a_speaker_held_out(tmp_path):
     found = list(voices.librispeech(voices.Snapshot(folder), "clips/", {"libri-19"}, []))
     assert [(row["name"], row["text"]) for row, _ in found] == [("librispeech_more/8226-1-0000", "ONE")]
     assert found[0][0]["source"].startswith("github.com/owner/name@")
+
+
+def test_an_answer_is_right_only_as_a_whole():
+    from models.nano.train.score import Scores, score_labels
+
+    row = {"id": "a", "audio": str(GOLDEN / "nano" / "speech.flac"), "gender": "man", "language": "en", "sound": "rain"}
+    scores = Scores(0)
+    said = {"man or": "The speaker is a woman.", "sound": "This is the sound of rainstick."}
+    score_labels(lambda *_: said["man or"], {"librispeech": [row | {"sound": None}]}, scores)
+    score_labels(lambda *_: said["sound"], {"sounds": [row]}, scores)
+    assert {(one["measure"], one["value"]) for one in scores.rows()} == {("language", 0), ("gender", 0), ("event", 0)}
