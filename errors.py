@@ -6,9 +6,11 @@ code is read from the fields of the error, never from its text.
 
 from __future__ import annotations
 
+LONGEST = 2_000  # characters of a message
+
 
 class QwenAudioError(Exception):
-    """Something that the user can mend. As text it is one line: `message; fix`.
+    """A problem that the user can solve. As text it is one line: `message; fix`.
 
     `kind` is a word or two, the same for all errors of a sort: runs count by it. `exit_code` is that of a run which
     this error ends or spoils.
@@ -19,10 +21,16 @@ class QwenAudioError(Exception):
 
     def __init__(self, message: str, fix: str = "", *, kind: str | None = None, exit_code: int | None = None) -> None:
         """Say in `message` what is wrong and where, in `fix` what to do about it."""
-        super().__init__(f"{message}; {fix}" if fix else message)
-        self.message, self.fix = message, fix
+        self.message, self.fix = _line(message), _line(fix)
+        super().__init__(f"{self.message}; {self.fix}" if fix else self.message)
         self.kind = kind or self.kind
         self.exit_code = self.exit_code if exit_code is None else exit_code
+
+
+def _line(text: str) -> str:
+    """A text as one line that is safe to print: it may quote what other people wrote, of any length."""
+    text = printable(text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 200]} … {text[-200:]}"
 
 
 class UsageError(QwenAudioError):
@@ -65,3 +73,8 @@ class BackendError(QwenAudioError):
     """A backend that cannot start, or a graph that it cannot open or run."""
 
     kind, exit_code = "backend", 3
+
+
+def printable(text: str) -> str:
+    """One line that is safe on a terminal: control characters are written out."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -14,6 +14,7 @@
 #   "filelock>=3.10",
 #   "tqdm>=4.66",
 #   "shtab>=1.7",
+#   "jinja2>=3.1",
 # ]
 # ///
 """Ask Qwen-Audio about sounds: `python3 qwen_audio.py --input x.flac --prompt "what does the person say?"`.
@@ -102,7 +103,7 @@ class Model:
         return "".join(self.stream(prompt, *sounds, max_new_tokens=max_new_tokens))
 
     def stream(self, prompt: str, *sounds: Sound, max_new_tokens: int = MAX_NEW_TOKENS) -> Iterator[str]:
-        """Yield the answer as it is decoded; it is the same on every run.
+        """Yield the answer while it is decoded; it is the same on every run.
 
         A recording over 30 s, which is what the model hears at once, gets an answer for each window of it, a line each.
         Raises QwenAudioError for a sound that cannot be read, for one over 30 s beside others, and for a prompt that
@@ -123,8 +124,8 @@ def load(
 ) -> Model:
     """Open a model directory, by default the embedded model; `rows` answers can be decoded side by side.
 
-    `raw` asks a chat model as a base model is asked. Raises ModelError for a directory that is no whole model, and
-    BackendError where no backend can run it.
+    `raw` gives a chat model the bare prompt of a base model. Raises ModelError for a directory that is not a complete
+    model, and BackendError if no backend can run it.
     """
     from audio_encoder.encoder import AudioEncoder
     from decoder.decoder import Decoder

@@ -1,7 +1,7 @@
-"""What a sound file's own headers promise, held against the bytes that are there; and which samples are no sound.
+"""Checks that a sound file is as long as its headers say, and that its samples can be sound.
 
 FFmpeg reads a cut WAV, AIFF or Ogg file to its end without a word. So sizes in headers are checked here first. A size
-that a pipe could not know is no promise. Nothing is decoded here.
+that the writer of a pipe could not know does not count. Nothing is decoded here.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ COPY_AGAIN = "copy it again, or keep what is there: ffmpeg -i IN -ar 16000 -ac 1
 _STREAMED = (0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0x7FFFFF00, 0x7F000008, 0x80000000, 2_000_000_000)
 _HEADER = 128  # bytes by which such a size may be smaller: some subtract the header
 _HEADER_LEFT = 44  # bytes: some writers count the header in
-_REST = 0.1  # seconds of sound behind the end that are worth a word
+_REST = 0.1  # seconds of sound after the end that deserve a note
 _LOUDEST = 1e3  # of full scale: louder samples are damage, not sound
-# Formats whose duration FFmpeg reckons from the bit rate, so that it promises nothing.
+# Formats whose duration FFmpeg only estimates from the bit rate.
 _RECKONED = {"aac", "ac3", "eac3", "amr", "amrnb", "amrwb", "mp3", "dts", "loas", "gsm", "mpeg", "mpegts", "g722"}
 _BY_BYTES = {"wav", "w64", "aiff", "au", "ogg", "asf"}  # their sizes are checked here
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -37,7 +37,7 @@ _MP3_RATES = (11_025, 12_000, 8_000)  # Hz, of MPEG 2.5; twice as much in MPEG 2
 
 
 def check_sizes(file: BinaryIO, name: str, notes: list[str]) -> None:
-    """Hold the sizes in the header against the file; adds to `notes` where sound stands behind them.
+    """Compare the sizes in the header with the file; adds to `notes` where sound follows after them.
 
     Raises AudioError for a file that ends too early.
     """
@@ -51,18 +51,20 @@ def check_sizes(file: BinaryIO, name: str, notes: list[str]) -> None:
     elif magic == b"riff":  # Wave64: a GUID, then the size of the whole file
         file.seek(16)
         (whole,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-        _check_length(size, whole, size, name)
+        _check_length(size, whole, size, name, notes)
     elif magic == b".snd":
         header, length = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
-        _check_length(size - header, length, size, name)
+        _check_length(size - header, length, size, name, notes)
     elif magic == b"caff":
-        _check_caf(file, size, name)
+        _check_caf(file, size, name, notes)
+    elif magic == b"Crea":
+        _check_voc(file, size, name, notes)
     else:
         check_parts(file, size, name)
 
 
 def promised_seconds(file: BinaryIO, format_name: str, told: float) -> float | None:
-    """The length that the file promises, `told` being what FFmpeg says; 0 where sizes are checked, None for none."""
+    """Seconds that the file should hold; 0 where sizes are checked, None if unknown. FFmpeg says `told`."""
     names = set(format_name.split(","))
     if names == {"mp3"}:
         return _mp3_seconds(file)
@@ -72,11 +74,13 @@ def promised_seconds(file: BinaryIO, format_name: str, told: float) -> float | N
 
 
 def check_samples(samples: NDArray[np.floating[Any]], name: str) -> None:
-    """Raise AudioError for samples that are no numbers, or louder than any sound."""
+    """Raise AudioError for samples that are not numbers, or too loud to be sound."""
     if not np.isfinite(samples).all():
         raise AudioError(f"{name}: samples that are not finite numbers", CONVERT, kind="damaged")
     if samples.size and np.abs(samples).max() > _LOUDEST:
-        raise AudioError(f"{name}: samples beyond all measure ({np.abs(samples).max():.0e})", CONVERT, kind="damaged")
+        raise AudioError(
+            f"{name}: samples far too loud to be sound ({np.abs(samples).max():.0e})", CONVERT, kind="damaged"
+        )
 
 
 def is_bare(format_name: str) -> bool:
@@ -85,7 +89,7 @@ def is_bare(format_name: str) -> bool:
 
 
 def has_sizes(format_name: str) -> bool:
-    """Whether a format has a header that says how much sound there is, be it none."""
+    """Whether the header of a format says how much sound there is."""
     return bool(set(format_name.split(",")) & (_BY_BYTES | {"caf"}))
 
 
@@ -110,19 +114,27 @@ def _check_chunks(file: BinaryIO, magic: bytes, name: str, notes: list[str]) -> 
         if chunk == wanted:
             if length == 0xFFFFFFFF and large is not None:
                 length = large
-            _check_length(size - position, length, size, name)
             if length == 0:  # a recorder may have filled in the size of the whole only
-                _check_length(size - 8, whole, size, name)
+                _check_length(size - 8, whole, size, name, notes)
+            else:
+                _check_length(size - position, length, size, name, notes)
             if not _is_streamed(length) and _has_more(file, position + length, size - int(rate * _REST)):
                 rest = size - position - length
-                notes.append(f"{name}: {rest} bytes behind the sound are not heard; its header says where it ends")
+                notes.append(
+                    f"{name}: {rest} bytes after the end of the sound are ignored; the header says where it ends"
+                )
             return
         position += length + length % 2  # chunks are padded to even lengths
 
 
-def _check_length(there: int, length: int, size: int, name: str) -> None:
-    """Raise AudioError where `there` bytes of sound are fewer than the `length` that the header names."""
-    if length > there + _HEADER_LEFT and not _is_streamed(length):
+def _check_length(there: int, length: int, size: int, name: str, notes: list[str]) -> None:
+    """Raise AudioError where `there` bytes of sound are fewer than the `length` that the header names.
+
+    Where it names none, as behind a pipe, a note says so.
+    """
+    if _is_streamed(length):
+        notes.append(f"{name}: its header does not say how long it is, so whether it is whole cannot be told")
+    elif length > there + _HEADER_LEFT:
         kept = f"{max(there, 0)} of {length} bytes of sound; the file has {size} bytes"
         raise AudioError(f"{name}: cut short ({kept})", COPY_AGAIN, kind="cut short")
 
@@ -132,23 +144,38 @@ def _is_streamed(length: int) -> bool:
 
 
 def _has_more(file: BinaryIO, end: int, size: int) -> bool:
-    """Whether what follows the sound is no chunk: a size that is too small leaves sound behind."""
+    """Whether sound goes on after the size in the header: what follows is not a chunk."""
     file.seek(end + end % 2)
     kind = file.read(4)
     return 0 < end < size and not (kind.isascii() and kind.decode("latin-1").strip().isalnum())
 
 
-def _check_caf(file: BinaryIO, size: int, name: str) -> None:
+def _check_caf(file: BinaryIO, size: int, name: str, notes: list[str]) -> None:
     position = 8
     while position + 12 <= size:
         file.seek(position)
         chunk, length = struct.unpack(">4sq", file.read(12))
         position += 12
-        if chunk == b"data" and length >= 0:
-            _check_length(size - position, length, size, name)
+        if chunk == b"data":
+            _check_length(size - position, max(length, 0), size, name, notes)
         if length < 0:  # to the end
             return
         position += length
+
+
+def _check_voc(file: BinaryIO, size: int, name: str, notes: list[str]) -> None:
+    """Follow the blocks of a Creative Voice file: a kind, then three bytes of size; kind 0, without a size, ends it."""
+    file.seek(20)
+    position = int.from_bytes(file.read(2), "little")
+    while position < size:
+        file.seek(position)
+        kind, *length = file.read(4).ljust(4, b"\0")
+        if not kind:
+            return
+        position += 4 + int.from_bytes(bytes(length), "little")
+        if not any(length):
+            break
+    _check_length(size, position if position > size else 0, size, name, notes)
 
 
 def _check_pages(file: BinaryIO, size: int, name: str) -> None:
@@ -160,7 +187,7 @@ def _check_pages(file: BinaryIO, size: int, name: str) -> None:
         segments = file.read(head[26]) if len(head) == 27 else b""
         length = 27 + len(segments) + sum(segments)
         if head[:4] != b"OggS" and position and not open_streams:
-            return  # a tag, or padding, behind the last page
+            return  # a tag, or padding, after the last page
         if head[:4] != b"OggS" or len(head) < 27 or len(segments) < head[26] or position + length > size:
             break
         flags, serial, number, checksum = head[5], *struct.unpack("<III", head[14:26])

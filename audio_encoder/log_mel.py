@@ -38,7 +38,7 @@ def log_mel_spectrogram(waveform: NDArray[np.floating]) -> tuple[NDArray[np.floa
     """Turn up to 30 s of sound into the mel that the encoder takes: float32 [80, 3000], and its frames of sound.
 
     ``waveform``: [samples], mono, 16 kHz, within -1..1. Shorter is padded with silence, longer is cut at 30 s.
-    ``frames`` = min(samples, 480000) // 160, one per 10 ms; the columns behind them are padding, never 0.
+    ``frames`` = min(samples, 480000) // 160, one per 10 ms; the columns after them are padding, never 0.
 
     The steps (30 s of samples, reflected by 200 at both ends; periodic Hann window; power; mel; log10 of at
     least 1e-10; at most 8 below the maximum of all 3000 frames; (y + 4) / 4) are those of openai/whisper's audio.py.

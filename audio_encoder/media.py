@@ -1,8 +1,8 @@
 """Any file that FFmpeg reads -> 16-bit steps, mono, 16 kHz, in blocks; the original hears its files the same way.
 
 PyAV brings FFmpeg's libraries; `av.AudioResampler` is its libswresample. The sound of a video is its first audio
-stream. All that can be decoded is decoded: chained streams, joined files, what stands behind a wrong length. Then what
-came is held against what the file promises.
+stream. All that can be decoded is decoded: chained streams, joined files, what follows a wrong length. Then the
+result is compared with the length in the file.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _FAILURES = (
 def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArray[np.int16]]:
     """Decode the first audio stream: int16 [samples] a block, mono, 16 kHz.
 
-    Remarks for the user are added to `notes`. Raises AudioError for what is no sound, and behind the last block for
+    Remarks for the user are added to `notes`. Raises AudioError for what is not sound, and after the last block for
     one that is cut short.
     """
     av.logging.set_level(None)
@@ -75,9 +75,9 @@ def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArra
     if not sound.seconds and not has_sizes(container.format.name):
         raise _no_sound(name, ValueError("nothing in it can be decoded"))
     if promised is None:
-        notes.append(f"{name}: this kind of file does not say how long it is, so whether it is whole cannot be told")
-    if sound.damaged and is_bare(container.format.name):  # tags between joined files, as a rule
-        notes.append(f"{name}: {sound.damaged} places that hold no sound were passed over")
+        notes.append(f"{name}: this kind of file does not say how long it is, so a cut cannot be noticed")
+    if sound.damaged and is_bare(container.format.name):  # usually tags between joined files
+        notes.append(f"{name}: {sound.damaged} parts that are not sound were skipped")
     elif sound.damaged:
         raise AudioError(f"{name}: damaged in {sound.damaged} places", COPY_AGAIN, kind="damaged")
     # ffmpeg's own CAF files count the last packet as a full one; their bytes are checked above.
@@ -86,7 +86,7 @@ def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArra
         kept = f"{sound.seconds:.2f} of {promised:.2f} s can be read"
         raise AudioError(f"{name}: cut short ({kept})", COPY_AGAIN, kind="cut short")
     if sound.broken_end and container.format.name == "flac":
-        raise AudioError(f"{name}: cut short (its last frame is not whole)", COPY_AGAIN, kind="cut short")
+        raise AudioError(f"{name}: cut short (its last frame is incomplete)", COPY_AGAIN, kind="cut short")
 
 
 class _Input:
@@ -147,7 +147,7 @@ class _Sound:
         return float(self._container.duration or 0) / 1e6 if len(self._container.streams) == 1 else 0.0
 
     def _frames(self) -> Iterator[Any]:
-        """Decoded frames; what FFmpeg cannot decode is passed over, as its command does it."""
+        """Decoded frames; what FFmpeg cannot decode is skipped, as its command does."""
         missed = 0
         try:
             for packet in self._container.demux(self._stream):

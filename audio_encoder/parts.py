@@ -1,4 +1,4 @@
-"""MP4, Matroska, ASF and WavPack files are made of parts that say how long they are: none may end behind the file.
+"""MP4, Matroska, ASF and WavPack files are made of parts that say how long they are: none may end after the file.
 
 FFmpeg plays a cut one as far as it goes, and what it tells of the length is that of the longest stream, which is the
 picture as a rule. Nothing is decoded here.
@@ -54,7 +54,7 @@ def _check_index(file: BinaryIO, size: int, name: str) -> None:
 
 
 def _walk(file: BinaryIO, size: int, parse: Callable[[bytes, int, int], _Part | None]) -> Iterator[_Part]:
-    """Give the parts of a file, one behind the other, until something else comes. A Matroska segment is gone into."""
+    """Yield the parts of a file in order, until something else comes; of a Matroska segment its own parts."""
     place = 0
     for _ in range(_MOST):
         file.seek(place)

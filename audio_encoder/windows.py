@@ -44,7 +44,7 @@ class Window:
 
     @property
     def end(self) -> float:
-        """Seconds from the recording's start to behind the last sample: exactly the start of the next window."""
+        """Seconds from the recording's start to the end of the last sample, where the next window starts."""
         return (round(self.start * SAMPLE_RATE) + len(self.waveform)) / SAMPLE_RATE  # a sum of floats may be off
 
 

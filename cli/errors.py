@@ -1,4 +1,4 @@
-"""How a failure is told: one line on standard error, one of JSON where that was asked for, and an exit code."""
+"""How a failure is reported: a line on standard error, a line of JSON with --json, and an exit code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cli.output.streams import say, show_piece
 from errors import QwenAudioError
+from models.runtime.shortage import shortage
 
 if TYPE_CHECKING:
     from cli.output.answer import Answer
@@ -17,11 +18,13 @@ READER_GONE = 141  # 128 + the number of SIGPIPE
 
 
 def named_error(failure: Exception, inputs: str) -> QwenAudioError:
-    """What a library or the system raised about `inputs`, as an error of ours. Raises `failure` if it is a bug."""
+    """An error of a library or the system about `inputs`, as a QwenAudioError. Raises `failure` if it is a bug."""
     match failure:
         case QwenAudioError():
             return failure
         case ImportError():
+            if lack := shortage(str(failure)):  # a library for which there is no room
+                return lack
             return QwenAudioError(str(failure), "`pip install -r requirements.txt`", kind="package", exit_code=NO_MODEL)
         case MemoryError():
             fix = "give shorter recordings, or close other programs"
@@ -34,7 +37,7 @@ def named_error(failure: Exception, inputs: str) -> QwenAudioError:
 
 
 def file_error(failure: Exception, inputs: str) -> QwenAudioError:
-    """What went wrong in the work on one input. A bug of ours is told as one, and the other inputs are answered."""
+    """The error of one input. A bug in this program is reported as one, and the other inputs are answered."""
     try:
         return named_error(failure, inputs)
     except Exception as bug:  # noqa: BLE001 - the same failure, which is not known

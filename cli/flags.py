@@ -1,10 +1,16 @@
-"""Every flag of the command line, in groups. Imports nothing heavy: `--help` is instant."""
+"""Every flag of the command line: a line of `Options` each, from which the parser is made.
+
+To add a flag, add its field: the group in --help, the names, and the words of --help. Its type says how it is parsed.
+Imports nothing heavy: `--help` is instant.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,6 +40,146 @@ examples
 """
 
 
+def _flag(group: str, names: str, metavar: str, text: str, **settings: Any) -> Any:
+    """A field of `Options` that a flag fills; `names` are parted by spaces, and empty for words without a flag."""
+    settings |= {"help": text} | ({"metavar": metavar} if metavar else {})
+    return field(metadata={"group": group, "names": names.split(), "settings": settings})
+
+
+_TYPES = {"int": int, "float": float, "Path": Path}
+_plain = partial(_flag, "options")
+_asking = partial(_flag, "asking")
+_sounds = partial(_flag, "sounds")
+_output = partial(_flag, "output")
+_running = partial(_flag, "running")
+_model = partial(_flag, "model and backend")
+_old = partial(_flag, "accepted for compatibility")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user asked for, as `cli.options` has read it. None where nothing was said.
+
+    `inputs` and `lists` are as typed. `prompts` are those of --prompt and --prompts-from; with a `task` there are none.
+    `shard` is (number from 1, of how many). `max_new_tokens` None leaves it to the task. `keep` is in minutes.
+    `benchmark_count` is 0 without --benchmark.
+    """
+
+    version: bool = _plain("--version", "", "show the versions of the program and its backends")
+
+    prompts: tuple[str, ...] = _asking(
+        "-p --prompt",
+        "TEXT",
+        f"question or instruction; may be repeated (default: {PROMPT!r})",
+        action="append",
+        default=[],
+    )
+    prompts_from: str | None = _asking("--prompts-from", "FILE", "a file with one prompt on each line")
+    task: str | None = _asking("--task", "NAME", "an official task in place of a prompt; see --list-tasks")
+    language: str | None = _asking("--language", "NAME", "the language spoken: en, zh, de, es, ko, fr, ja, it")
+    to: str | None = _asking("--to", "NAME", "the language to translate into")
+    question: str | None = _asking("--question", "TEXT", "the question of --task question")
+    word: str | None = _asking("--word", "TEXT", "the word whose times --task timestamps asks for")
+    choices: tuple[str, ...] = _asking("--choices", "A,B,…", "answer with one of these, and say how likely each is")
+    itn: bool = _asking("--itn", "", "write digits and punctuation, if the model can")
+    caption_style: str | None = _asking(
+        "--caption-style", "NAME", "base model only: plain, audiocaps or clotho (default)"
+    )
+    raw: bool = _asking("--raw", "", "give a chat model the bare prompt of a base model")
+    system: str = _asking("--system", "TEXT", "system prompt of a chat model", default=SYSTEM)
+    max_new_tokens: int | None = _asking("--max-new-tokens", "N", f"longest answer (default: {LONGEST_ANSWER})")
+    chat: bool = _asking("--chat", "", "a dialogue about the sounds, line by line")
+    list_tasks: bool = _asking("--list-tasks", "", "show all tasks with their prompts")
+
+    files: tuple[str, ...] = _sounds("", "FILE", "the same as --input FILE", nargs="*")
+    inputs: tuple[str, ...] = _sounds(
+        "-i --input", "FILE", "sounds, folders, patterns, or -", nargs="+", action="extend", default=[]
+    )
+    each: bool = _sounds("--each", "", "one answer for each file, not one about all of them")
+    recursive: bool = _sounds("-r --recursive", "", "look into the folders of a folder")
+    lists: tuple[str, ...] = _sounds(
+        "--files-from",
+        "FILE",
+        "a list of sounds, one on each line, or JSON Lines, CSV or TSV with audio and prompt",
+        action="append",
+        default=[],
+    )
+    null: bool = _sounds("-0 --null", "", "names in the list end with NUL, as find -print0 writes them")
+    ftype: str = _sounds("--ftype", "EXT,…", "take only these endings from folders, such as wav,flac", default="audio")
+    shard: tuple[int, int] | None = _sounds("--shard", "I/N", "only the I-th of N parts of all inputs, for job arrays")
+    long: str = _sounds(
+        "--long",
+        "",
+        "over 30 s: ask about each window (default), or about the first 30 s only",
+        choices=("windows", "first"),
+        default="windows",
+    )
+    window: float = _sounds("--window", "SECONDS", "longest window, 1 to 30 (default: 30)", default=30)
+    clips: tuple[tuple[float, float], ...] = _sounds(
+        "--clip", "START-END,…", "hear only these parts, in seconds, such as 0-10,95.5-"
+    )
+
+    json: bool = _output("--json", "", "one line of JSON for each answer")
+    savepath: Path | None = _output("-s --savepath", "FILE", "write the answers to FILE as well")
+    output_dir: Path | None = _output(
+        "-o --output-dir --output_dir", "DIR", "a file for each sound; a second run continues where the first stopped"
+    )
+    formats: tuple[str, ...] = _output(
+        "-f --format --output-format --output_format",
+        "A,B,…",
+        "of each sound: txt (default), json, srt, vtt, tsv, all; html: index.html, a page with players",
+    )
+    max_line_width: int = _output(
+        "--max-line-width --max_line_width", "N", "subtitles: columns in a line (default: 42)", default=42
+    )
+    max_line_count: int = _output(
+        "--max-line-count --max_line_count", "N", "subtitles: lines at a time (default: 2)", default=2
+    )
+    highlight_words: bool = _output("--highlight-words --highlight_words", "", "underline each word as it is said")
+    score: tuple[str, ...] = _output("--score", "A,B,…", "hold the answers against references: wer, bleu, accuracy, …")
+    overwrite: bool = _output("--overwrite", "", "answer again what is in --output-dir already")
+    quiet: bool = _output("-q --quiet", "", "only warnings and errors on standard error")
+    benchmark: bool = _output("-b --benchmark", "", "answer several times and show the times; the first is a warm-up")
+    benchmark_count: int = _output("-bc --benchmark_count", "N", "how many times (default: 5)", default=5)
+
+    batch: int = _running("--batch", "N", "decode N answers side by side (default: 1)", default=1)
+    timeout: float | None = _running("--timeout", "SECONDS", "give up on an input that takes longer")
+    keep: float | None = _running(
+        "--keep", "MINUTES", "keep the model open for later runs (default: $QWEN_AUDIO_KEEP); 0 closes it"
+    )
+    doctor: bool = _running("--doctor", "", "show what is installed, what can run and what to do next")
+    completion: str | None = _running("--completion", "", "print a completion script", choices=("bash", "zsh", "fish"))
+
+    model: Path | None = _model(
+        "--model --model_dir", "DIR", "model directory, or nano (default: the only one under models/, else nano)"
+    )
+    verify: bool = _model("--verify", "", "first check every file of the model against its hash")
+    backend: str = _model(
+        "--backend",
+        "",
+        "default: the first that can run the model",
+        choices=("auto", "onnxruntime", "ailia"),
+        default="auto",
+    )
+    onnx: bool = _model("--onnx", "", "the same as --backend onnxruntime")
+    device: str = _model("--device", "NAME", "ONNX Runtime only: cpu (default), cuda, cuda:1, …", default="cpu")
+    threads: int = _model("--threads", "N", "threads (default: one for each core)", default=0)
+    env_id: int = _model("-e --env_id", "N", "ailia environment (default: automatic)", default=-1)
+    env_list: bool = _model("--env_list", "", "list ailia's environments, then go on")
+    memory_mode: int = _model("--memory_mode", "BITS", "ailia memory mode (default: 11)", default=11)
+
+    debug: bool = _old("--debug", "", "show the traceback of a failure")
+    profile: bool = _old("--profile", "", "does nothing; the timings are in --json")
+    video: str | None = _old("-v --video", "FILE", "the same as --input FILE")
+    verbose: str | None = _old("--verbose", "X", "does nothing; --quiet says less", nargs="?", const="")
+    required: bool = _old("--required", "", "does nothing")
+    disable_ailia_tokenizer: bool = _old("--disable_ailia_tokenizer", "", "does nothing")
+
+    extensions: frozenset[str] | None  # what --ftype says
+    notes: tuple[str, ...]  # of flags that do nothing here
+    ends_kept_model: bool  # and nothing else
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse, with a wrong usage raised, and --help written so that a closed pipe is noticed."""
 
@@ -46,7 +192,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """All flags, in groups."""
+    """All flags, in their groups."""
     parser = _Parser(
         prog="qwen_audio.py",
         description="Ask Qwen-Audio about a sound.",
@@ -54,166 +200,19 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="store_true", help="show the versions of the program and its backends")
-    _add_asking(parser)
-    _add_inputs(parser)
-    _add_output(parser)
-    _add_running(parser)
-    model = parser.add_argument_group("model and backend")
-    model.add_argument(
-        "--model",
-        "--model_dir",
-        type=Path,
-        metavar="DIR",
-        help="model directory, or nano (default: the only one under models/, else nano)",
-    )
-    model.add_argument("--verify", action="store_true", help="first check every file of the model against its hash")
-    model.add_argument(
-        "--backend",
-        choices=("auto", "onnxruntime", "ailia"),
-        default="auto",
-        help="default: the first that can run the model",
-    )
-    model.add_argument("--onnx", action="store_true", help="the same as --backend onnxruntime")
-    model.add_argument(
-        "--device", default="cpu", metavar="NAME", help="of ONNX Runtime: cpu (default), cuda, cuda:1, …"
-    )
-    model.add_argument("--threads", type=int, default=0, metavar="N", help="threads (default: one for each core)")
-    model.add_argument(
-        "-e", "--env_id", type=int, default=-1, metavar="N", help="ailia environment (default: automatic)"
-    )
-    model.add_argument("--env_list", action="store_true", help="list ailia's environments, then go on")
-    model.add_argument("--memory_mode", type=int, default=11, metavar="BITS", help="ailia memory mode (default: 11)")
-    old = parser.add_argument_group("accepted for compatibility")
-    old.add_argument("--debug", action="store_true", help="show the traceback of a failure")
-    old.add_argument("--profile", action="store_true", help="does nothing; the timings are in --json")
-    old.add_argument("-v", "--video", metavar="FILE", help="the same as --input FILE")
-    old.add_argument("--verbose", nargs="?", const="", metavar="X", help="does nothing; --quiet says less")
-    old.add_argument("--required", action="store_true", help="does nothing")
-    old.add_argument("--disable_ailia_tokenizer", action="store_true", help="does nothing")
+    groups: dict[str, Any] = {"options": parser}
+    for one in fields(Options):
+        if not one.metadata:  # read from other flags
+            continue
+        title, names, settings = one.metadata["group"], one.metadata["names"], dict(one.metadata["settings"])
+        kind = str(one.type).removesuffix(" | None")
+        if kind == "bool":
+            settings["action"] = "store_true"
+        elif kind in _TYPES:
+            settings["type"] = _TYPES[kind]
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        groups[title].add_argument(*(names or [one.name]), **settings, **({"dest": one.name} if names else {}))
+    # A string, which argparse checks as if it were given.
+    parser.set_defaults(keep=os.environ.get("QWEN_AUDIO_KEEP") or None)
     return parser
-
-
-def _add_asking(parser: argparse.ArgumentParser) -> None:
-    ask = parser.add_argument_group("asking")
-    ask.add_argument(
-        "-p",
-        "--prompt",
-        dest="prompts",
-        action="append",
-        default=[],
-        metavar="TEXT",
-        help=f"question or instruction; may be repeated (default: {PROMPT!r})",
-    )
-    ask.add_argument("--prompts-from", metavar="FILE", help="a file with one prompt on each line")
-    ask.add_argument("--task", metavar="NAME", help="an official task in place of a prompt; see --list-tasks")
-    ask.add_argument("--language", metavar="NAME", help="the language spoken: en, zh, de, es, ko, fr, ja, it")
-    ask.add_argument("--to", metavar="NAME", help="the language to translate into")
-    ask.add_argument("--question", metavar="TEXT", help="the question of --task question")
-    ask.add_argument("--word", metavar="TEXT", help="the word whose times --task timestamps asks for")
-    ask.add_argument("--choices", metavar="A,B,…", help="answer with one of these, and say how likely each is")
-    ask.add_argument("--itn", action="store_true", help="write digits and punctuation, where the model can")
-    ask.add_argument("--caption-style", metavar="NAME", help="of a base model: plain, audiocaps, clotho (default)")
-    ask.add_argument("--raw", action="store_true", help="ask a chat model as a base model is asked")
-    ask.add_argument("--system", default=SYSTEM, metavar="TEXT", help="system prompt of a chat model")
-    ask.add_argument("--max-new-tokens", type=int, metavar="N", help=f"longest answer (default: {LONGEST_ANSWER})")
-    ask.add_argument("--chat", action="store_true", help="a dialogue about the sounds, line by line")
-    ask.add_argument("--list-tasks", action="store_true", help="show all tasks with their prompts")
-
-
-def _add_inputs(parser: argparse.ArgumentParser) -> None:
-    inputs = parser.add_argument_group("sounds")
-    inputs.add_argument("files", nargs="*", metavar="FILE", help="the same as --input FILE")
-    inputs.add_argument(
-        "-i",
-        "--input",
-        dest="inputs",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FILE",
-        help="sounds, folders, patterns, or -",
-    )
-    inputs.add_argument("--each", action="store_true", help="one answer for each file, not one about all of them")
-    inputs.add_argument("-r", "--recursive", action="store_true", help="look into the folders of a folder")
-    inputs.add_argument(
-        "--files-from",
-        dest="lists",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a list of sounds, one on each line, or JSON Lines with audio and prompt",
-    )
-    inputs.add_argument(
-        "-0", "--null", action="store_true", help="NUL ends each name of the list, as find -print0 writes it"
-    )
-    inputs.add_argument(
-        "--ftype", default="audio", metavar="EXT,…", help="take only these endings from folders, such as wav,flac"
-    )
-    inputs.add_argument("--shard", metavar="I/N", help="only the I-th of N parts of all inputs, for job arrays")
-    inputs.add_argument(
-        "--long",
-        choices=("windows", "first"),
-        default="windows",
-        help="over 30 s: ask about each window (default), or about the first 30 s only",
-    )
-    inputs.add_argument(
-        "--window", type=float, default=30, metavar="SECONDS", help="longest window, 1 to 30 (default: 30)"
-    )
-
-
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    out = parser.add_argument_group("output")
-    out.add_argument("--json", action="store_true", help="one line of JSON for each answer")
-    out.add_argument("-s", "--savepath", type=Path, metavar="FILE", help="write the answers to FILE as well")
-    out.add_argument(
-        "-o",
-        "--output-dir",
-        "--output_dir",
-        type=Path,
-        metavar="DIR",
-        help="a file for each sound; a second run goes on where the first stopped",
-    )
-    out.add_argument(
-        "-f",
-        "--format",
-        "--output-format",
-        "--output_format",
-        dest="formats",
-        metavar="A,B,…",
-        help="of these files: txt (default), json, srt, vtt, tsv, all",
-    )
-    for flag, default, what in (("width", 42, "columns in a line"), ("count", 2, "lines at a time")):
-        flags = (f"--max-line-{flag}", f"--max_line_{flag}")
-        out.add_argument(
-            *flags, type=int, default=default, metavar="N", help=f"of subtitles: {what} (default: {default})"
-        )
-    out.add_argument(
-        "--highlight-words", "--highlight_words", action="store_true", help="underline each word as it is said"
-    )
-    out.add_argument("--overwrite", action="store_true", help="answer again what is in --output-dir already")
-    out.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors on standard error")
-    out.add_argument(
-        "-b",
-        "--benchmark",
-        action="store_true",
-        help="answer several times and tell the times; the first does not count",
-    )
-    out.add_argument("-bc", "--benchmark_count", type=int, default=5, metavar="N", help="how many times (default: 5)")
-
-
-def _add_running(parser: argparse.ArgumentParser) -> None:
-    running = parser.add_argument_group("running")
-    running.add_argument("--batch", type=int, default=1, metavar="N", help="decode N answers side by side (default: 1)")
-    running.add_argument("--timeout", type=float, metavar="SECONDS", help="give up on an input that takes longer")
-    running.add_argument(
-        "--keep",
-        type=float,
-        default=os.environ.get("QWEN_AUDIO_KEEP") or None,  # a string, which argparse checks as if it were given
-        metavar="MINUTES",
-        help="keep the model open for later runs (default: $QWEN_AUDIO_KEEP); 0 closes it",
-    )
-    running.add_argument(
-        "--doctor", action="store_true", help="say what is installed, what can run and what to do next"
-    )
-    running.add_argument("--completion", choices=("bash", "zsh", "fish"), help="print a completion script")

@@ -10,6 +10,8 @@ from cli.output.answer import Answer
 from cli.output.streams import prepare_streams, say
 from cli.run.prefetch import leave
 from cli.signals import Stopped, word_for
+from models.runtime.cpu import thread_limit
+from models.runtime.shortage import check_limits
 
 
 def start() -> None:
@@ -24,7 +26,7 @@ def start() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own); returns the exit code, but --help exits with 0.
 
-    What a signal stops is told, and raised again.
+    A signal that stops the run is reported and raised again.
     """
     prepare_streams()
     try:
@@ -37,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _attempt(argv: list[str]) -> int:
-    """Do what the arguments say. The only place that catches whatever is raised; a bug is raised again."""
+    """Do what the arguments say. The only place that catches all exceptions; a bug is raised again."""
     asked, json, debug = Answer([], ""), "--json" in argv, "--debug" in argv
     try:
         options = parse_arguments(argv)
@@ -51,6 +53,7 @@ def _attempt(argv: list[str]) -> int:
 
 def _do(options: Options) -> int:
     """One of the things that the program can do."""
+    check_limits(options.threads or thread_limit())
     if options.doctor:
         from cli.doctor.report import doctor
 

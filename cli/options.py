@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import stat
 import sys
-from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 
-from cli.flags import FTYPES, PROMPT, SAMPLE, SYSTEM, build_parser
+from cli.flags import FTYPES, PROMPT, SAMPLE, SYSTEM, Options, build_parser
 from cli.inputs.text import decode
 
 __all__ = ["PROMPT", "SAMPLE", "SYSTEM", "Options", "parse_arguments"]
@@ -25,63 +25,6 @@ MAX_SECONDS = 1e6  # of --timeout: what a lock can wait
 MAX_MINUTES = 10080  # of --keep: a week
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for. `inputs` and `lists` as typed; None where nothing was said.
-
-    `prompts` are those of --prompt and --prompts-from; with a `task` there are none. `shard` is (number from 1, of how
-    many). `max_new_tokens` None leaves it to the task. `keep` are minutes.
-    """
-
-    inputs: tuple[str, ...]
-    each: bool
-    recursive: bool
-    lists: tuple[str, ...]
-    null: bool
-    extensions: frozenset[str] | None
-    shard: tuple[int, int] | None
-    prompts: tuple[str, ...]
-    task: str | None
-    language: str | None
-    to: str | None
-    question: str | None
-    word: str | None
-    choices: tuple[str, ...]
-    itn: bool
-    caption_style: str | None
-    raw: bool
-    system: str
-    max_new_tokens: int | None
-    chat: bool
-    long: str
-    window: float
-    batch: int
-    timeout: float | None
-    keep: float | None
-    savepath: Path | None
-    output_dir: Path | None
-    formats: tuple[str, ...]
-    overwrite: bool
-    max_line_width: int
-    max_line_count: int
-    highlight_words: bool
-    json: bool
-    quiet: bool
-    debug: bool
-    model: Path | None
-    verify: bool
-    doctor: bool
-    backend: str
-    device: str
-    threads: int
-    env_id: int
-    memory_mode: int
-    env_list: bool
-    benchmark_count: int
-    notes: tuple[str, ...]
-    ends_kept_model: bool = False
-
-
 def parse_arguments(argv: list[str] | None = None) -> Options:
     """Parse `argv` (default: the process's own). Exits with 0 after --help and its like, raises UsageError."""
     parser = build_parser()
@@ -94,24 +37,25 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
     if unknown:
         near = get_close_matches(unknown[0].split("=")[0].replace("_", "-"), flags, n=1)
         parser.error(f"unknown flag {unknown[0]}" + (f"; did you mean {near[0]}?" if near else ""))
-    given.inputs += given.files + ([given.video] if given.video else [])
+    given.inputs = [*given.inputs, *given.files, *([given.video] if given.video else [])]
     _print_and_exit(parser, given)
     _check(parser, given)
-    as_typed = {field.name: getattr(given, field.name) for field in fields(Options) if hasattr(given, field.name)}
     read = {
         "inputs": _inputs(parser, given, bare=not argv),
         "lists": tuple(given.lists),
         "extensions": _extensions(given.ftype),
         "shard": _shard(parser, given.shard),
         "prompts": _prompts(parser, given),
-        "choices": _choices(parser, given.choices),
+        "clips": _clips(parser, given.clips),
+        "choices": _choices(given.choices),
         "formats": _formats(parser, given),
+        "score": _metrics(parser, given),
         "backend": "onnxruntime" if given.onnx else given.backend,
         "benchmark_count": given.benchmark_count + 1 if given.benchmark else 0,
         "notes": tuple(_notes(given)),
         "ends_kept_model": given.keep == 0 and not given.inputs and not given.lists and not given.chat,
     }
-    return Options(**as_typed | read)
+    return Options(**vars(given) | read)
 
 
 def _inputs(parser: argparse.ArgumentParser, given: argparse.Namespace, *, bare: bool) -> tuple[str, ...]:
@@ -173,7 +117,7 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
     if given.timeout is not None and not 0 < given.timeout < MAX_SECONDS:
         parser.error("--timeout must be a number of seconds over 0")
     if given.keep is not None and not 0 <= given.keep <= MAX_MINUTES:
-        parser.error(f"--keep must be 0 (end it) to {MAX_MINUTES} minutes")
+        parser.error(f"--keep must be 0 (close the model) to {MAX_MINUTES} minutes")
     sources = [*given.inputs, *given.lists, *[name for name in (given.prompts_from,) if name]]
     if sources.count("-") > (0 if given.benchmark else 1):
         parser.error("standard input (-) can be read only once; save it to a file")
@@ -181,6 +125,8 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
         parser.error("--onnx and --backend ailia contradict each other")
     if given.task and (given.prompts or given.prompts_from):
         parser.error("--task brings its own prompt; leave --prompt out, or leave --task out")
+    if given.clips is not None and (given.chat or given.long == "first"):
+        parser.error("--clip does not go with --chat or --long first")
     if given.chat and (given.output_dir or given.benchmark or given.choices or given.raw):
         parser.error("--chat does not go with --output-dir, --benchmark, --choices or --raw")
     if given.formats and not given.output_dir:
@@ -214,14 +160,41 @@ def _shard(parser: argparse.ArgumentParser, text: str | None) -> tuple[int, int]
     return numbers[0], numbers[1]
 
 
+def _clips(parser: argparse.ArgumentParser, text: str | None) -> tuple[tuple[float, float], ...]:
+    """--clip: (start, end) of each part in seconds, in order; without its end the last goes to the recording's."""
+    found, position = list[tuple[float, float]](), 0.0
+    for part in [] if text is None else text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*-\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)?\s*", part)
+        start, end = (float(match[1]), float(match[2] or "inf")) if match else (0.0, 0.0)
+        if not position <= start < end:
+            parser.error(f"--clip {text:.40}: write START-END in seconds, one behind the other, such as 0-10,95.5-")
+        found.append((start, end))
+        position = end
+    return tuple(found)
+
+
 def _formats(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:
-    """The formats of --output-dir, each once; txt where none is named."""
-    from cli.output.formats import FORMATS
+    """The formats of --output-dir, each once; txt where none is named. A page brings json, which it is made from."""
+    from cli.output.formats import FORMATS, PAGE
 
     names = _listed(given.formats) or ("txt",)
-    if unknown := [name for name in names if name not in (*FORMATS, "all")]:
-        parser.error(f"--format {unknown[0]}: choose from {', '.join(FORMATS)}, all")
-    return tuple(name for name in FORMATS if name in names or "all" in names)
+    if unknown := [name for name in names if name not in (*FORMATS, PAGE, "all")]:
+        parser.error(f"--format {unknown[0]}: choose from {', '.join(FORMATS)}, all, {PAGE}")
+    # A later run counts the answers of this one: it reads them from the json files, as the page does.
+    wanted = {*names, *FORMATS * ("all" in names), *["json"] * (PAGE in names or bool(given.score))}
+    return tuple(name for name in (*FORMATS, PAGE) if name in wanted)
+
+
+def _metrics(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:
+    """--score: the metrics, each once."""
+    names = tuple(dict.fromkeys(_listed(given.score)))
+    if given.score is not None:
+        from cli.score.table import check_metrics
+
+        if not names or given.chat:
+            parser.error("--score needs a metric, such as wer, and does not go with --chat")
+        check_metrics(names)
+    return names
 
 
 def _extensions(ftype: str) -> frozenset[str] | None:
@@ -230,11 +203,12 @@ def _extensions(ftype: str) -> frozenset[str] | None:
     return frozenset("." + name.lower().lstrip(".") for name in names) or None
 
 
-def _choices(parser: argparse.ArgumentParser, text: str | None) -> tuple[str, ...]:
-    choices = _listed(text)
-    if text is not None and len(set(choices)) < 2:
-        parser.error(f"--choices {text!r}: give two or more different answers with commas between, as in yes,no")
-    return choices
+def _choices(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    from tokenizer.tasks import parse_choices
+
+    return parse_choices(",".join(_listed(text)))
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

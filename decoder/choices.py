@@ -32,7 +32,7 @@ def choose(
 
     The caller picks the largest, of equal ones the first. No forward pass is made whose result is not used: neither
     `end_id` nor what an option has in common with another goes in again. Raises PromptError for a prompt that the
-    model cannot take, alone or with the longest option behind it, and ValueError without options.
+    model cannot take, alone or with the longest option after it, and ValueError without options.
     """
     paths = [(*option, end_id) for option in options]
     _check(decoder, ids, paths)

@@ -30,7 +30,7 @@ class Request:
     """A prompt to be answered: `ids`, and embeddings [span, d_model] of its `clips`, as `Decoder.prefill` takes them.
 
     At most `max_new_tokens` ids come; the first one after the time `deadline` of `time.monotonic` is the last. Requests
-    of one `group` belong together, be it prompts about a sound or turns of a dialogue: if a row's last request was of
+    of one `group` belong together, such as prompts about a sound or turns of a dialogue: if a row's last request was of
     it, what both begin with is not run again. `stop_loops` ends an answer that repeats itself without end.
     """
 

@@ -193,5 +193,5 @@ def _pieces(count: int) -> Iterator[tuple[int, int]]:
 
 
 def _one_more(table: Float32) -> Float32:
-    """A table with its last row twice: a token that fills up may stand behind the last position of the context."""
+    """A table with its last row twice: a token that fills up a pair may stand one position after the context."""
     return np.asarray(np.concatenate([table, table[-1:]]), np.float32)

@@ -1,4 +1,4 @@
-"""Draft tokens: what an answer may go on with, looked up in what was said before, and how many of them pay.
+"""Draft tokens: ids that may come next, looked up in earlier answers, and how many of them save time.
 
 A run of several ids costs little more than a run of one, and its logits are the same, bit for bit. So draft tokens are
 checked in the run that makes the first of them, and change nothing but the time. The answers of a folder share their
@@ -102,7 +102,7 @@ class Drafts:
         if not len(places):
             return Draft(END, 0)
         while length < min(len(before), LONGEST):
-            longer = places[said[places - length] == before[-1 - length]]  # every text begins behind an END
+            longer = places[said[places - length] == before[-1 - length]]  # every text begins after an END
             if not len(longer):
                 break
             places, length = longer, length + 1

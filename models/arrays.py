@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ def load_array(manifest: Manifest, file: str, *, mapped: bool = False) -> npt.ND
     try:
         found: npt.NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
+        if getattr(error, "errno", None) == errno.ENOMEM:
+            raise MemoryError from None
         reason = getattr(error, "strerror", None) or "not an array"
         raise ModelError(f"{path}: damaged ({reason})", "convert or download this model again") from None
     return found

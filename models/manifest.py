@@ -12,11 +12,13 @@ import json
 import os
 import types
 import typing
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from errors import ModelError
+from models.metadata import MISSING, read_object, regular
 
 FORMAT = 2
 FILE_NAME = "manifest.json"
@@ -101,7 +103,7 @@ class Manifest:
 
     `decoder` is one graph, or several of which each goes on from the one before with the next layers. `decoder_rows` is
     the same over the same weights for several sequences side by side; a plain model has none. With `pairs`, a fused
-    decoder is given an even number of tokens: its products would round a single one differently.
+    decoder is given an even number of tokens: its products round one otherwise. `loss` is KL from fp32, in nats.
     """
 
     name: str
@@ -123,6 +125,7 @@ class Manifest:
     files: dict[str, FileRecord]
     decoder_rows: tuple[Graph, ...] = ()
     pairs: bool = True
+    loss: float | None = None
     format: int = FORMAT
     directory: Path = Path()
 
@@ -200,21 +203,16 @@ def file_sha256(path: Path) -> str:
 def _read_json(directory: Path) -> dict[str, Any]:
     path = directory / FILE_NAME
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return read_object(path, _AGAIN)
+    except ModelError as error:
+        if error.kind != MISSING:
+            raise
         if not directory.is_dir():
             raise ModelError(f"{directory}: no such model directory") from None
         raise ModelError(
             f"{directory}: no {FILE_NAME}, so not a model or an unfinished conversion",
             fix=f"make it with `python3 -m models.convert CHECKPOINT {directory}`",
         ) from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ModelError(f"{path}: not valid JSON ({error})", fix=_AGAIN) from None
-    if not isinstance(data, dict):
-        raise ModelError(f"{path}: not a JSON object", fix=_AGAIN)
-    return data
 
 
 def _build(kind: Any, value: Any, path: Path, where: str) -> Any:
@@ -232,7 +230,8 @@ def _build(kind: Any, value: Any, path: Path, where: str) -> Any:
     elif origin is dict and isinstance(value, dict):
         return {key: _build(arguments[1], item, path, f"{where}[{key!r}]") for key, item in value.items()}
     elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):  # an integer may be too large
+            return float(value)
     elif isinstance(kind, type) and type(value) is kind:
         return value
     expected = getattr(kind, "__name__", str(kind)) if origin is None else str(kind)
@@ -291,9 +290,9 @@ def _check_files(manifest: Manifest) -> None:
         if name in {".", ".."} or Path(name).name != name or os.sep in name:
             raise ModelError(f"{manifest.path(FILE_NAME)}: '{name}' is not a plain file name")
         try:
-            size = manifest.path(name).stat().st_size
-        except OSError as error:
-            reason = (error.strerror or "unreadable").lower()
+            size = regular(manifest.path(name)).stat().st_size
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            reason = (getattr(error, "strerror", None) or "unreadable").lower()
             raise ModelError(f"{manifest.path(name)}: {reason}", fix=_AGAIN) from None
         if size != record.size:
             raise ModelError(f"{manifest.path(name)}: {size} bytes, expected {record.size}", fix=_AGAIN)

@@ -734,7 +734,7 @@ def test_a_reader_that_goes_away_ends_the_answer_quietly(demo_model, speech):
 @pytest.mark.parametrize(
     ("redirection", "code", "err"),
     [
-        (">/dev/full", 1, "qwen_audio: standard output: No space left on device; the answer is not complete there\n"),
+        (">/dev/full", 1, "qwen_audio: standard output: No space left on device; the answer there is not complete\n"),
         (">&-", 0, ""),
         ("2>&-", 0, ""),
         ("-i - <&-", 1, "qwen_audio: standard input: the file is empty; record or copy it again\n"),

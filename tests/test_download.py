@@ -423,7 +423,7 @@ def test_a_flipped_bit_is_found_by_verify_and_mended_by_deleting_the_file(bucket
     assert (tmp_path / "m" / WEIGHTS).read_bytes() == b"short"
     (tmp_path / "m" / WEIGHTS).unlink()
     assert fetch_ailia(bucket, tmp_path / "m", "--verify", "--offline") == 3
-    assert f"misses {WEIGHTS}, and offline is asked" in capsys.readouterr().err
+    assert f"misses {WEIGHTS}, and this run is offline" in capsys.readouterr().err
     assert fetch_ailia(bucket, tmp_path / "m", "--verify") == 0
     assert held(tmp_path / "m") == AILIA_FILES
 

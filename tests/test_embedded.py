@@ -1,5 +1,6 @@
 """Opening nano: converted once into the cache, found again, made anew when damaged or changed, and told about."""
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,6 +60,38 @@ def test_a_damaged_conversion_is_made_again(cache, damage):
     assert embedded.embedded_model() == made
     load_manifest(made)
     assert (made / "decoder.data").read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["decoder.data", "manifest.json", "embeddings.npy"])
+def test_a_conversion_damaged_at_equal_size_is_made_again(cache, name):
+    made = embedded.embedded_model()
+    whole = (made / name).read_bytes()
+    times = (made / name).stat()
+    place = whole.rindex(b'"name"') + 9 if name == "manifest.json" else len(whole) // 2
+    (made / name).write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    os.utime(made / name, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert embedded.embedded_model() == made
+    assert (made / name).read_bytes() == whole
+
+
+def test_a_conversion_is_hashed_once_after_its_change_time_differs(cache, monkeypatch):
+    made = embedded.embedded_model()
+    (made / "decoder.data").chmod(0o600)
+    hashed = list[Path]()
+    monkeypatch.setattr(embedded, "verify_files", lambda manifest: hashed.append(manifest.directory))
+    monkeypatch.setattr(converter, "convert", refuse)
+    for _ in range(3):
+        assert embedded.embedded_model() == made
+    assert hashed == [made]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "9" * 5000])
+def test_a_conversion_without_its_seal_is_made_again(cache, content):
+    made = embedded.embedded_model()
+    (made / embedded.SEAL).write_text(content)
+    before = (made / "decoder.data").stat().st_ino
+    assert embedded.embedded_model() == made
+    assert (made / "decoder.data").stat().st_ino != before
 
 
 def test_another_checkpoint_is_another_directory(cache, checkpoint, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 
 from audio_encoder.kinds import ENDINGS
 from cli.inputs.listing import Group, find_inputs
-from errors import InputError
+from errors import InputError, printable
 
 NOT_NAMED = "\udcff\n\tü.wav"  # a byte that is no UTF-8, a line end, a tab
 
@@ -113,7 +113,7 @@ def test_a_file_that_is_named_may_have_any_extension(name, each):
 
 
 @pytest.mark.parametrize(
-    ("target", "reason"), [("gone.wav", "a link to something"), ("link.wav", "a link that leads back to itself")]
+    ("target", "reason"), [("gone.wav", "a broken link"), ("link.wav", "a link that leads back to itself")]
 )
 def test_a_link_that_leads_nowhere_is_a_problem_that_says_so(target, reason):
     Path("link.wav").symlink_to(target)
@@ -149,7 +149,7 @@ def test_a_pipe_is_read_if_it_is_named_and_passed_over_in_a_folder():
     assert clean(find("talks/pipe.wav")) == ["talks/pipe.wav"]
     found = find("talks")
     assert names(found) == ["talks/1.mp3", "talks/2.WAV"]
-    assert found.skipped == ("talks/pipe.wav: a pipe or a device, passed over; name it itself to have it read",)
+    assert found.skipped == ("talks/pipe.wav: a pipe or a device, skipped; name it on the command line to read it",)
 
 
 # --- nothing to work on
@@ -164,8 +164,8 @@ def test_a_pipe_is_read_if_it_is_named_and_passed_over_in_a_folder():
         (["no.wav", "nor.wav"], "no.wav, nor.wav: no such file; check the path"),
         (["a.wav/x"], "a.wav/x: no such file; check the path"),
         (["x" * 300], f"{'x' * 300}: no such file; check the path"),
-        (["a\0.wav"], "a\0.wav: no such file; check the path"),
-        (["\ud800/a.wav"], "\ud800/a.wav: no such file; check the path"),  # no bytes stand for this name
+        (["a\0.wav"], "a\\x00.wav: no such file; check the path"),
+        (["\ud800/a.wav"], "\\ud800/a.wav: no such file; check the path"),  # no bytes stand for this name
         (["*.aiff"], "*.aiff: no sound matches; check the pattern"),
         ([], "nothing to ask about; name a sound with --input"),
     ],
@@ -181,24 +181,24 @@ def test_folders_without_a_sound_are_named_with_the_fix():
     with pytest.raises(InputError) as error:
         find("empty", "texts", "no.wav")
     message = str(error.value)
-    assert message.startswith("no.wav: no such file; check the path; empty, texts: no sound in it; ")
+    assert message.startswith("no.wav: no such file; check the path; empty, texts: no sound files in it; ")
     assert "give -r" in message
-    assert message.endswith("texts: passed over what is no sound (1 .txt)")
+    assert message.endswith("texts: skipped files that are not sound (1 .txt)")
     with pytest.raises(InputError, match=r"name another folder$"):
         find("empty", recursive=True)
 
 
 def test_an_empty_list_alone_is_nothing_to_work_on():
-    with pytest.raises(InputError, match=r"list\.txt: no name in this list"):
+    with pytest.raises(InputError, match=r"list\.txt: this list is empty"):
         find(lists=write_list("\n\r\n"))
-    assert find("a.wav", lists=("list.txt",)).skipped == ("list.txt: no name in this list; write one on each line",)
+    assert find("a.wav", lists=("list.txt",)).skipped == ("list.txt: this list is empty; write one name on each line",)
 
 
 @pytest.mark.parametrize("name", ["no.txt", "talks", "a\0b", ""])
 def test_a_list_that_cannot_be_read_ends_it(name):
     with pytest.raises(InputError, match="cannot be read") as error:
         find("a.wav", lists=(name,))
-    assert str(error.value).startswith(name or "''")
+    assert str(error.value).startswith(printable(name) or "''")
 
 
 @pytest.mark.parametrize(("inputs", "lists"), [(["-", "-"], []), (["-"], ["-"]), ([], ["-", "-"])])
@@ -236,7 +236,7 @@ def test_what_is_no_sound_is_told_once_for_each_root(recursive):
     make("talks/b.txt", "talks/a.TXT", "talks/notes", "talks/deep/c.pdf")
     found = find("talks", recursive=recursive)
     deep = "1 .pdf, " if recursive else ""
-    assert found.skipped == (f"talks: passed over what is no sound ({deep}2 .txt, 1 without extension)",)
+    assert found.skipped == (f"talks: skipped files that are not sound ({deep}2 .txt, 1 without extension)",)
     assert found.problems == ()
 
 
@@ -244,14 +244,14 @@ def test_an_empty_folder_beside_others_is_a_note():
     found = find("empty", "a.wav")
     (note,) = found.skipped
     assert (names(found), found.problems) == (["a.wav"], ())
-    assert note.startswith("empty: no sound in it")
+    assert note.startswith("empty: no sound files in it")
 
 
 def test_extensions_choose_what_is_taken_from_folders_and_patterns():
     make("talks/x.m4a")
     found = find("talks", "a.*", "b.flac", extensions=frozenset({".m4a"}), recursive=True)
     assert names(found) == ["b.flac", "talks/x.m4a"]
-    assert found.skipped == ("talks: passed over what is no sound (1 .mp3, 1 .ogg, 1 .wav)", *found.skipped[1:])
+    assert found.skipped == ("talks: skipped files that are not sound (1 .mp3, 1 .ogg, 1 .wav)", *found.skipped[1:])
     assert found.problems == (("a.*", "a.*: no sound matches; check the pattern"),)
 
 
@@ -303,7 +303,7 @@ def test_links_that_lead_nowhere_in_a_folder_are_problems_if_they_would_be_sound
     found = find("talks", recursive=True)
     assert names(found) == ["talks/1.mp3", "talks/2.WAV", "talks/deep/3.ogg"]
     assert [path for path, _ in found.problems] == ["talks/0.wav"]
-    assert found.skipped == ("talks: passed over what is no sound (1 without extension)",)
+    assert found.skipped == ("talks: skipped files that are not sound (1 without extension)",)
 
 
 # --- links and duplicates
@@ -437,14 +437,14 @@ def test_a_pattern_that_matches_nothing_is_a_problem_that_names_it(pattern, recu
     found = find("a.wav", pattern, recursive=recursive)
     ((path, line),) = found.problems
     assert (path, names(found)) == (pattern, ["a.wav"])
-    assert line.startswith(f"{pattern}: no sound matches; check the pattern")
+    assert line.startswith(f"{printable(pattern)}: no sound matches; check the pattern")
 
 
 def test_a_pattern_that_matches_no_sound_tells_what_it_matched():
     make("a.txt", "b.txt")
     found = find("a.wav", "*.txt")
     assert [path for path, _ in found.problems] == ["*.txt"]
-    assert found.skipped == ("*.txt: passed over what is no sound (2 .txt)",)
+    assert found.skipped == ("*.txt: skipped files that are not sound (2 .txt)",)
 
 
 def test_a_missing_name_in_a_list_is_no_pattern():
@@ -574,12 +574,12 @@ def test_a_line_of_json_brings_its_audios_and_its_question(record, group):
 @pytest.mark.parametrize(
     ("line", "word"),
     [
-        ("{", "no JSON (Expecting property name"),
-        ('{"audio": "a.wav"', "no JSON"),
-        ('{"audio": "a.wav"} {}', "no JSON (Extra data)"),
+        ("{", "not valid JSON (Expecting property name"),
+        ('{"audio": "a.wav"', "not valid JSON"),
+        ('{"audio": "a.wav"} {}', "not valid JSON (Extra data)"),
         ("{a}.wav", "./{"),
-        ('{"a":' * 100_000, "no JSON"),
-        ('{"a": ' + "1" * 5_000 + "}", "no JSON (Exceeds the limit"),
+        ('{"a":' * 100_000, "not valid JSON"),
+        ('{"a": ' + "1" * 5_000 + "}", "not valid JSON (Exceeds the limit"),
         ("{}", '"audio"'),
         ('{"audio": null}', '"audio"'),
         ('{"audio": ""}', '"audio"'),
@@ -605,7 +605,7 @@ def test_a_broken_line_is_a_problem_with_its_number(line, word):
 def test_a_missing_audio_of_json_is_a_problem_by_its_name(name):
     found = find(lists=write_json({"audio": name}, {"audio": "a.wav"}))
     assert names(found) == ["a.wav"]
-    assert found.problems == ((name, f"{name}: no such file; check the path"),)
+    assert found.problems == ((name, f"{printable(name)}: no such file; check the path"),)
 
 
 # --- shards

@@ -12,6 +12,7 @@ from models.nano.train.recordings import spoken, training
 from models.nano.train.recordings import test_ids as listed
 from models.nano.train.score import distance, quoted
 from models.nano.train.texts import book_sentences, said
+from tests.conftest import GOLDEN
 from tokenizer.tokenizer import Tokenizer
 
 TEXTS = ['The person says: "the cat sat on the mat".', "the language is German."] * 3
@@ -238,3 +239,14 @@ def test_a_variant_has_the_times_of_its_recording_at_its_speed():
     assert aligned == {0: [(0.2, 0.6), (0.6, 1.0)]}
     assert shard_times([faster], {"a": aligned[0]}, lambda _: None) == {0: [(0.1, 0.3), (0.3, 0.5)]}
     assert at_speed([(0.0, 9.0)], faster) is None
+
+
+def test_an_answer_is_right_only_as_a_whole():
+    from models.nano.train.score import Scores, score_labels
+
+    row = {"id": "a", "audio": str(GOLDEN / "nano" / "speech.flac"), "gender": "man", "language": "en", "sound": "rain"}
+    scores = Scores(0)
+    said = {"man or": "The speaker is a woman.", "sound": "This is the sound of rainstick."}
+    score_labels(lambda *_: said["man or"], {"librispeech": [row | {"sound": None}]}, scores)
+    score_labels(lambda *_: said["sound"], {"sounds": [row]}, scores)
+    assert {(one["measure"], one["value"]) for one in scores.rows()} == {("language", 0), ("gender", 0), ("event", 0)}

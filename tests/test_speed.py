@@ -118,3 +118,12 @@ def test_the_memory_of_a_whole_command_is_measured(demo_model, monkeypatch, caps
 def test_a_command_that_fails_is_not_measured(tmp_path):
     with pytest.raises(SystemExit, match="failed with exit code 3"):
         memory.measure(tmp_path / "nowhere", 1, 1, 1)
+
+
+def test_a_line_says_which_packages_an_interpreter_lacks(monkeypatch, capsys):
+    monkeypatch.setitem(speed.MODULES, "llama.cpp", ("numpy", "no_such_package"))
+    found = interpreters([sys.executable, "/no/python"])
+    assert "llama.cpp" not in found
+    line = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("llama.cpp"))
+    assert f"{sys.executable} lacks no_such_package;" in line
+    assert "/no/python lacks numpy, no_such_package" in line

@@ -1,7 +1,7 @@
 """`--version`: the program, its commit, its backends."""
 
 import subprocess
-from importlib.metadata import PackageNotFoundError
+from importlib import metadata
 
 import pytest
 
@@ -32,11 +32,11 @@ def packages(monkeypatch):
     def packages(**versions):
         def version(name):
             if name not in versions:
-                raise PackageNotFoundError
+                raise metadata.PackageNotFoundError
             return versions[name]
 
-        monkeypatch.setattr(module, "version", version)
-        monkeypatch.setattr(module, "packages_distributions", dict)
+        monkeypatch.setattr(metadata, "version", version)
+        monkeypatch.setattr(metadata, "packages_distributions", dict)
 
     return packages
 
@@ -55,7 +55,7 @@ def test_what_is_missing_is_said(tmp_path, packages, monkeypatch):
 
 def test_onnxruntime_counts_under_another_name(packages, monkeypatch):
     packages(**{"onnxruntime-gpu": "1.30.0"})
-    monkeypatch.setattr(module, "packages_distributions", lambda: {"onnxruntime": ["onnxruntime-gpu"]})
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: {"onnxruntime": ["onnxruntime-gpu"]})
     assert "onnxruntime 1.30.0" in version_line()
 
 

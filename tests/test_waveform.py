@@ -307,7 +307,7 @@ def test_bytes_behind_a_sound_whose_size_is_too_small_are_told(tmp_path):
     notes = []
     blocks = list(stream_waveform(write(tmp_path, "a.wav", bytes(data)), notes))
     assert sum(map(len, blocks)) == 16_000
-    assert "behind the sound" in notes[0]
+    assert "after the end of the sound" in notes[0]
 
 
 def test_a_size_that_no_pipe_writes_is_a_promise(tmp_path):
@@ -329,7 +329,7 @@ def test_channels_that_cancel_each_other_out_are_heard_and_told(tmp_path):
 def test_samples_beyond_all_measure_are_refused(tmp_path):
     samples = np.append(sound(16_000) / 32768, 1e36)
     for rate in (16_000, 44_100):
-        assert "beyond all measure" in error_of(write(tmp_path, "a.wav", encoded(samples, subtype="FLOAT", rate=rate)))
+        assert "far too loud" in error_of(write(tmp_path, "a.wav", encoded(samples, subtype="FLOAT", rate=rate)))
 
 
 @pytest.mark.parametrize("kind", ["FLAC", "OGG"])
@@ -430,3 +430,48 @@ def test_random_bytes_in_a_header_never_crash(tmp_path):
 def test_importing_the_module_loads_no_sound_library():
     code = "import sys, audio_encoder.waveform as _; print({'soundfile', 'av'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=GOLDEN.parents[1], text=True).strip() == "set()"
+
+
+def notes_of(path):
+    notes = []
+    list(stream_waveform(path, notes))
+    return notes
+
+
+def voc(blocks):
+    return b"Creative Voice File\x1a\x1a\0\x0a\x01\x29\x11" + blocks
+
+
+SOUND_BLOCK = b"\x01" + (2 + 4000).to_bytes(3, "little") + bytes([131, 0]) + bytes(range(0, 250, 1)) * 16
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "size"),
+    [("wav", 40, b"\xff\xff\xff\xff"), ("wav", 40, b"\xdc\xef\xff\x7f"), ("au", 8, b"\xff\xff\xff\xff"),
+     ("aiff", 42, b"\x7f\xff\xff\xff"), ("caf", 60, b"\xff" * 8)],
+)  # fmt: skip
+def test_what_does_not_say_how_long_it_is_is_heard_with_a_note(tmp_path, kind, place, size):
+    path = tmp_path / f"a.{kind}"
+    soundfile.write(path, np.sin(np.arange(16_000) / 9) / 2, 16_000, subtype="PCM_16")
+    data = bytearray(path.read_bytes())
+    if kind == "caf":
+        place = data.index(b"data") + 4
+    elif kind == "aiff":
+        place = data.index(b"SSND") + 4
+    assert notes_of(path) == []
+    data[place : place + len(size)] = size
+    path.write_bytes(data)
+    assert len(load_waveform(path)) >= 15_990
+    (note,) = notes_of(path)
+    assert "whether it is whole cannot be told" in note
+
+
+def test_a_voice_file_is_whole_with_its_end_told_without_it_and_refused_when_cut(tmp_path):
+    path = tmp_path / "a.voc"
+    path.write_bytes(voc(SOUND_BLOCK + b"\0"))
+    assert notes_of(path) == []
+    path.write_bytes(voc(SOUND_BLOCK))
+    assert "whether it is whole cannot be told" in notes_of(path)[0]
+    path.write_bytes(voc(SOUND_BLOCK[:2000]))
+    with pytest.raises(AudioError, match="cut short"):
+        load_waveform(path)

@@ -228,7 +228,7 @@ def task_prompt(task: Task, *, chat: bool, options: TaskOptions) -> str:
             only = "" if task.base is None or slot in task.needs(chat=not chat) else f" with a {_kind(chat=chat)} model"
             raise UsageError(f"--task {task.name} needs {_flag(slot)}{only}", fix="see --list-tasks")
     template = _OPTIONAL.sub(lambda part: part[1] if set(_slots(part[1])) <= set(values) else "", template)
-    return _SLOT.sub(lambda slot: values[slot[1]], template)  # once: a {word} in what the user wrote is no slot
+    return _SLOT.sub(lambda slot: values[slot[1]], template)  # once: a {word} in the user's own text is not a slot
 
 
 def _refuse_others(task: Task, options: TaskOptions, *, chat: bool) -> None:
@@ -241,7 +241,7 @@ def _refuse_others(task: Task, options: TaskOptions, *, chat: bool) -> None:
 
 
 def _values(task: Task, options: TaskOptions, *, chat: bool) -> dict[str, str]:
-    """Say what stands in the slots; what has no value is not in it. Tags have those of the model's own evaluation."""
+    """The values of the slots; a slot without a value is left out. Tags have those of the model's own evaluation."""
     style = options.caption_style or "clotho"
     if style not in CAPTION_STYLES:
         raise UsageError(f"unknown --caption-style {style!r}", fix=f"the model knows {', '.join(CAPTION_STYLES)}")

@@ -26,7 +26,7 @@ _TAG = re.compile(r"<\|[^<>|\s]+\|>")
 _QUOTED = re.compile(rf'"([^"]+)"[^"<]*{_TIME.pattern}[^"<]*{_TIME.pattern}')
 # Chinese characters, kana and the wide marks, between which no space is written.
 _UNSPACED = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]{2}")
-# Marks that stand close behind a word: the common ones, closing quotes, and the wide ones of Chinese and Japanese.
+# Marks that follow a word without a space: the common ones, closing quotes, and the wide ones of Chinese and Japanese.
 _CLOSING = re.compile(r"[,.;:!?%)\]}'\u2019\u201d\u3001\u3002\uff01\uff09\uff0c\uff1a\uff1b\uff1f]")
 
 
@@ -40,7 +40,7 @@ class TimedWord:
 
 
 def parse_words(text: str) -> tuple[str, list[TimedWord]]:
-    """Read an answer, whatever it is: its text without tags, and its words with times that fit. Never raises.
+    """Read any answer: its text without tags, and the words whose times fit. Never raises.
 
     Of an answer in segments the words are in order and do not overlap: 0 <= start < end <= next start, all up to 30 s.
     In the text of a sentence the times stay, as plain numbers, and its words are as it gives them.
@@ -49,7 +49,7 @@ def parse_words(text: str) -> tuple[str, list[TimedWord]]:
     segments = parts[::2]
     if len(_plain(segments[0]).split()) > 1:
         return _plain(_TIME.sub(r"\1", text)), _quoted_words(text)
-    # The first segment starts where the prompt ends, at 0; behind the last one there is no time.
+    # The first segment starts where the prompt ends, at 0; after the last one there is no time.
     times = [0.0, *map(_seconds, parts[1::2]), None]
     words = [word for i, segment in enumerate(segments) if (word := _timed(segment, times[i], times[i + 1]))]
     return _plain(_joined(map(_plain, segments))), _longest_forward(words)

@@ -1,4 +1,4 @@
-"""Text <-> ids: byte-level BPE over a ``qwen.tiktoken`` vocabulary, with Qwen-Audio's special tokens behind its ranks.
+"""Text <-> ids: byte-level BPE over a ``qwen.tiktoken`` vocabulary, with Qwen-Audio's special tokens after its ranks.
 
 Ids are token ids of one vocabulary file; 0 .. n_ranks - 1 are byte strings, the next 3,522 are special. The merging is
 tiktoken's. This room knows no prompt format (chat.py), no streaming (stream.py) and nothing of our other packages.
@@ -33,11 +33,11 @@ Special = Literal["none", "audio", "all"]
 PIECES = "|".join(  # noqa: FLY002 - one alternative a line
     (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",  # English endings; case folding lets the long s in too
-        r"[^\r\n\p{L}\p{N}]?\p{L}+",  # a word, with one leading character that is no letter, number or line end
+        r"[^\r\n\p{L}\p{N}]?\p{L}+",  # a word, with one leading character that is not a letter, number or line end
         r"\p{N}",  # numbers digit by digit
-        r" ?[^\s\p{L}\p{N}]+[\r\n]*",  # punctuation, with a space before and the line ends behind it
+        r" ?[^\s\p{L}\p{N}]+[\r\n]*",  # punctuation, with a space before and the line ends after it
         r"\s*[\r\n]+",  # blank lines
-        r"\s+(?!\S)",  # spaces, but the last one goes with the word behind it
+        r"\s+(?!\S)",  # spaces, but the last one goes with the next word
         r"\s+",
     )
 )

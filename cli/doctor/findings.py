@@ -1,4 +1,4 @@
-"""What the checks of `--doctor` hand over: findings, and what the later checks need of the earlier ones."""
+"""What the checks of `--doctor` return: findings, and what later checks need of earlier ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from cli.options import Options
-from errors import QwenAudioError
+from errors import QwenAudioError, printable
 
 if TYPE_CHECKING:
     from models.manifest import Manifest
@@ -26,7 +26,7 @@ class Finding:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def line(self) -> str:
-        """As it is printed; whatever characters a path brings."""
+        """One printed line, safe for any characters in a path."""
         return printable(f"{self.state:<4}  {self.section:<9}  {self.name}: {self.text}")
 
 
@@ -47,11 +47,6 @@ class Seen:
         return [name for name, model in self.models.items() if name in asked and started & set(model.backends)]
 
 
-def printable(text: str) -> str:
-    """One line, with what a terminal would act on written out."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
 def reason_of(failure: Exception) -> str:
     """A failure in one line: our own errors say what they are."""
     text = " ".join(str(failure).split())
@@ -60,7 +55,7 @@ def reason_of(failure: Exception) -> str:
 
 def fix_of(failure: Exception) -> str:
     """What to do about a failure; only our own errors say it."""
-    return failure.fix.strip("`") if isinstance(failure, QwenAudioError) else ""
+    return failure.fix.replace("`", "") if isinstance(failure, QwenAudioError) else ""
 
 
 def gigabytes(size: float) -> str:

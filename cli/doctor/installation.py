@@ -15,18 +15,18 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from cli.doctor.findings import Finding, Seen, State, fix_of, gigabytes, reason_of
 from cli.doctor.machine import processor
 from cli.options import ROOT, Options
+from cli.version import package_version
+from errors import BackendError
 
 REQUIREMENTS = ROOT / "requirements.txt"
 NEEDED = ("numpy", "soundfile", "av", "tiktoken")  # without one of these nothing runs; a backend comes on top
-# As --device takes them. They are asked for one by one: which the library has, only models.runtime.onnxruntime can see.
-DEVICES = ("cpu", "cuda", "tensorrt", "rocm", "migraphx", "openvino", "dnnl", "coreml", "dml", "qnn", "xnnpack",
-           "webgpu", "cann")  # fmt: skip
 RENEWAL = timedelta(days=7)  # with no more than that left, ailia fetches a new licence when it starts
 INSTALL = "pip install -r requirements.txt"
 
@@ -43,25 +43,14 @@ def program(_options: Options, _seen: Seen) -> Iterator[Finding]:
 def packages(_options: Options, seen: Seen) -> Iterator[Finding]:
     """Each package of requirements.txt; those that every run needs are loaded, too."""
     for name, least in re.findall(r"^([\w.-]+)>=([\w.]+)", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE):
-        version = _version_of(name)
+        version = package_version(name)
         problem = "missing" if version is None else "too old" if _release(version) < _release(least) else ""
         state: State = "note" if problem else "ok"
         if name in NEEDED and (broken := _loading_failure(name)):
             seen.broken.append(name)
             problem, state = problem or f"cannot be loaded ({broken})", "bad"
-        text = ", ".join(part for part in (version, problem, f"at least {least} is asked for") if part)
+        text = ", ".join(part for part in (version, problem, f"at least {least} is needed") if part)
         yield Finding("packages", name, state, text, INSTALL if problem else "", {"version": version, "least": least})
-
-
-def _version_of(name: str) -> str | None:
-    """The version of a package, or of another that brings the same module (onnxruntime-gpu for onnxruntime)."""
-    from importlib.metadata import PackageNotFoundError, packages_distributions, version
-
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        others = packages_distributions().get(name, [])
-        return version(others[0]) if others else None
 
 
 def _release(version: str) -> tuple[int, ...]:
@@ -82,12 +71,13 @@ def backends(options: Options, seen: Seen) -> Iterator[Finding]:
     """Which backends start with these options, and why the others do not."""
     from models.manifest import BACKENDS
     from models.runtime.ailia import AILIA_LICENCE, GET_LICENCE
+    from models.runtime.onnxruntime import available_providers
     from models.runtime.session import SessionOptions, backend_class
 
     wanted = SessionOptions(options.backend, options.device, options.threads, options.env_id, options.memory_mode)
     for name in BACKENDS:
         reason, fix = "", ""
-        if name == "ailia" and _version_of(name):
+        if name == "ailia" and package_version(name):
             licence = _licence()
             yield licence
             if licence.state != "ok":
@@ -101,33 +91,21 @@ def backends(options: Options, seen: Seen) -> Iterator[Finding]:
         first_choice = name == ("onnxruntime" if options.backend == "auto" else options.backend)
         state: State = "ok" if not reason else "bad" if first_choice else "note"
         yield Finding("backends", name, state, reason or "can start", fix if state == "bad" else "")
-        if name == "onnxruntime" and (devices := _devices()):
-            yield Finding("backends", "devices", "ok", ", ".join(devices), "", {"devices": devices})
-
-
-def _devices() -> list[str]:
-    """What the installed ONNX Runtime was built for; whether a driver is there shows when it is used."""
-    from models.runtime.onnxruntime import find_provider
-
-    found = []
-    for device in DEVICES:
-        try:
-            find_provider(device)
-        except Exception:  # noqa: BLE001, S112 - told by the probe
-            continue
-        found.append(device)
-    return found
+        if name == "onnxruntime":
+            with suppress(BackendError):  # not installed: said above
+                devices = sorted(available_providers())
+                yield Finding("backends", "devices", "ok", ", ".join(devices), "", {"devices": devices})
 
 
 def _licence() -> Finding:
-    """The state of ailia's licence; "ok" only where ailia finds it as it is, and asks no server."""
+    """The state of ailia's licence; "ok" only where ailia starts without asking a server."""
     valid = []
     for path in licence_files():
         until = _licence_date(path)
         if until is None:
             return Finding("backends", "ailia licence", "note", f"no valid file {path}")
         if datetime.now(UTC).astimezone().date() >= until - RENEWAL:
-            return Finding("backends", "ailia licence", "note", f"{path} ends on {until}: to be renewed")
+            return Finding("backends", "ailia licence", "note", f"{path} ends on {until} and must be renewed")
         valid.append(f"{path} is valid until {until}")
     return Finding("backends", "ailia licence", "ok", ", ".join(valid))
 
@@ -147,7 +125,7 @@ def licence_files() -> list[Path]:
 
 
 def _licence_date(path: Path) -> date | None:
-    """The last day of a licence file; None for one that is not there or is none."""
+    """The last day of a licence file; None if it is missing or not a licence."""
     try:
         head, product, day, *_ = path.read_text(encoding="utf-8").splitlines()
         valid = (head, product) == ("--- shalo license file ---", "axell:ailia")
@@ -166,7 +144,7 @@ def cache(_options: Options, _seen: Seen) -> Iterator[Finding]:
     free = shutil.disk_usage(there).free
     facts = {"folder": str(folder), "bytes": size, "free": free, "writable": os.access(there, os.W_OK)}
     if not facts["writable"]:
-        text = f"{folder} cannot be written, so nano is converted anew for each run"
+        text = f"{folder} cannot be written, so nano is converted again for each run"
         yield Finding("cache", "folder", "note", text, "set XDG_CACHE_HOME to a folder that can be written", facts)
         return
     used = f"{gigabytes(size)} in it" if folder.exists() else "not made yet"
@@ -174,7 +152,7 @@ def cache(_options: Options, _seen: Seen) -> Iterator[Finding]:
 
 
 def text(_options: Options, _seen: Seen) -> Iterator[Finding]:
-    """Whether names and prompts that are not ASCII come through."""
+    """Whether names and prompts that are not ASCII work."""
     names, contents = sys.getfilesystemencoding(), locale.getencoding()
     told = ", ".join(f"{name}={os.environ[name]}" for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name))
     good = {names.lower(), contents.lower()} == {"utf-8"}
@@ -188,7 +166,7 @@ def text(_options: Options, _seen: Seen) -> Iterator[Finding]:
 
 
 def cpu(_options: Options, _seen: Seen) -> Iterator[Finding]:
-    """The processor, and what the fast kernels want of it."""
+    """The processor, and the features that the fast kernels use."""
     name, cores, features = processor()
     slow = platform.machine() in {"x86_64", "AMD64"} and bool(features) and "avx2" not in features
     listed = " ".join(features) or "features unknown"

@@ -60,7 +60,7 @@ def _candidates(options: Options) -> dict[str, Path | None]:
 
 
 def _examined(name: str, directory: Path | None, options: Options, seen: Seen) -> Finding:
-    """What is to say about one model; whatever is wrong with it, the others are looked at."""
+    """The finding about one model; an error in it does not stop the others."""
     from models.manifest import load_manifest
     from models.nano.embedded import embedded_model
 
@@ -73,7 +73,7 @@ def _examined(name: str, directory: Path | None, options: Options, seen: Seen) -
         return Finding("models", name, "bad", reason_of(failure), f"{name}: {fix}" if fix else "")
     if damaged:
         again = (
-            f"{name}: convert or download it again" if directory else f"delete {manifest.directory}; nano is made anew"
+            f"{name}: convert or download it again" if directory else f"delete {manifest.directory}; nano is made again"
         )
         return Finding("models", name, "bad", f"damaged: {', '.join(damaged)} in {manifest.directory}", again)
     seen.models[name] = manifest
@@ -116,7 +116,7 @@ def _downloads() -> Iterator[Finding]:
         if source and here == len(pins.names):
             done = any((other / "manifest.json").exists() for other in MODELS.glob(f"{directory.name}-*"))
             fix = "" if done else source.next_commands.format(model=shown)
-            yield Finding("models", shown, "ok" if done else "note", "a checkpoint, whole, to be converted", fix)
+            yield Finding("models", shown, "ok" if done else "note", "a complete checkpoint, not yet converted", fix)
         else:
             fix = f"python3 -m models.download {pins.model}" if source else ""
             yield Finding("models", shown, "note", f"a download with {here} of {len(pins.names)} files", fix)
@@ -126,7 +126,7 @@ def memory(options: Options, seen: Seen) -> Iterator[Finding]:
     """The memory of this machine against what each model takes."""
     total, available = memory_of_machine()
     facts = {"total": total, "available": available}
-    told = "not told by this system" if total is None else gigabytes(total)
+    told = "this system does not say" if total is None else gigabytes(total)
     free = "" if available is None else f", {gigabytes(available)} of it available"
     yield Finding("memory", "machine", "note" if total is None else "ok", told + free, "", facts)
     with suppress(ImportError):  # numpy may be what is missing

@@ -1,4 +1,4 @@
-"""What this machine has: memory and processor. Linux tells most; what a system does not tell is None or empty.
+"""Memory and processor of this machine. What a system does not say is None or empty.
 
 A container or a batch system may allow less than the machine has: the smaller number counts.
 """
@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import platform
 import re
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 from models.runtime.cpu import group_folders, read_text, usable_cores
 
-# What the kernels of ONNX Runtime choose between, the most wanted last; both spellings of x86 and of ARM.
+# Processor features that ONNX Runtime's kernels use, on x86 and on ARM, the best last.
 FEATURES = ("sse4_1", "avx", "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8",
             "asimd", "asimddp", "i8mm", "bf16", "sve")  # fmt: skip
 _UNLIMITED = 1 << 60  # bytes: version 1 of control groups says no limit as a number near 2^63
@@ -23,8 +22,6 @@ _UNLIMITED = 1 << 60  # bytes: version 1 of control groups says no limit as a nu
 
 def memory(root: Path = Path("/")) -> tuple[int | None, int | None]:
     """Bytes of memory: (in all, available now without swapping)."""
-    if sys.platform == "win32":
-        return _windows_memory()
     found = re.findall(r"^(MemTotal|MemAvailable): +(\d+) kB", read_text(root / "proc/meminfo"), re.MULTILINE)
     sizes = {name: int(size) * 1024 for name, size in found}
     total = sizes.get("MemTotal") or _mac_memory()
@@ -41,9 +38,9 @@ def processor(root: Path = Path("/")) -> tuple[str, int, list[str]]:
     named = re.search(r"^(?:model name|Model|Hardware)\s*: (.*)", text, re.MULTILINE)
     listed = re.search(r"^(?:flags|Features)\s*: (.*)", text, re.MULTILINE)
     words = set(listed[1].split()) if listed else set()
-    name = named[1] if named else _told("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
+    name = named[1] if named else platform.processor() or platform.machine()
     cores = usable_cores(root) or os.cpu_count() or 1
-    return name or platform.machine(), cores, [feature for feature in FEATURES if feature in words]
+    return name, cores, [feature for feature in FEATURES if feature in words]
 
 
 def _group_limit(root: Path) -> tuple[int | None, int]:
@@ -63,26 +60,5 @@ def _group_limit(root: Path) -> tuple[int | None, int]:
 
 
 def _mac_memory() -> int | None:
-    size = _told("sysctl", "-n", "hw.memsize")
-    return int(size) if size.isdecimal() else None
-
-
-def _windows_memory() -> tuple[int | None, int | None]:
-    if sys.platform != "win32":
-        return None, None
-    import ctypes
-
-    sizes = (ctypes.c_ulonglong * 8)(64)  # MEMORYSTATUSEX: two 32-bit numbers, then seven of 64 bits
-    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(sizes)):
-        return None, None
-    return int(sizes[1]), int(sizes[2])
-
-
-def _told(*command: str) -> str:
-    """What a command of the system prints; "" where there is none, or on Linux, which has files for it."""
-    if sys.platform == "linux":
-        return ""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
+    """All memory; how much of it is available, macOS says in no file and no call of Python's."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if sys.platform == "darwin" else None

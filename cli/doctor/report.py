@@ -1,7 +1,7 @@
 """`--doctor`: what is installed, what can run, which models are here and whole, and what to do next.
 
 One line for each finding, `STATE  SECTION  NAME: TEXT`, where STATE is ok, note or bad, and at the end lines that begin
-with next; with --json all of it as one object. Nothing is raised: a check that fails is a finding, the others go on.
+with next; with --json all of it as one object. A check that fails becomes a finding, and the others continue.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import shlex
 from collections.abc import Callable, Iterator
 
 from cli.doctor import installation, inventory
-from cli.doctor.findings import Finding, Seen, printable, reason_of
+from cli.doctor.findings import Finding, Seen, reason_of
 from cli.errors import NO_MODEL, OK
 from cli.options import Options
 from cli.output.streams import show_piece
+from errors import printable
 
 NEXT_LINES = 3
 
@@ -57,8 +58,8 @@ def _survived(section: Section, options: Options, seen: Seen) -> Iterator[Findin
     """The findings of a section; what it raises is the last of them."""
     try:
         yield from section(options, seen)
-    except Exception as failure:  # noqa: BLE001 - whatever is broken here is what the user asks about
-        yield Finding(section.__name__, "check", "bad", f"could not be made ({reason_of(failure)})")
+    except Exception as failure:  # noqa: BLE001 - the user asks what is broken
+        yield Finding(section.__name__, "check", "bad", f"failed ({reason_of(failure)})")
 
 
 def _next_steps(findings: list[Finding], runnable: list[str], *, alone: bool) -> list[str]:

@@ -1,18 +1,18 @@
 """What was typed after --input and --files-from -> the groups of sounds to ask about, one prompt each, in stable order.
 
 Names come in, as typed or as lines of a list; out come groups to open, problems that count as failed inputs, and notes
-about what was passed over. No sound is opened here: only folders are read, and each file is looked at once or twice.
+about what was skipped. No sound is opened here: folders are read, and each file is looked at once or twice.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cli.inputs.rows import from_json, from_table, is_table
 from cli.inputs.search import (
     CHECK_PATH,
     MISSING,
@@ -34,7 +34,6 @@ from errors import InputError
 __all__ = ["STDIN", "Group", "InputError", "Listing", "find_inputs"]
 
 PLAYLISTS = {".m3u", ".m3u8"}  # lines that begin with # are comments
-_LINE = 'write {"audio": "a.wav", "prompt": "..."}, or ./{ where a name begins with {'
 
 
 @dataclass(frozen=True)
@@ -113,12 +112,12 @@ def _nothing(remarks: Sequence[Remark]) -> InputError:
 
 def _without_duplicates(items: Iterable[Item]) -> Iterator[Item]:
     """Pass items on; a lone file that has been asked the same before becomes a remark."""
-    first: dict[tuple[str | None, str], str] = {}
+    first: dict[tuple[str | None, str | None, str], str] = {}
     folders: dict[str, str] = {}  # a folder as it is named -> the real one: one look for thousands of files in it
     for item in items:
         if isinstance(item, Group) and len(item.paths) == 1:
             (path,) = item.paths
-            key = item.prompt, _real(path, folders)
+            key = item.prompt, item.task, _real(path, folders)
             if key in first:
                 named = f" as {first[key]}" if first[key] != path else ""
                 yield Remark(path, f"given before{named}", "skipped", "it is answered once")
@@ -143,31 +142,45 @@ def _real(path: str, folders: dict[str, str]) -> str:
 
 
 def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
-    """The items of a list, line by line. What is missing counts as failed: each line is told, even if none is good."""
+    """The items of a list, line by line. A missing file counts as failed, and each one is reported."""
     text = _read(name, null=null)
+    suffix = "" if null else Path(name).suffix
+    if is_table(text, suffix):
+        yield from _rows(name, from_table(text, suffix), search)
+        return
     is_playlist = not null and (text.startswith("#EXTM3U") or Path(name).suffix.lower() in PLAYLISTS)
     lines = list(enumerate(text.split("\0" if null else "\n"), start=1))
     if is_playlist:
         lines = [(number, line) for number, line in lines if not line.startswith("#")]
     entries = [(number, entry) for number, line in lines if (entry := line if null else line.removesuffix("\r"))]
-    for number, entry in entries:
-        try:
-            group = Group((entry,)) if null else _from_line(entry)
-        except ValueError as error:
+    yield from _rows(name, ((number, _group(entry, null=null)) for number, entry in entries), search)
+    if not entries:
+        yield Remark(name, "this list is empty", "skipped", "write one name on each line")
+
+
+def _group(entry: str, *, null: bool) -> Group | ValueError:
+    try:
+        return Group((entry,)) if null else _from_line(entry)
+    except ValueError as error:
+        return error
+
+
+def _rows(name: str, rows: Iterable[tuple[int, Group | ValueError]], search: Search) -> Iterator[Item]:
+    """The items that the rows of a list stand for: a folder in it is its sounds."""
+    for number, group in rows:
+        if isinstance(group, ValueError):
             place = f"{'standard input' if name == STDIN else name}:{number}"
-            yield Remark(place, str(error), "failed", kind="list")
+            yield Remark(place, str(group), "failed", kind="list")
             continue
         for item in named(group.paths[0], search) if len(group.paths) == 1 else [group]:
             if isinstance(item, Group):
-                yield item if group.prompt is None else replace(item, prompt=group.prompt)
+                yield replace(group, paths=item.paths)
             else:
                 yield replace(item, state="failed") if item.state == "absent" else item
-    if not entries:
-        yield Remark(name, "no name in this list", "skipped", "write one on each line")
 
 
 def _read(name: str, *, null: bool) -> str:
-    """The text of a list, whatever bytes its names have; raises InputError. What `find -print0` writes has no mark."""
+    """The text of a list; raises InputError. Names may have any bytes. `find -print0` writes no byte order mark."""
     try:
         data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
     except (OSError, ValueError) as error:
@@ -176,27 +189,11 @@ def _read(name: str, *, null: bool) -> str:
         return data.decode("utf-8", "surrogateescape") if null else decode(data)
     except UnicodeDecodeError as error:
         fix = "save it as UTF-8"
-        raise InputError(f"{name}: not the text that its first bytes promise ({error.encoding})", fix) from None
+        raise InputError(f"{name}: begins like {error.encoding}, but is not valid {error.encoding}", fix) from None
 
 
 def _from_line(line: str) -> Group:
     """A name, or JSON -> its group; raises ValueError with reason and fix."""
     if "\0" in line:
         raise ValueError("a NUL in the line; give -0 for names that end in NUL")
-    return _from_json(line) if line.startswith("{") else Group((line,))
-
-
-def _from_json(line: str) -> Group:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"no JSON ({getattr(error, 'msg', error)}); {_LINE}") from None
-    paths = [record["audio"]] if isinstance(record.get("audio"), str) else record.get("audio")
-    if not isinstance(paths, list) or not paths or not all(isinstance(path, str) and path for path in paths):
-        raise ValueError(f'"audio" must be a name or a list of names; {_LINE}')
-    prompt = record.get("question") if record.get("prompt") is None else record["prompt"]  # null is as good as nothing
-    if prompt is not None and not (isinstance(prompt, str) and prompt.strip()):
-        raise ValueError(f'"prompt" must be a text that is not empty; {_LINE}')
-    if prompt is not None and not prompt.isprintable() and any("\ud800" <= char <= "\udfff" for char in prompt):
-        raise ValueError(f'"prompt" has half a character (a lone surrogate); {_LINE}')
-    return Group(tuple(paths), prompt)
+    return from_json(line) if line.startswith("{") else Group((line,))

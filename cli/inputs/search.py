@@ -13,7 +13,7 @@ import os
 import stat
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -22,20 +22,27 @@ from errors import InputError
 
 STDIN = "-"
 MISSING, CHECK_PATH = "no such file", "check the path"
-MEND_LINK = "mend or remove it"
+MEND_LINK = "repair or remove it"
 
 
 @dataclass(frozen=True)
 class Group:
-    """The sounds of one prompt; `prompt` is their own question, where a list brings one."""
+    """The sounds of one prompt, and what a list says about them: `prompt` is their own question.
+
+    `references` are what a good answer says, `source` is the set that they belong to.
+    """
 
     paths: tuple[str, ...]
     prompt: str | None = None
+    task: str | None = None
+    language: str | None = field(default=None, compare=False)
+    references: tuple[str, ...] | None = field(default=None, compare=False)
+    source: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Remark:
-    """What is told about an input: it is absent, it has failed though something is there, or it is passed over.
+    """A note about an input: it is absent, it failed though something is there, or it is skipped.
 
     `kind` is that of the error which it becomes.
     """
@@ -82,7 +89,7 @@ def typed(name: str, search: Search) -> Iterator[Item]:
 
 
 def named(name: str, search: Search, *, by_user: bool = True) -> Iterator[Item]:
-    """A file becomes a group, whatever its extension; a folder becomes what is in it."""
+    """A file of any extension becomes a group; a folder becomes the sounds in it."""
     try:
         mode = stat.S_IFIFO if name == STDIN else os.stat(name).st_mode  # noqa: PTH116
     except PermissionError:  # something may be there: opening it tells what is refused
@@ -93,21 +100,21 @@ def named(name: str, search: Search, *, by_user: bool = True) -> Iterator[Item]:
     if stat.S_ISDIR(mode):
         fix = "name another folder" + ", or give -r for the folders in it" * (not search.recursive)
         kinds = f" ({' '.join(sorted(search.endings))})" if search.endings else ""
-        nothing = Remark(name, f"no sound in it{kinds}", "skipped", fix)
+        nothing = Remark(name, f"no sound files in it{kinds}", "skipped", fix)
         yield from _sort_out(name, _walk(name, recursive=search.recursive), search, nothing)
     elif by_user or stat.S_ISREG(mode):
         yield Group((name,))
     else:  # a pipe may keep its reader waiting for ever
-        yield Remark(name, "a pipe or a device, passed over", "skipped", "name it itself to have it read")
+        yield Remark(name, "a pipe or a device, skipped", "skipped", "name it on the command line to read it")
 
 
 def _absence(name: str, error: OSError | ValueError) -> Remark:
-    """Why there is no file: ValueError is a name that none can have."""
+    """Why there is no file; ValueError comes from a name that no file can have."""
     code = error.errno if isinstance(error, OSError) else errno.ENOENT
     if code == errno.ELOOP:
         return Remark(name, "a link that leads back to itself", "failed", MEND_LINK, "broken link")
     if os.path.islink(name):  # noqa: PTH114
-        return Remark(name, "a link to something that is not there", "failed", MEND_LINK, "broken link")
+        return Remark(name, "a broken link", "failed", MEND_LINK, "broken link")
     if code in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
         return Remark(name, MISSING, "absent", CHECK_PATH)
     return unreadable(name, error)
@@ -121,7 +128,7 @@ def unreadable(name: str, error: OSError | ValueError) -> Remark:
 def _sort_out(root: str, found: Iterable[str | Remark], search: Search, nothing: Remark) -> Iterator[Item]:
     """What was found under `root`, in the order of its bytes: sounds are passed on, other files counted.
 
-    `nothing` is said where there is no sound and no failure that explains it.
+    `nothing` is yielded if there is no sound, and no failure that explains why.
     """
     others, empty = Counter[str](), True
     for item in sorted(found, key=lambda item: os.fsencode(item if isinstance(item, str) else item.path)):
@@ -139,7 +146,7 @@ def _sort_out(root: str, found: Iterable[str | Remark], search: Search, nothing:
         yield nothing
     if others:
         kinds = ", ".join(f"{count} {extension}" for extension, count in sorted(others.items()))
-        yield Remark(root, f"passed over what is no sound ({kinds})", "skipped")
+        yield Remark(root, f"skipped files that are not sound ({kinds})", "skipped")
 
 
 def _ending(path: str) -> str:

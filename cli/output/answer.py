@@ -41,11 +41,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Word:
-    """A word and when it is said, in seconds from the recording's start."""
+    """A word and when it is said, in seconds from the recording's start; `log_prob` is the mean of its tokens'."""
 
     word: str
     start: float
     end: float
+    log_prob: float | None = None
 
 
 @dataclass
@@ -54,7 +55,8 @@ class Answer:
 
     `log_prob` is the mean of the natural logarithms of its tokens' probabilities: how sure the model was.
     `windows` are the stretches that were asked about one by one, `words` those of an answer with times. `timings` in
-    seconds by stage; `load_s` is that of the process, the same in each of its answers.
+    seconds by stage; `load_s` is that of the process, the same in each of its answers. `references` are what a good
+    answer says, `source` and `language` their set and language, `score` has the metrics of --score.
     """
 
     input: list[str]
@@ -71,6 +73,10 @@ class Answer:
     model: str | None = None
     backend: str | None = None
     timings: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    references: tuple[str, ...] | None = None
+    source: str | None = None
+    language: str | None = None
+    score: dict[str, dict[str, Any]] | None = None
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -82,11 +88,14 @@ class Answer:
             self.timings[stage] += time.perf_counter() - start
 
     def record(self) -> dict[str, Any]:
-        """What there is to know of it, as JSON can hold it."""
+        """All that is known of it, in JSON types."""
         record = {"status": "ok", **asdict(self)}
         record["input"] = self.input[0] if len(self.input) == 1 else self.input
         for window in record["windows"]:
             del window["speech"]
+        for name in ("references", "source", "language", "score"):  # of --score only
+            if record[name] is None:
+                del record[name]
         record["timings"] = {stage: round(seconds, 4) for stage, seconds in self.timings.items()}
         return record
 
@@ -97,3 +106,10 @@ class Answer:
             record |= {"status": "error", "error": str(error), "kind": error.kind}
         # A name that is not valid UTF-8 holds lone surrogates: as \udcff they leave the line valid, and come back.
         return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def clock(seconds: float) -> str:
+    """0:07, 12:34, 1:02:03."""
+    whole = int(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

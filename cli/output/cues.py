@@ -1,8 +1,7 @@
 """Answers -> cues: lines of text with the times between which a viewer reads them.
 
-Words with times give cues of their own times. A text without times is spread over where its window sounds, in
-proportion to its letters, and parted at pauses. Cues follow one another: none has no text, none begins before the one
-before has ended.
+Words with times make cues with those times. A text without times is spread over where its window sounds, in
+proportion to its letters, and parted at pauses. No cue is empty, and none begins before the last one ends.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ SLOWEST = 0.3  # seconds a letter: few words about a long sound are not spread o
 
 # A chat model's frame around what it heard: some words up to a colon or a comma, then one quotation to the very end.
 _QUOTATION = re.compile(r'[^"“”]*[:,\uff1a\uff0c]\s*["“]([^"“”]+)["”]\s*[.\u3002]?', re.DOTALL)
-_CLOSING = frozenset(",.;:!?%)]}'\u2019\u201d")  # what stands close behind a word, should it come alone
+_CLOSING = frozenset(",.;:!?%)]}'\u2019\u201d")  # marks that follow a word without a space
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def _spread(window: Window) -> list[Word]:
     words, letters, before = list[Word](), 0, 0
     for piece in pieces:
         start, number = time_of(letters)
-        if number != before:  # the first word behind a pause
+        if number != before:  # the first word after a pause
             start, before = spans[number][0], number
         letters += len(piece)
         end, last = time_of(letters)
@@ -144,7 +143,7 @@ def _word_cues(words: Iterable[Word], layout: Layout) -> Iterator[Cue]:
 def _belongs(word: Word, group: Sequence[Word], layout: Layout) -> bool:
     last = group[-1]
     return (
-        last.start <= word.start <= last.end + PAUSE  # times that go back begin anew, too
+        last.start <= word.start <= last.end + PAUSE  # times that go back start a new cue
         and word.end - group[0].start <= LONGEST_CUE
         and len(_laid_out([*group, word], layout)) <= layout.lines
     )

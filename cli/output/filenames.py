@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePath
 
 from cli.inputs.listing import STDIN, Group
@@ -19,12 +19,16 @@ LONGEST = 255 - len(".json")  # bytes of a name: what file systems take, less th
 DIGITS = 12  # of a hash in a name: enough for 100,000 files that are all called audio.wav
 
 
-def plan_filenames(groups: Sequence[Group], folders: Sequence[str] = ()) -> dict[Group, str]:
+def plan_filenames(
+    groups: Sequence[Group], folders: Sequence[str] = (), *, reserved: Collection[str] = ()
+) -> dict[Group, str]:
     """The stem of each group's output files; `folders` are the inputs as typed, for those that are folders.
 
     `talk.flac` gets `talk`; below one of `folders` it keeps its sub-folders; standard input is `stdin`, and several
     sounds of one prompt are called after the first: `talk+1`. Where two would be the same, also for a file system that
-    ignores case, both get the full name, `talk.flac`, and a hash of path and prompt behind it if that is not enough.
+    ignores case, both get the full name, `talk.flac`, and a hash of path and prompt after it if that is not enough.
+
+    `reserved` are stems of files that are not of one input.
 
     The order of the groups makes no difference, but which there are does: plan the whole list, then take a shard of it.
     """
@@ -36,7 +40,7 @@ def plan_filenames(groups: Sequence[Group], folders: Sequence[str] = ()) -> dict
         unsure = [
             group
             for group, stem in chosen.items()
-            if taken[_folded(stem)] > 1 or (level == 1 and _ends_like_ours(group.paths[0]))
+            if taken[_folded(stem)] > 1 or _folded(stem) in reserved or (level == 1 and _ends_like_ours(group.paths[0]))
         ]
         chosen |= {group: _stem(group, roots, level=level) for group in unsure}
     return chosen
@@ -46,7 +50,7 @@ def _stem(group: Group, roots: frozenset[PurePath], *, level: int) -> str:
     """From the shortest to the surest: 0 talk, 1 talk.flac, 2 talk.flac-0123456789ab; each below its sub-folders."""
     first, *others = group.paths
     *parents, name = ("stdin",) if first == STDIN else _relative(PurePath(first), roots)
-    parents = [part + "_" if _ends_like_ours(part) else part for part in parents]  # a.txt may be a file of ours
+    parents = [part + "_" if _ends_like_ours(part) else part for part in parents]  # a.txt may be one of our files
     if level == 0:
         name = PurePath(name).stem
     if others:

@@ -1,4 +1,4 @@
-"""The output folder: files that are whole or not there, and a journal of what is done, so that a run can go on.
+"""The output folder: complete files or none, and a journal of finished inputs, so that a run can continue.
 
 In: the stem of an input's output files (filenames.py), the answers about it, and a key of everything that they
 depend on. Out: files. Several processes may share a folder; any of them may be killed at any moment.
@@ -20,7 +20,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cli.inputs.listing import STDIN
 from cli.output import journal
@@ -74,15 +74,27 @@ class ResultsFolder:
             all(self._is_whole(f"{one}.{fmt}", key) for fmt in self.formats) for one in names
         )
 
+    def read(self, stem: str, key: str | None, source: str) -> list[dict[str, Any]]:
+        """The records of an input that is done, from its json file; none without one."""
+        for name in (stem, _other_name(stem, source)):
+            if key is not None and self._is_whole(f"{name}.json", key):
+                found = json.loads((self.folder / f"{name}.json").read_bytes())
+                return found if isinstance(found, list) else [found]
+        return []
+
     def write(self, stem: str, answers: Sequence[Answer], key: str | None, source: str = "") -> list[Path]:
-        """Write the answers about the input `source` in every format; unless `key` is None, they are done then.
+        """Write the answers about the input `source` in every format; unless `key` is None, the input then is done.
 
         A file that is not of this input, or that was changed since, is not replaced: then the answers get another
         name, the same in every run. Returns the files. Raises OSError, for a full disk too; then no file is there in
         part, and the input not done.
         """
         contents = {fmt: render(answers, fmt, self._layout).encode() for fmt in self.formats}
-        first = self.folder / f"{stem}.{self.formats[0]}"
+        return self.write_files(stem, contents, key, source)
+
+    def write_files(self, stem: str, contents: Mapping[str, bytes], key: str | None, source: str) -> list[Path]:
+        """Write `contents`, ending -> content, as `write` writes the formats."""
+        first = self.folder / f"{stem}.{next(iter(contents))}"
         try:
             first.parent.mkdir(parents=True, exist_ok=True)
             self._tidy(first.parent)
@@ -100,8 +112,22 @@ class ResultsFolder:
             error.filename, error.filename2 = str(first), None  # not the temporary name, nor none at all
             raise
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let one process at a time do what is inside, where the file system has locks."""
+        with (self.folder / JOURNAL).open("ab") as file:
+            _lock(file, wait=True)
+            yield
+
+    @contextmanager
+    def temporary(self, folder: Path) -> Iterator[Path]:
+        """A new, empty file in one of our folders; removed unless renamed."""
+        self._tidy(folder)
+        with _temporary(folder) as path:
+            yield path
+
     def _own(self, files: Collection[str], source: str) -> set[Path] | None:
-        """Those of some files that may be replaced; None if another is in the place of one of them."""
+        """The files that may be replaced; None if one of the names is taken by another file."""
         for _ in range(2):
             own = {self.folder / file for file in files if self._may_replace(file, source)}
             if all(self.folder / file in own or not os.path.lexists(self.folder / file) for file in files):
@@ -142,7 +168,7 @@ class ResultsFolder:
 
 
 def content_key(paths: Sequence[str], settings: Mapping[str, object]) -> str | None:
-    """A hash of what is in the files and of `settings`: all else that an answer depends on, as JSON can hold it.
+    """A hash of what is in the files and of `settings`: all else that an answer depends on, in JSON types.
 
     Where the files lie makes no difference. None if one of them can be read only once, such as standard input, or not
     at all: it is never done, and opening it will tell why.
@@ -172,7 +198,7 @@ def _other_name(stem: str, source: str) -> str:
 def _write_all(contents: Mapping[Path, bytes], own: Collection[Path]) -> bool:
     """Write files of one folder: all are whole under temporary names before the first gets its own.
 
-    Those that are not of our `own` must not be there: False if one came in between, and then none of these is written.
+    Files that are not in `own` must not exist: False if one appeared meanwhile, and then none of them is written.
     """
     with ExitStack() as stack:
         temporaries = {target: stack.enter_context(_temporary(target.parent)) for target in contents}
@@ -207,7 +233,7 @@ def _link(temporary: Path, target: Path) -> None:
 
 @contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
-    """A new, empty file for as long as its lock says that somebody is at it; removed unless renamed."""
+    """A new, empty file, locked while it is in use; removed unless renamed."""
     while True:
         path = folder / f"{_own_prefix()}{secrets.token_hex(8)}{SUFFIX}"
         file = path.open("xb")
@@ -244,7 +270,7 @@ def _lock(file: BinaryIO, *, wait: bool) -> bool:
     """Lock an open file until it is closed or its process dies; False where that cannot be."""
     try:
         import fcntl
-    except ImportError:  # Windows: go on without
+    except ImportError:  # Windows has no fcntl
         return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -15,6 +15,7 @@ from cli.output.answer import Answer, Word
 from cli.output.cues import Cue, Layout, find_cues, one_line, text_lines
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv")
+PAGE = "html"  # of the whole folder: cli.output.page, made from the json files
 LAYOUT = Layout()
 
 _ARROW = re.compile(r"-{2,}>")  # in a cue it would be taken for a line of times
@@ -23,7 +24,7 @@ _ARROW = re.compile(r"-{2,}>")  # in a cue it would be taken for a line of times
 def render(answers: Sequence[Answer], fmt: str, layout: Layout = LAYOUT) -> str:
     """The content of the output file of `answers` (about one input, one for each prompt) in one of FORMATS.
 
-    The text can be written as UTF-8 whatever bytes a file name holds. Raises KeyError for another format: a bug of
+    The text can be written as UTF-8, whatever bytes a file name has. Raises KeyError for another format: a bug of
     ours, for the arguments were checked.
     """
     text = _WRITERS[fmt](answers, layout)

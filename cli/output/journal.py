@@ -28,6 +28,8 @@ class Noted:
 def read(path: Path) -> dict[str, list[Noted]]:
     """File name -> all that was noted of it. Raises OSError if it cannot be read and written."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would wait for ever
+            raise OSError(errno.EINVAL, f"{path.name} is no regular file")
         file = path.open("r+b")
     except FileNotFoundError:
         return {}

@@ -1,4 +1,4 @@
-"""Where whole answers and failures go: standard output, the file of --savepath, the folder of --output-dir.
+"""Where complete answers and failures go: standard output, the file of --savepath, the folder of --output-dir.
 
 Each method returns the exit code that a failure of the output itself costs the run, or OK.
 """
@@ -9,12 +9,17 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from cli.errors import INPUT_FAILED, OK
-from cli.output.answer import Answer
+from cli.output.answer import Answer, Word
 from cli.output.folder import ResultsFolder
 from cli.output.streams import save_text, say, show_piece
 from errors import QwenAudioError
+
+if TYPE_CHECKING:
+    from cli.output.page import Page
+    from cli.score.scorer import Scorer
 
 
 class Outputs:
@@ -28,10 +33,12 @@ class Outputs:
         quiet: bool = False,
         savepath: Path | None = None,
         folder: ResultsFolder | None = None,
+        page: Page | None = None,
+        scorer: Scorer | None = None,
         show: Callable[[str], None] = show_piece,
     ) -> None:
-        self.folder, self._json, self._savepath, self._show = folder, json, savepath, show
-        self._debug, self._quiet = debug, quiet
+        self.folder, self.page, self._json, self._savepath, self._show = folder, page, json, savepath, show
+        self._debug, self._quiet, self._scorer = debug, quiet, scorer
         self._saved: list[str] = []  # lines of --savepath
         self._line_is_open = False
 
@@ -56,6 +63,8 @@ class Outputs:
         streamed = self._line_is_open
         self.end_line()
         for answer in answers:
+            if self._scorer:
+                self._scorer.add(answer)
             line = answer.as_json() if self._json else answer.text
             if self._json or (self.shows_text and not streamed):
                 self._show(line + "\n")
@@ -63,9 +72,19 @@ class Outputs:
                 self._saved.append(line)
         return self._write_files(answers, filename, key, source)
 
+    def recall(self, answers: Sequence[Answer], filename: str, key: str | None, source: str) -> None:
+        """Answers of an earlier run: they count for the score, too."""
+        if self._scorer and self.folder:
+            for answer, record in zip(answers, self.folder.read(filename, key, source), strict=False):
+                words = record.get("words")
+                answer.text, answer.words = record["text"], words and [Word(**word) for word in words]
+                self._scorer.add(answer)
+
     def fail(self, answers: Sequence[Answer], error: QwenAudioError, cause: Exception | None = None) -> None:
         """An input failed: one line on standard error, and with --json a line for each answer that is missing."""
         self.end_line()
+        if self._scorer:
+            self._scorer.fail(answers)
         if self._debug and cause is not None:
             traceback.print_exception(cause, file=sys.stderr)
         say(str(error))
@@ -78,8 +97,29 @@ class Outputs:
         say(text, quiet=self._quiet)
 
     def close(self) -> int:
-        """End the open line and write --savepath with what is whole."""
+        """End the open line, tell the scores, and write what is whole to --savepath and to the page."""
         self.end_line()
+        return max(self._save(), self._close_scores(), self._write_page())
+
+    def _close_scores(self) -> int:
+        if self._scorer is None:
+            return OK
+        for line in self._scorer.lines():
+            say(line, quiet=self._quiet)
+        if self._scorer.is_empty:
+            say("--score: no answer has a reference; give them in the list or beside the sounds")
+            return INPUT_FAILED
+        if self.folder is None:
+            return OK
+        try:
+            (path,) = self.folder.write_files("score", {"json": self._scorer.as_json().encode()}, None, "score")
+        except OSError as error:
+            say(f"{error.filename}: not written ({error.strerror or error}); make room, then run again")
+            return INPUT_FAILED
+        say(f"{path} has the scores", quiet=self._quiet)
+        return OK
+
+    def _save(self) -> int:
         if not (self._savepath and self._saved):
             return OK
         try:
@@ -88,6 +128,18 @@ class Outputs:
             reason = error.strerror or error
             say(f"--savepath {self._savepath}: not written ({reason}); the answers are on standard output")
             return INPUT_FAILED
+        return OK
+
+    def _write_page(self) -> int:
+        try:
+            path = self.page.write() if self.page else None
+        except OSError as error:
+            say(f"{error.filename}: not written ({error.strerror or error}); make room, then run again")
+            return INPUT_FAILED
+        if path and path.stem != "index":
+            say(f"{path.with_stem('index')} is not of this program and is kept; {path} shows the answers")
+        elif path:
+            say(f"{path} shows the answers", quiet=self._quiet)
         return OK
 
     def _write_files(self, answers: Sequence[Answer], filename: str, key: str | None, source: str) -> int:
@@ -100,5 +152,6 @@ class Outputs:
             return INPUT_FAILED
         if written[0].stem != PurePath(f"{filename}.x").stem:
             others = self.folder.folder / f"{filename}{written[0].suffix}"
-            say(f"{others} is not of {', '.join(answers[0].input)} and is kept; its answers are in {written[0]}")
+            about = ", ".join(answers[0].input)
+            say(f"{others} holds something else and is kept; the answers about {about} are in {written[0]}")
         return OK

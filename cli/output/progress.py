@@ -1,4 +1,4 @@
-"""How far a run over many inputs is, on standard error, and what became of them in one line at its end.
+"""The progress of a run over many inputs, on standard error, and one line about them at the end.
 
 On a terminal a bar stands in the last line, and what `say` writes goes above it; elsewhere a plain line comes every ten
 seconds. A terminal that cannot move its cursor (TERM=dumb) gets the plain lines too. One input is a question, not a
@@ -56,7 +56,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        if self._is_told() and (error is None or self._done()):  # what failed before the first input is told by itself
+        if self._is_told() and (error is None or self._done()):  # a failure before the first input has its own message
             say(self.summary(), quiet=self._quiet)
 
     def answered(self, seconds: float, *, answers: int = 1) -> None:
@@ -81,7 +81,7 @@ class Progress:
         return ", ".join([f"{self._done()}{self._of_total()} {self._files()}", *self._state()])
 
     def summary(self) -> str:
-        """What became of the inputs, in one line."""
+        """The results of the inputs, in one line."""
         heard = [f"{self._seconds:.1f} s of sound", *self._rate()] if self._inputs else []
         parts = [", ".join([f"{self._inputs}{self._of_total()} {self._files()} answered", *heard])]
         parts += [

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from errors import OutputError, UsageError
+from errors import OutputError, UsageError, printable
 
 
 def prepare_streams() -> None:
-    """Write UTF-8 whatever the locale says; a stream that the shell has closed becomes the null device."""
+    """Write UTF-8 in every locale; a stream that the shell has closed becomes the null device."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
@@ -38,15 +38,14 @@ def show_piece(piece: str) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise
-        raise OutputError(f"standard output: {error.strerror}", fix="the answer is not complete there") from None
+        raise OutputError(f"standard output: {error.strerror}", fix="the answer there is not complete") from None
 
 
 def say(message: str, *, quiet: bool = False) -> None:
-    """One line on standard error, whatever characters a file name brings; where nobody listens, nothing."""
-    line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)
+    """Write one line on standard error, safe for any characters; if nobody reads it, that is no error."""
     if not quiet:
         with contextlib.suppress(OSError):
-            _write_line(f"qwen_audio: {line}")
+            _write_line(f"qwen_audio: {printable(message)}")
 
 
 def _write_line(line: str) -> None:
@@ -65,7 +64,7 @@ def check_savepath(path: Path, inputs: Iterable[str]) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"--savepath {path}: there is no folder {path.parent}", fix="make it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UsageError(f"--savepath {path}: no right to write there", fix="name another file")
+        raise UsageError(f"--savepath {path}: you may not write there", fix="name another file")
     if path.is_file() and any(os.path.exists(name) and path.samefile(name) for name in inputs):  # noqa: PTH110 - "" is no Path
         raise UsageError(f"--savepath {path}: this is one of the inputs", fix="name another file")
 

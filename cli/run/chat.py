@@ -61,14 +61,12 @@ class Dialogue:
 
     def as_text(self, *, as_json: bool) -> str:
         """The dialogue for a file: a line for each sound, question and answer, or a JSON list of turns."""
-        rows = [
-            {"audio": names, "question": turn.text, "answer": turn.reply}
-            for names, turn in zip(self.heard, self.turns, strict=True)
-        ]
+        said = list(zip(self.heard, self.turns, strict=True))
         if as_json:
+            rows = [{"audio": names, "question": turn.text, "answer": turn.reply} for names, turn in said]
             return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
         lines = []
-        for names, turn in zip(self.heard, self.turns, strict=True):
+        for names, turn in said:
             lines += [f"[{name}]" for name in names] + [f"> {turn.text}", str(turn.reply), ""]
         return "\n".join(lines)
 
@@ -84,7 +82,7 @@ class Talk:
         self.dialogue, self.code = Dialogue(), OK
 
     def line(self, line: str) -> bool:
-        """Do what one line says; returns False where it ends the talk. A failure is told, and the talk goes on."""
+        """Do what one line says; returns False if it ends the talk. A failure is reported, and the talk continues."""
         words = line.split(maxsplit=1)
         argument = words[1] if len(words) > 1 else ""
         if line == "/quit":
@@ -96,7 +94,7 @@ class Talk:
                 self._ask(line)
         except (BrokenPipeError, KeyboardInterrupt):
             raise
-        except Exception as failure:  # noqa: BLE001 - report_failure raises what is a bug of ours
+        except Exception as failure:  # noqa: BLE001 - report_failure raises bugs again
             asked = Answer([argument] if line.startswith("/") else [], line)
             report_failure(failure, asked, json=self._options.json, debug=self._options.debug)
             self.code = INPUT_FAILED
@@ -122,7 +120,7 @@ class Talk:
         elif name == "/help":
             sys.stderr.write(COMMANDS + "\n")
         else:
-            raise UsageError(f"{name}: not a command that can be", fix="/help lists them")
+            raise UsageError(f"{name}: not a command", fix="/help lists them")
 
     def _ask(self, question: str) -> None:
         """Answer a question; Ctrl-C ends the answer, and what was said of it stays."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from cli.inputs.listing import Group
-from cli.output.answer import Answer, Window
+from cli.output.answer import Answer, Window, Word, clock
 from cli.run.questions import Question
 from cli.run.segments import Segment
 
@@ -22,7 +22,7 @@ class Job:
     `filename` is that of its output files, without ending; `key` is a hash of all that they depend on, `source` one of
     which input it is. `deadline` is a
     time of `time.monotonic`. `open_queries` counts those without an answer yet; `is_heard`: no more will come.
-    `is_last`: there is no job behind it. `notes` are remarks about its sounds.
+    `problem`: it cannot be asked. `is_last`: no job follows. `notes` are remarks about its sounds.
     """
 
     group: Group
@@ -33,6 +33,7 @@ class Job:
     source: str = ""
     deadline: float | None = None
     is_last: bool = False
+    problem: Exception | None = None
     is_done_before: bool = False
     open_queries: int = 0
     is_heard: bool = False
@@ -46,13 +47,18 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more can become of it."""
+        """Whether it is finished."""
         return self.failure is not None or self.is_done_before or (self.is_heard and not self.open_queries)
 
     @property
     def is_streamed(self) -> bool:
         """Whether the pieces of text, as they come, are the answer: one prompt, no task that reads it."""
         return len(self.questions) == 1 and self.questions[0].task is None
+
+    def scored(self, metrics: Sequence[str]) -> dict[str, object]:
+        """What its JSON depends on beside the answer: nothing without --score."""
+        first = self.answers[0]
+        return {"score": [metrics, first.references, first.source, first.language]} if metrics else {}
 
     @property
     def seconds(self) -> float:
@@ -76,9 +82,10 @@ class Job:
     def finish(self) -> None:
         """Put each answer together from its windows, once they are all answered."""
         for question, answer in zip(self.questions, self.answers, strict=True):
-            read = [question.read(window.text, window.start) for window in answer.windows]
-            timed = [words for _, words in read if words is not None]
             own = [query for query in self.queries if query.answer is answer]
+            read = [question.read(window.text, window.start) for window in answer.windows]
+            pairs = zip(own, read, strict=True)
+            timed = [query.with_log_probs(words) for query, (_, words) in pairs if words is not None]
             answer.token_ids = [one for query in own for one in query.token_ids]
             log_probs = [one for query in own for one in query.log_probs]
             answer.log_prob = round(fmean(log_probs), 4) if log_probs else None
@@ -90,7 +97,7 @@ class Job:
             answer.finish_reason = next(reason for reason in REASONS if reason in reasons)
 
     def warnings(self) -> Iterator[str]:
-        """What its reader must know: sound that was not heard, an answer that went round in circles."""
+        """Warnings: sound that was not heard, an answer that repeated itself."""
         for audio in self.answers[0].audio:
             if audio.seconds > audio.seconds_used:
                 left = f"the last {audio.seconds - audio.seconds_used:.1f} s of {audio.seconds:.1f} s"
@@ -102,7 +109,10 @@ class Job:
 
 @dataclass(eq=False)
 class Query:
-    """A question about one segment of a job, where its answer goes, and the ids that came so far."""
+    """A question about one segment of a job, where its answer goes, and the ids that came so far.
+
+    `ends` has, for each id, how many characters of the answer there are with it.
+    """
 
     job: Job
     question: Question
@@ -110,17 +120,22 @@ class Query:
     window: Window
     token_ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
 
-
-def clock(seconds: float) -> str:
-    """0:07, 12:34, 1:02:03."""
-    whole = int(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+    def with_log_probs(self, words: list[Word]) -> list[Word]:
+        """Words of the answer, each with how sure the model was of the tokens that it is in."""
+        found, at = list[Word](), 0
+        tokens = list(zip([0, *self.ends], self.ends, self.log_probs, strict=False))
+        for word in words:
+            start = self.window.text.find(word.word, at)
+            at = max(at, start + len(word.word))
+            own = [one for first, last, one in tokens if first < start + len(word.word) and last > start >= 0]
+            found.append(replace(word, log_prob=round(fmean(own), 4)) if own else word)
+        return found
 
 
 def span(window: Window) -> str:
-    """What stands before the answer about one of several windows."""
+    """The times before the answer about one of several windows."""
     return f"[{clock(window.start)} - {clock(window.end)}] "
 
 

@@ -50,8 +50,9 @@ def _load(manifest: Manifest, session: SessionOptions, options: Options) -> Mode
         return load(manifest.directory, session, rows=options.batch, raw=options.raw)
     except MemoryError:
         gigabytes = sum(record.size for record in manifest.files.values()) / 1e9
-        fix = "close other programs, or convert the model with a smaller --precision"
-        raise BackendError(f"{manifest.directory}: not enough memory for {gigabytes:.1f} GB", fix) from None
+        fix = "close other programs, raise the limit (ulimit -v), or convert the model with a smaller --precision"
+        reason = f"not enough memory for {gigabytes:.2f} GB"
+        raise BackendError(f"{manifest.directory}: {reason}", fix, kind="memory") from None
 
 
 def _prepare_keeping(options: Options) -> None:

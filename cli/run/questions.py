@@ -1,17 +1,18 @@
-"""What is asked about each sound: the prompts as typed, or the one of a task, with how their answers are read."""
+"""The questions about each sound: prompts as typed, or that of a task, and how to read its answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cli.flags import LONGEST_ANSWER, PROMPT
+from cli.inputs.search import Group
 from cli.options import Options
 from cli.output.answer import Word
-from errors import UsageError
+from errors import QwenAudioError, UsageError
 from models.manifest import FILE_NAME, file_sha256
-from tokenizer.tasks import Task, TaskOptions, find_task, parse_choices, task_prompt
+from tokenizer.tasks import Task, TaskOptions, find_task, task_prompt
 
 if TYPE_CHECKING:
     from qwen_audio import Model
@@ -34,7 +35,7 @@ class Question:
 
     @property
     def is_about_words(self) -> bool:
-        """Whether it asks for what is said, which is nothing where there is no sound."""
+        """Whether it asks for the words that are said. Silence has none."""
         return self.is_stitched or self.prompt == PROMPT
 
     def read(self, text: str, offset: float) -> tuple[str, list[Word] | None]:
@@ -50,8 +51,6 @@ class Question:
 def find_questions(options: Options, *, chat: bool) -> list[Question]:
     """The questions of a run, for a chat or a base model; raises UsageError."""
     longest = options.max_new_tokens or LONGEST_ANSWER
-    if options.choices:
-        parse_choices(",".join(options.choices))
     if options.task is None:
         _check_unused(options)
         return [Question(prompt, longest) for prompt in options.prompts]
@@ -61,8 +60,33 @@ def find_questions(options: Options, *, chat: bool) -> list[Question]:
     return [Question(prompt, options.max_new_tokens or own or LONGEST_ANSWER, task)]
 
 
+def own_questions(
+    group: Group, questions: list[Question], options: Options, *, chat: bool
+) -> tuple[list[Question], Exception | None]:
+    """The questions of one group: its own prompt, task or language, where its list names them, else those of the run.
+
+    What is wrong with its own comes beside those of the run.
+    """
+    name = group.task or options.task
+    if name is None or not (group.task or group.language or group.prompt):
+        return ([Question(group.prompt, questions[0].max_new_tokens)] if group.prompt else questions), None
+    try:
+        slots = find_task(name).slots(chat=chat)
+        if group.prompt and "question" not in slots:
+            return [Question(group.prompt, questions[0].max_new_tokens)], None
+        own = replace(
+            options,
+            task=name,
+            language=(group.language or options.language) if "language" in slots else None,
+            question=group.prompt or options.question,
+        )
+        return find_questions(own, chat=chat), None
+    except UsageError as error:
+        return questions, QwenAudioError(f"{', '.join(group.paths)}: {error.message}", error.fix, kind="list")
+
+
 def settings(options: Options, questions: Sequence[Question], model: Model) -> dict[str, object]:
-    """Everything beside the sounds that an answer depends on, as JSON can hold it."""
+    """Everything beside the sounds that an answer depends on, in JSON types."""
     return {
         "prompts": [(one.prompt, one.max_new_tokens, one.task.name if one.task else None) for one in questions],
         "choices": options.choices,
@@ -70,6 +94,7 @@ def settings(options: Options, questions: Sequence[Question], model: Model) -> d
         "system": options.system,
         "long": options.long,
         "window": options.window,
+        "clips": options.clips,
         "subtitles": (options.max_line_width, options.max_line_count, options.highlight_words),
         "model": file_sha256(model.manifest.path(FILE_NAME)),
         "backend": model.backend,

@@ -1,4 +1,4 @@
-"""What becomes of the jobs of a run: takes it in any order, shows it in the order of the inputs, counts it.
+"""The results of a run's jobs: taken in any order, shown in the order of the inputs, and counted.
 
 In: segments that were heard, pieces of text, failures. Out: whole answers and failures to `Outputs`, counts to
 `Progress`, and the exit code. This file decides nothing about sounds, prompts or models.
@@ -28,7 +28,7 @@ class RunOver(Exception):  # noqa: N818 - not an error of its own: what it was h
 
 
 class Reporter:
-    """The jobs that are under way, in order, and what is told of them."""
+    """The jobs in progress, in order, and what the user sees of them."""
 
     def __init__(self, outputs: Outputs, progress: Progress, *, streams: bool, is_alone: bool = False) -> None:
         """`streams`: text is shown as it is decoded, one answer at a time; `is_alone`: there is one job only."""
@@ -75,6 +75,7 @@ class Reporter:
             query.token_ids.append(event.token_id)
             query.log_probs.append(event.log_prob)
         self._add_text(query, text, is_end=event.is_last)
+        query.ends += [len(query.window.text)] * (len(query.token_ids) - len(query.ends))
         if event.finish_reason is not None:
             self._end(query, event.finish_reason)
 
@@ -131,17 +132,18 @@ class Reporter:
         query.window.finish_reason = reason
         query.job.open_queries -= 1
         if reason == "timeout":
-            late = QwenAudioError(f"{query.job}: not answered in time", "give it longer with --timeout", kind="timeout")
+            late = QwenAudioError(f"{query.job}: not answered in time", "raise --timeout", kind="timeout")
             query.job.failure = query.job.failure or late
         self._settle()
 
     def _settle(self) -> None:
-        """Show all jobs that are over, up to the first that is not."""
+        """Show all finished jobs, up to the first unfinished one."""
         while self._under_way and self._under_way[0].is_over:
             job = self._under_way.popleft()
             if job.failure is not None:
                 self._tell_failure(job, job.failure)
             elif job.is_done_before:
+                self._outputs.recall(job.answers, job.filename, job.key, job.source)
                 self._progress.skipped()
             else:
                 self._show(job)

@@ -3,7 +3,7 @@
     inputs -> jobs -> segments -> clips -> requests -> text
 
 The pipeline itself is in qwen_audio.py: `listen`, `prompt_ids`, `answer_all`. Here is what a run over many inputs adds:
-which questions are asked about which sounds, reading ahead in a thread, and who is told.
+which questions are asked about which sounds, reading ahead in a thread, and who is informed.
 """
 
 from __future__ import annotations
@@ -13,25 +13,31 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
+from typing import TYPE_CHECKING
 
 from cli.inputs.listing import Group, Listing, find_inputs
 from cli.options import Options
 from cli.output.answer import Answer
 from cli.output.cues import Layout
 from cli.output.folder import ResultsFolder
+from cli.output.formats import PAGE
 from cli.output.outputs import Outputs
 from cli.output.progress import Progress
 from cli.output.streams import check_savepath, say
 from cli.run.job import Job
 from cli.run.open_model import open_model, say_environments
 from cli.run.prefetch import prefetch
-from cli.run.questions import Question, find_questions, settings
+from cli.run.questions import Question, find_questions, own_questions, settings
 from cli.run.reporter import Reporter, RunOver
 from cli.run.segments import Segment, segments
 from cli.signals import clean_up_first
 from decoder.generate import Request
 from errors import PromptError
 from qwen_audio import Model, answer_all, choose, listen, prompt_ids
+
+if TYPE_CHECKING:
+    from cli.output.page import Page
+    from cli.score.scorer import Scorer
 
 
 def run(options: Options) -> int:
@@ -45,7 +51,13 @@ def run(options: Options) -> int:
         check_savepath(options.savepath, (path for group in listing.whole for path in group.paths))
     folder = _open_folder(options)
     outputs = Outputs(
-        json=options.json, debug=options.debug, quiet=options.quiet, savepath=options.savepath, folder=folder
+        json=options.json,
+        debug=options.debug,
+        quiet=options.quiet,
+        savepath=options.savepath,
+        folder=folder,
+        page=_open_page(folder, options),
+        scorer=_open_scorer(options, listing),
     )
     total = len(listing.groups) + len(listing.problems)
     beside_answers = folder is None and sys.stdout.isatty()
@@ -67,7 +79,26 @@ def _open_folder(options: Options) -> ResultsFolder | None:
     if options.output_dir is None:
         return None
     layout = Layout(options.max_line_width, options.max_line_count, options.highlight_words)
-    return ResultsFolder(options.output_dir, options.formats, overwrite=options.overwrite, layout=layout)
+    formats = [fmt for fmt in options.formats if fmt != PAGE]
+    return ResultsFolder(options.output_dir, formats, overwrite=options.overwrite, layout=layout)
+
+
+def _open_page(folder: ResultsFolder | None, options: Options) -> Page | None:
+    if folder is None or PAGE not in options.formats:
+        return None
+    from cli.output.page import Page
+
+    return Page(folder)
+
+
+def _open_scorer(options: Options, listing: Listing) -> Scorer | None:
+    if not options.score:
+        return None
+    from cli.score.scorer import Scorer
+
+    scorer = Scorer(options.score, language=options.language)
+    scorer.prepare(listing.groups)
+    return scorer
 
 
 def _answer_all(listing: Listing, options: Options, outputs: Outputs, reporter: Reporter) -> None:
@@ -81,7 +112,7 @@ def _answer_all(listing: Listing, options: Options, outputs: Outputs, reporter: 
         pass
     except BrokenPipeError:
         raise
-    except Exception as failure:  # noqa: BLE001 - told in a line; a bug of ours is raised again
+    except Exception as failure:  # noqa: BLE001 - reported in a line; a bug is raised again
         reporter.abort(failure)
     if options.benchmark_count:
         from cli.run.benchmark import benchmark
@@ -98,15 +129,20 @@ def plan_jobs(
     from cli.output.folder import content_key, identity
 
     questions = find_questions(options, chat=model.chat)
-    filenames = plan_filenames(listing.whole, options.inputs) if outputs.folder else {}
+    reserved = ("score",) if options.score else ()
+    filenames = plan_filenames(listing.whole, options.inputs, reserved=reserved) if outputs.folder else {}
     for group in listing.groups:
-        asked = [Question(group.prompt, questions[0].max_new_tokens)] if group.prompt else questions
-        job = Job(group, asked, [_blank(group, question, model, load_s) for question in asked])
+        asked, problem = own_questions(group, questions, options, chat=model.chat)
+        job = Job(group, asked, [_blank(group, question, model, load_s) for question in asked], problem=problem)
+        if options.score:
+            _refer(job)
         job.is_last = group is listing.groups[-1] and not options.benchmark_count
         if outputs.folder:
             job.filename = filenames[group]
-            job.key = content_key(group.paths, settings(options, asked, model))
+            job.key = content_key(group.paths, settings(options, asked, model) | job.scored(options.score))
             job.source = identity(group.paths, group.prompt)
+            if outputs.page:
+                outputs.page.add(group.paths, job.source)
             job.is_done_before = outputs.folder.is_done(job.filename, job.key, job.source)
         if options.timeout is not None:
             job.deadline = time.monotonic() + options.timeout
@@ -127,9 +163,7 @@ def answer_jobs(jobs: Iterable[Job], model: Model, options: Options, reporter: R
 def _ask(jobs: Iterable[Job], model: Model, options: Options, reporter: Reporter) -> Iterator[Request]:
     """Jobs -> requests: each question about each segment of sound."""
     # The next sounds are read and encoded while these are answered.
-    heard = prefetch(
-        partial(_hear, model=model, long=options.long, longest=options.window), jobs, timeout=options.timeout
-    )
+    heard = prefetch(partial(_hear, model=model, options=options), jobs, timeout=options.timeout)
     with closing(heard):
         for job, segment in heard:
             if isinstance(segment, Exception):
@@ -152,12 +186,14 @@ def _ask(jobs: Iterable[Job], model: Model, options: Options, reporter: Reporter
                 yield Request(query, ids, segment.clips, model.stop_ids, longest, job.deadline, group=job)
 
 
-def _hear(job: Job, model: Model, *, long: str, longest: float) -> Iterator[Segment | None]:
+def _hear(job: Job, model: Model, options: Options) -> Iterator[Segment | None]:
     """The segments of a job with their clips, or None for one that was answered in an earlier run."""
     if job.is_done_before:
         yield None
         return
-    for segment in segments(job.group.paths, job.notes, long=long, longest=longest):
+    if job.problem is not None:
+        raise job.problem
+    for segment in segments(job.group.paths, job.notes, long=options.long, longest=options.window, clips=options.clips):
         if job.failure is not None:
             return
         begun = time.perf_counter()
@@ -186,6 +222,16 @@ def _answer_again(job: Job, model: Model, options: Options) -> Answer:
     silent = Reporter(Outputs(show=lambda _: None), Progress(1, quiet=True), streams=False)
     answer_jobs([fresh], model, options, silent)
     return fresh.answers[0]
+
+
+def _refer(job: Job) -> None:
+    """Tell the answers what a good one says."""
+    from cli.score.scorer import references_of
+
+    references = references_of(job.group)
+    for answer in job.answers:
+        answer.references, answer.source = references, job.group.source
+        answer.language = job.group.language
 
 
 def _blank(group: Group, question: Question, model: Model, load_s: float) -> Answer:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from math import inf
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from cli.output.answer import Audio
+from errors import AudioError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,14 +41,24 @@ class Segment:
     clips: list[Float32] = field(default_factory=list)
 
 
-def segments(paths: Sequence[str], notes: list[str], *, long: str, longest: float = 30.0) -> Iterator[Segment]:
+def segments(
+    paths: Sequence[str],
+    notes: list[str],
+    *,
+    long: str,
+    longest: float = 30.0,
+    clips: Sequence[tuple[float, float]] = (),
+) -> Iterator[Segment]:
     """One segment with all sounds, at most 30 s of each; or, for a single recording, one for each of its windows.
 
-    `long` is "windows" or "first", `longest` the most seconds of a window. Remarks for the user are added to
+    `long` is "windows" or "first", `longest` the most seconds of a window, `clips` are the only parts to be heard, in
+    seconds. Remarks for the user are added to
     `notes`. Raises AudioError, at the end of the file for what is only seen there.
     """
     if long == "windows" and len(paths) == 1:
-        yield from _windows(paths[0], notes, longest)
+        yield from _windows(paths[0], notes, longest, clips or [(0.0, inf)])
+    elif clips:
+        raise UsageError("--clip hears parts of one recording, not of several in one prompt", "give --each")
     else:
         yield _whole(paths, notes)
 
@@ -69,17 +83,35 @@ def _whole(paths: Sequence[str], notes: list[str]) -> Segment:
     )
 
 
-def _windows(path: str, notes: list[str], longest: float) -> Iterator[Segment]:
+def _parts(blocks: Iterable[Float32], clips: Sequence[tuple[float, float]]) -> Iterator[tuple[float, Float32]]:
+    """What of a recording, [samples] a block, lies in one of the clips: (start of that clip in seconds, [samples])."""
+    from audio_encoder.log_mel import SAMPLE_RATE
+
+    position = 0
+    for block in blocks:
+        for start, end in clips:
+            first, last = (round(min(max(one * SAMPLE_RATE - position, 0), len(block))) for one in (start, end))
+            if first < last:
+                yield start, block[first:last]
+        position += len(block)
+
+
+def _windows(path: str, notes: list[str], longest: float, clips: Sequence[tuple[float, float]]) -> Iterator[Segment]:
     """A window is known to be the last when there is no next one, so each is held until then."""
     from audio_encoder.waveform import check_length, stream_waveform
     from audio_encoder.windows import cut_windows, is_silent, speech_spans
 
     held: Segment | None = None
     begun = time.perf_counter()
-    for window in cut_windows(stream_waveform(path, notes), longest=longest):
-        if held is None:
-            check_length(window.waveform, path)
-        else:
+    parts = groupby(_parts(stream_waveform(path, notes), clips), key=itemgetter(0))
+    cut = (
+        replace(window, start=window.start + start)
+        for start, part in parts
+        for window in cut_windows(map(itemgetter(1), part), longest=longest)
+    )
+    for window in cut:
+        check_length(window.waveform, path)
+        if held is not None:
             yield held
             begun = time.perf_counter()
         held = Segment(
@@ -92,9 +124,12 @@ def _windows(path: str, notes: list[str], longest: float) -> Iterator[Segment]:
             speech=[(start + window.start, end + window.start) for start, end in speech_spans(window.waveform)],
             audio_s=time.perf_counter() - begun,
         )
-    if held is not None:
-        held.is_last = True
-        yield held
+    if held is None:
+        raise AudioError(f"{path}: it ends before --clip {clips[0][0]:g} begins", "name another part", kind="too short")
+    if held.end <= clips[-1][0]:
+        notes.append(f"{path}: it ends before --clip {clips[-1][0]:g} begins")
+    held.is_last = True
+    yield held
 
 
 def _beginning(path: str, notes: list[str]) -> tuple[Float32, float]:

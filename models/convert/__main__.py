@@ -10,9 +10,10 @@ import argparse
 import errno
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from errors import ModelError
+from errors import QwenAudioError
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -23,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("out", type=Path, metavar="OUT", help="model directory to write")
     parser.add_argument(
         "--precision",
-        choices=("fp32", "fp16", "int8-fine", "int8", "int4"),
+        choices=("fp32", "fp16", "int8-fine", "int8", "int4-fine", "int4"),
         help="default: int4 for fused and cuda, fp16 for plain",
     )
     parser.add_argument(
@@ -40,7 +41,24 @@ def _parser() -> argparse.ArgumentParser:
         help="fused: ONNX Runtime's own operators, fast (default); plain: standard operators, for ailia too; "
         "cuda: as fused, in float16, for an NVIDIA GPU",
     )
+    parser.add_argument(
+        "--calibrate",
+        choices=("shipped", "none"),
+        default="none",
+        help="how int8, int4-fine and int4 of --flavour fused are rounded: by the weights alone (none, the default; "
+        "minutes), or by what the exact model makes of texts and clips that come with the program (shipped; hours)",
+    )
+    parser.add_argument(
+        "--calibration", type=Path, nargs="+", metavar="FILE", help="sounds and texts of yours in place of those"
+    )
     return parser
+
+
+def _bar(numbers: Iterable[int]) -> Iterable[int]:
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    bar: Iterable[int] = tqdm(numbers, "calibrating", unit="layer", leave=False, disable=None)
+    return bar
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,14 +67,17 @@ def main(argv: list[str] | None = None) -> int:
     try:
         from models.convert.convert import convert
 
+        precision = options.precision or ("fp16" if options.flavour == "plain" else "int4")
         convert(
             options.checkpoint,
             options.out,
-            precision=options.precision or ("fp16" if options.flavour == "plain" else "int4"),
+            precision=precision,
             flavour=options.flavour,
+            calibration=options.calibration or ([] if options.calibrate == "shipped" else None),
+            progress=_bar,
             report=lambda line: print(line, file=sys.stderr),
         )
-    except ModelError as error:
+    except QwenAudioError as error:
         print(f"models.convert: {error}", file=sys.stderr)
         return 3
     except OSError as error:
@@ -67,7 +88,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"models.convert: {error}; install it with `pip install -r requirements.txt`", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
-        print(f"models.convert: interrupted; {options.out} is as it was", file=sys.stderr)
+        print(
+            f"models.convert: interrupted; {options.out} is as it was. Run again, a calibration goes on",
+            file=sys.stderr,
+        )
         return 130
     print(options.out)
     return 0

@@ -25,6 +25,7 @@ import numpy as np
 
 from models.convert.checkpoint import Checkpoint, Float32, Tensor
 from models.convert.int8_encoder import balance
+from models.convert.rotation import RotatedCheckpoint
 
 SMALLEST = 1e-30  # a stream of zeros has no size to divide by
 Factors = tuple[Float32 | None, Float32 | None]  # of rows [n] and of columns [k]
@@ -32,9 +33,10 @@ Factors = tuple[Float32 | None, Float32 | None]  # of rows [n] and of columns [k
 
 @dataclass(frozen=True)
 class EvenTensor(Tensor):
-    """A tensor with factors for its rows and its columns, which are worked out when it is read."""
+    """A tensor with factors for its rows and its columns, which are worked out when it is read from `source`."""
 
     factors: Callable[[], Factors] = field(default=lambda: (None, None), compare=False)
+    source: Tensor | None = None
 
     def cut(self, start: int, stop: int) -> Self:
         """As `Tensor.cut`, with the factors of these rows."""
@@ -43,13 +45,14 @@ class EvenTensor(Tensor):
             of_rows, of_columns = self.factors()
             return None if of_rows is None else of_rows[start:stop], of_columns
 
-        return replace(super().cut(start, stop), factors=of_these)
+        source = self.source.cut(start, stop) if self.source else None
+        return replace(super().cut(start, stop), factors=of_these, source=source)
 
     def rows(self) -> Iterator[Float32]:
         """As `Tensor.rows`, times the factors."""
         of_rows, of_columns = self.factors()
         start = 0
-        for block in super().rows():
+        for block in self.source.rows() if self.source else super().rows():
             if of_rows is not None:
                 factors = of_rows[start : start + len(block)]
                 np.multiply(block, factors if block.ndim == 1 else factors[:, None], out=block)
@@ -73,18 +76,34 @@ class _Layer:
 class EvenCheckpoint:
     """Hands out the tensors of `checkpoint` with their factors, those of attention, the MLP or the output layer."""
 
-    def __init__(self, checkpoint: Checkpoint, sizes: tuple[int, int, int], parts: frozenset[str]) -> None:
-        """`sizes`: d_model, width of the MLP, layers; `parts`: those of "attention", "mlp" and "head" to be even."""
-        self._checkpoint, self._parts = checkpoint, parts
+    def __init__(
+        self,
+        checkpoint: Checkpoint | RotatedCheckpoint,
+        sizes: tuple[int, int, int],
+        parts: frozenset[str],
+        measured: Callable[[int], Float32] | None = None,
+    ) -> None:
+        """`sizes`: d_model, width of the MLP, layers; `parts`: those of "attention", "mlp" and "head" to be even.
+
+        `measured` gives c of a layer's inner activations [width] as calibration measured them. Then only these are made
+        even: the other channels of a rotated checkpoint are so already.
+        """
+        self._checkpoint, self._parts, self._measured = checkpoint, parts, measured
         self._d_model, self._width, self._n_layer = sizes
         self._layers: list[_Layer] = []
         self._head: Float32 | None = None
 
     def take(self, name: str, *shape: int) -> EvenTensor:
         """As `Checkpoint.take`."""
-        tensor = self._checkpoint.take(name, *shape)
+        return self._even(self._checkpoint.take(name, *shape))
+
+    def look_up(self, name: str, *shape: int) -> EvenTensor:
+        """As `Checkpoint.look_up`."""
+        return self._even(self._checkpoint.look_up(name, *shape))
+
+    def _even(self, tensor: Tensor) -> EvenTensor:
         values = {one.name: getattr(tensor, one.name) for one in fields(Tensor)}
-        return EvenTensor(**values, factors=lambda: self._factors(name))
+        return EvenTensor(**values, factors=lambda: self._factors(tensor.name), source=tensor)
 
     def _factors(self, name: str) -> Factors:
         match name.removeprefix("transformer.").split(".")[:-1]:
@@ -116,7 +135,10 @@ class EvenCheckpoint:
         return None, None
 
     def _layer(self, number: int) -> _Layer:
-        """A layer's c; the layers before it come first."""
+        """A layer's c; without measured sizes, the layers before it come first."""
+        if self._measured:
+            ones = np.ones(self._d_model, np.float32)
+            return _Layer(ones, ones, ones, self._measured(number), ones)
         while len(self._layers) <= number:
             self._layers.append(self._work_out(len(self._layers)))
         return self._layers[number]

@@ -7,8 +7,8 @@ safetensors library is not used since its numpy side has no bfloat16 and maps wh
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from errors import ModelError
+from models.metadata import LONGEST, parse_object, read_object, regular
 
 Float32 = npt.NDArray[np.float32]
 
@@ -83,11 +84,11 @@ class Checkpoint:
         if not directory.is_dir():
             raise ModelError(f"{directory}: no such checkpoint directory")
         self.directory = directory
-        self.config = read_json(directory / "config.json")
+        self.config = read_object(directory / "config.json")
         generation = directory / "generation_config.json"
-        self.generation_config = read_json(generation) if generation.exists() else {}
+        self.generation_config = read_object(generation) if generation.exists() else {}
         vocabulary = directory / "qwen.tiktoken"
-        self.vocabulary = vocabulary if vocabulary.exists() else None
+        self.vocabulary = regular(vocabulary) if vocabulary.exists() else None
         self._tensors: dict[str, Tensor] = {}
         for file in _shards(directory):
             for tensor in _read_header(file):
@@ -135,28 +136,15 @@ class Checkpoint:
         index = self.directory / "model.safetensors.index.json"
         if not index.exists():
             return
-        for name, file in read_json(index).get("weight_map", {}).items():
+        for name, file in read_object(index).get("weight_map", {}).items():
             if name not in self._tensors or self._tensors[name].file.name != file:
                 raise ModelError(f"{index}: lists {name} in {file}, but it is not there", fix="download it again")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; raises ModelError naming the file."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(data, dict):
-        raise ModelError(f"{path}: not a JSON object")
-    return data
 
 
 def _shards(directory: Path) -> list[Path]:
     index = directory / "model.safetensors.index.json"
     if index.exists():
-        weight_map = read_json(index).get("weight_map")
+        weight_map = read_object(index).get("weight_map")
         if not isinstance(weight_map, dict):
             raise ModelError(f"{index}: no weight_map")
         for name, file in weight_map.items():
@@ -166,7 +154,7 @@ def _shards(directory: Path) -> list[Path]:
     else:
         files = [directory / "model.safetensors"]
     for file in files:
-        if not file.is_file():
+        if not os.path.isfile(file):  # noqa: PTH113 - Path raises for a name that is too long
             raise ModelError(f"{file}: missing", fix="download the checkpoint again")
     return files
 
@@ -176,11 +164,11 @@ def _read_header(file: Path) -> Iterator[Tensor]:
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        if not 2 <= length <= size - 8:
+        if not 2 <= length <= min(size - 8, LONGEST):
             raise ModelError(f"{file}: not a safetensors file, or cut short", fix="download it again")
         text = stream.read(length)
     try:
-        header = json.loads(text)
+        header = parse_object(text, file, "download it again")
         entries = [
             _parse_entry(name, entry, file, 8 + length) for name, entry in header.items() if name != "__metadata__"
         ]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,90 +13,61 @@ from filelock import FileLock, Timeout
 
 from errors import ModelError
 from models.convert import qwen_fused, qwen_plain, whisper
+from models.convert.calibrate import Progress
+from models.convert.calibration_run import calibrate, open_room
+from models.convert.calibration_set import CalibrationSet
 from models.convert.channel_balance import EvenCheckpoint
 from models.convert.checkpoint import Checkpoint
 from models.convert.graph import GraphBuilder, WeightsFile
-from models.convert.linear import precision_of, to_float16
-from models.convert.qwen import Qwen
-from models.convert.sizes import read_sizes
-from models.manifest import FILE_NAME, DecoderSizes, EncoderSizes, FileRecord, Manifest, file_sha256, save_manifest
+from models.convert.job import (
+    BOUNDARY_ROWS,
+    EMBEDDINGS,
+    ROWS_FILE,
+    SLOTS,
+    VERSION,
+    VOCABULARY,
+    Job,
+    calibration_of,
+    describe,
+    plan,
+    read_examples,
+    records,
+)
+from models.convert.linear import to_float16
+from models.convert.qwen import Qwen, Source
+from models.manifest import FILE_NAME, Manifest, save_manifest
 
-VERSION = "models.convert 7"
 OPSET = 17
 
 
-@dataclass(frozen=True)
-class FileNames:
-    """What the files of a flavour are called; plain takes the names that ailia publishes."""
-
-    encoder: str
-    encoder_weights: str
-    decoder: str
-    decoder_weights: str
-
-
-NAMES = {
-    "fused": FileNames("encoder.onnx", "encoder.data", "decoder.onnx", "decoder.data"),
-    "plain": FileNames(
-        "Qwen-Audio-Chat_encode.onnx",
-        "Qwen-Audio-Chat_encode_weights.pb",
-        "Qwen-Audio-Chat.onnx",
-        "Qwen-Audio-Chat_weights.pb",
-    ),
-}
-NAMES["cuda"] = NAMES["fused"]
-BACKENDS = {"fused": ("onnxruntime",), "cuda": ("onnxruntime",), "plain": ("ailia", "onnxruntime")}
-BOUNDARY_ROWS = ("bos.npy", "eos.npy")
-EMBEDDINGS, VOCABULARY = "embeddings.npy", "qwen.tiktoken"
-DEFAULT_WINDOW = 6144
-# A second fused decoder over the same weights, for answers side by side: so many of them run at once.
-ROWS_FILE, SLOTS = "decoder_rows.onnx", 8
-
-
-@dataclass(frozen=True)
-class Job:
-    """One conversion: from which checkpoint, to where, and what was read of its sizes."""
-
-    checkpoint: Checkpoint
-    out: Path
-    precision: str
-    flavour: str
-    encoder_sizes: EncoderSizes
-    decoder_sizes: DecoderSizes
-    max_window_size: int
-
-    @property
-    def names(self) -> FileNames:
-        """File names of the flavour."""
-        return NAMES[self.flavour]
-
-    @property
-    def fused(self) -> bool:
-        """Whether the graphs have ONNX Runtime's own operators."""
-        return self.flavour != "plain"
-
-    @property
-    def floats(self) -> str:
-        """Type of the activations inside the graphs."""
-        return "float16" if self.flavour == "cuda" else "float32"
-
-    @property
-    def dtype(self) -> str:
-        """Floating type of the graphs' inputs and outputs."""
-        return "float16" if (self.flavour, self.precision) == ("plain", "fp16") else "float32"
-
-
 def convert(
-    source: Path, out: Path, *, precision: str, flavour: str, report: Callable[[str], None] = lambda _: None
+    source: Path,
+    out: Path,
+    *,
+    precision: str,
+    flavour: str,
+    calibration: Sequence[Path] | None = None,
+    report: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda numbers: numbers,
 ) -> None:
     """Convert the checkpoint `source` into the model directory `out`; `report` gets a line for each part.
 
-    Raises ModelError naming the tensor, key or file when the checkpoint is incomplete or of another kind.
+    `calibration` names sounds and texts to calibrate by; none of them means those that ship, None no calibration. A
+    calibration that was interrupted goes on where it was; `progress` is put around its layers. Raises ModelError naming
+    the tensor, key or file when the checkpoint is incomplete or of another kind.
     """
-    job = plan(source, out, precision=precision, flavour=flavour)
+    job, examples = plan(source, out, precision=precision, flavour=flavour), None
     with unfinished(out) as beside:
-        manifest = write_model(replace(job, out=beside), report)
+        room = out.absolute().with_name(f".{out.absolute().name}.calibration")
+        if calibration is not None:
+            examples = read_examples(job, calibration)
+            open_room(room, job.checkpoint, examples, f"{VERSION} {precision}")
+            job = replace(job, calibration=calibration_of(job, room))
+        manifest = write_model(replace(job, out=beside), report, progress, examples)
         put_in_place(beside, out)
+        shutil.rmtree(room, ignore_errors=True)
+    if manifest.loss is not None:
+        report(f"loss: {manifest.loss:.4f} nats (KL from the exact decoder, held-out text)")
     report(f"done: {sum(record.size for record in manifest.files.values()) / 1e9:.2f} GB in {out}")
 
 
@@ -124,11 +95,17 @@ def put_in_place(beside: Path, out: Path) -> None:
         path.replace(out / path.name)
 
 
-def write_model(job: Job, report: Callable[[str], None]) -> Manifest:
-    """Write all files of a model."""
+def write_model(
+    job: Job, report: Callable[[str], None], progress: Progress, examples: CalibrationSet | None
+) -> Manifest:
+    """Write all files of a model, calibrated by `examples` if there are any."""
     report(f"encoder: {job.encoder_sizes.n_layer} layers of {job.encoder_sizes.n_state}, {job.precision}")
     hashes = {job.names.encoder_weights: write_encoder(job)}
     write_boundary_rows(job)
+    loss = None
+    if job.calibration and examples:
+        report(f"calibration: {sum(len(one.ids) for one in examples.seen)} tokens")
+        loss = calibrate(job.calibration, examples, describe(job), progress)
     report(f"decoder: {job.decoder_sizes.n_layer} layers of {job.decoder_sizes.d_model}, {job.precision}")
     hashes[job.names.decoder_weights] = write_decoder(job)
     if job.fused:
@@ -136,30 +113,19 @@ def write_model(job: Job, report: Callable[[str], None]) -> Manifest:
     job.checkpoint.finish()
     if job.checkpoint.vocabulary:
         shutil.copyfile(job.checkpoint.vocabulary, job.out / VOCABULARY)
-    manifest = describe(job, copy_licences(job.checkpoint.directory, job.out), hashes)
+    licences = copy_licences(job.checkpoint.directory, job.out)
+    manifest = replace(describe(job), loss=loss)
+    manifest = replace(manifest, files=records(manifest, [*hashes, *licences], hashes))
     save_manifest(manifest)
     return manifest
-
-
-def plan(source: Path, out: Path, *, precision: str, flavour: str) -> Job:
-    """Read what the checkpoint says of itself; raises ModelError before anything is written."""
-    precision_of(flavour, precision)
-    checkpoint = Checkpoint(source)
-    if out.resolve() == source.resolve():
-        raise ModelError(f"{out}: is the checkpoint itself", fix="choose another directory for the model")
-    encoder_sizes, decoder_sizes = read_sizes(checkpoint.config, source / "config.json")
-    window = checkpoint.generation_config.get("max_window_size", DEFAULT_WINDOW)
-    if not isinstance(window, int):
-        raise ModelError(f"{source / 'generation_config.json'}: max_window_size is {window!r}, not a number")
-    return Job(checkpoint, out, precision, flavour, encoder_sizes, decoder_sizes, window)
 
 
 def write_encoder(job: Job) -> str:
     """Write the encoder's graph and weights; returns the SHA-256 of the weights."""
     with WeightsFile(job.out / job.names.encoder_weights) as weights:
         graph = GraphBuilder("encoder", weights, opset=OPSET, contrib=job.fused, floats=job.floats)
-        storage = precision_of(job.flavour, job.precision).encoder
-        trunk = whisper.Whisper(job.checkpoint, job.encoder_sizes, graph, storage, job.dtype)
+        tensors = job.tensors(job.checkpoint)
+        trunk = whisper.Whisper(tensors, job.encoder_sizes, graph, job.storage.encoder, job.dtype)
         build = whisper.build_fused_encoder if job.fused else whisper.build_plain_encoder
         build(trunk)
         graph.save(job.out / job.names.encoder)
@@ -190,66 +156,30 @@ def write_fused_decoder(job: Job, checkpoint: Checkpoint, weights: WeightsFile, 
 
 def decoder_layers(job: Job, checkpoint: Checkpoint, weights: WeightsFile) -> Qwen:
     """What one graph of the decoder is built from, over `weights`, which gets what is not there yet."""
-    config, precision = checkpoint.config, precision_of(job.flavour, job.precision)
+    config, precision = checkpoint.config, job.storage
     width = config["intermediate_size"] // 2
-    sizes = (job.decoder_sizes.d_model, width, job.decoder_sizes.n_layer)
+    tensors: Source = checkpoint
+    if job.calibration:
+        tensors = job.calibration.rounded(job.tensors(checkpoint), job.calibration.chosen())
+    elif precision.even:
+        sizes = (job.decoder_sizes.d_model, width, job.decoder_sizes.n_layer)
+        tensors = EvenCheckpoint(checkpoint, sizes, precision.even)
     return Qwen(
-        EvenCheckpoint(checkpoint, sizes, precision.even) if precision.even else checkpoint,
+        tensors,
         job.decoder_sizes,
         GraphBuilder("decoder", weights, opset=OPSET, contrib=job.fused, floats=job.floats),
         precision,
         width=width,
         epsilon=config["layer_norm_epsilon"],
         dtype=job.dtype,
-    )
-
-
-def describe(job: Job, licences: list[str], hashes: dict[str, str]) -> Manifest:
-    """The manifest of what was written; files whose hash is not in `hashes` are read once more."""
-    names, out, sizes = job.names, job.out, job.decoder_sizes
-    fused = job.fused
-    pairs = precision_of(job.flavour, job.precision).pairs
-    if fused:
-        decoder, rows = (
-            qwen_fused.fused_graphs(file, sizes, slots=n, pairs=pairs, floats=job.floats)
-            for file, n in ((names.decoder, 1), (ROWS_FILE, SLOTS))
-        )
-    else:
-        decoder, rows = (qwen_plain.plain_graph(names.decoder, sizes, job.dtype),), ()
-    embeddings = EMBEDDINGS if fused else None
-    vocabulary = VOCABULARY if job.checkpoint.vocabulary else None
-    files = [names.encoder, names.encoder_weights, names.decoder_weights, *BOUNDARY_ROWS, *licences]
-    files += [graph.file for graph in (*decoder, *rows)] + [name for name in (embeddings, vocabulary) if name]
-    return Manifest(
-        name=job.checkpoint.directory.resolve().name,
-        contract="fused" if fused else "plain",
-        precision=job.precision,
-        dtype=job.dtype,
-        backends=BACKENDS[job.flavour],
-        chat_format="chatml" if job.checkpoint.generation_config.get("chat_format") == "chatml" else "raw",
-        max_window_size=job.max_window_size,
-        encoder_sizes=job.encoder_sizes,
-        decoder_sizes=sizes,
-        encoder=whisper.encoder_graph(names.encoder, "fused" if fused else "plain"),
-        decoder=decoder,
-        decoder_rows=rows,
-        pairs=pairs,
-        boundary_rows=BOUNDARY_ROWS,
-        embeddings=embeddings,
-        vocabulary=vocabulary,
-        source=str(job.checkpoint.directory),
-        converter=VERSION,
-        files={
-            name: FileRecord((out / name).stat().st_size, hashes.get(name) or file_sha256(out / name)) for name in files
-        },
-        directory=out,
+        finer=job.calibration.chosen() if job.calibration else frozenset(),
     )
 
 
 def write_boundary_rows(job: Job) -> None:
     """bos.npy and eos.npy [d_model]: the rows that stand in place of <audio> and </audio>."""
     name = "transformer.audio.audio_bos_eos_token.weight"
-    rows = job.checkpoint.take(name, 2, job.decoder_sizes.d_model).read()
+    rows = job.tensors(job.checkpoint).take(name, 2, job.decoder_sizes.d_model).read()
     for file, row in zip(BOUNDARY_ROWS, rows, strict=True):
         np.save(job.out / file, row)
 
@@ -260,7 +190,7 @@ def write_embeddings(job: Job) -> None:
     float32 for fp32 unless the checkpoint is float16 already, else float16.
     """
     sizes = job.decoder_sizes
-    table = job.checkpoint.take("transformer.wte.weight", sizes.vocab_size, sizes.d_model)
+    table = job.tensors(job.checkpoint).take("transformer.wte.weight", sizes.vocab_size, sizes.d_model)
     exact = job.precision == "fp32" and table.stored != "F16"
     dtype = np.dtype("float32" if exact else "float16")
     with (job.out / EMBEDDINGS).open("wb") as file:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from errors import ModelError
-from models.convert.checkpoint import read_json
 from models.convert.sizes import read_sizes
 from models.manifest import FileRecord, Graph, Manifest, State, file_sha256, load_manifest, save_manifest
+from models.metadata import read_object
 
 DECODER, ENCODER = "Qwen-Audio-Chat.onnx", "Qwen-Audio-Chat_encode.onnx"
 ENCODER_INPUTS = ("input_audios", "padding_mask", "input_audio_lengths")
@@ -58,7 +58,7 @@ def describe(directory: Path, config_path: Path | None = None) -> Manifest:
         if not (directory / name).is_file():
             raise ModelError(f"{directory / name}: missing", fix="`python3 -m models.download ailia-Qwen-Audio-Chat`")
     path = config_path or directory / "config.json"
-    config = read_json(path) if config_path or path.exists() else QWEN_AUDIO_CHAT
+    config = read_object(path) if config_path or path.exists() else QWEN_AUDIO_CHAT
     encoder_sizes, decoder_sizes = read_sizes(config, path)
     # Whether the published graph knows NTK and LogN is not known: its context ends where they would begin.
     decoder_sizes = replace(decoder_sizes, max_positions=decoder_sizes.seq_length)

@@ -48,10 +48,14 @@ def quantize_blocks(rows: Float32, *, bits: int, block: int) -> Blocks:
         better = found[-1] < least
         for kept, new in zip((codes, zeros, scales, least), found, strict=True):
             kept[better] = new[better]  # type: ignore[index]
-    codes, zeros = codes.reshape(n, blocks, block), zeros.reshape(n, blocks)
+    return pack_blocks(codes.reshape(n, blocks, block), scales.reshape(n, blocks), zeros.reshape(n, blocks), bits=bits)
+
+
+def pack_blocks(codes: UInt8, scales: Float32, zeros: UInt8, *, bits: int) -> Blocks:
+    """Codes [n, blocks, block], a byte each, and scales and zero points [n, blocks] as `Blocks`."""
     if bits == 4:
         codes, zeros = (_two_in_a_byte(one) for one in (codes, zeros))
-    return Blocks(codes, scales.reshape(n, blocks), zeros)
+    return Blocks(codes, scales, zeros)
 
 
 def dequantize_blocks(found: Blocks, *, bits: int, k: int) -> Float32:

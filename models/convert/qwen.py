@@ -11,23 +11,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.convert.channel_balance import EvenCheckpoint
-from models.convert.checkpoint import Checkpoint
+from models.convert.checkpoint import Checkpoint, Tensor
 from models.convert.graph import GraphBuilder
-from models.convert.linear import Precision, linear
+from models.convert.linear import FINER, Precision, Storage, linear
+from models.convert.rounded import RoundedCheckpoint
 from models.manifest import DecoderSizes
+
+Source = Checkpoint | EvenCheckpoint | RoundedCheckpoint
 
 
 @dataclass(frozen=True)
 class Qwen:
     """What every part of the decoder is built from: weights, sizes, the graph, and the settings of config.json."""
 
-    checkpoint: Checkpoint | EvenCheckpoint
+    checkpoint: Source
     sizes: DecoderSizes
     graph: GraphBuilder
     precision: Precision
     width: int  # of the MLP
     epsilon: float  # of every RMSNorm
     dtype: str = "float32"  # of the plain graph's inputs and outputs
+    finer: frozenset[str] = frozenset()  # names of matrices that calibration gives more bits
+
+    def store(self, weight: Tensor, part: Storage) -> Storage:
+        """How a matrix is stored: as its part of the model, or finer."""
+        return FINER if weight.name in self.finer else part
 
     @property
     def half(self) -> bool:
@@ -40,27 +48,27 @@ def c_attn(q: Qwen, y: str, layer: int) -> str:
     name = f"transformer.h.{layer}.attn.c_attn"
     weight = q.checkpoint.take(f"{name}.weight", 3 * q.sizes.d_model, q.sizes.d_model)
     bias = q.checkpoint.take(f"{name}.bias", 3 * q.sizes.d_model)
-    return linear(q.graph, q.precision.attention, y, weight, bias)
+    return linear(q.graph, q.store(weight, q.precision.attention), y, weight, bias)
 
 
 def attention_out(q: Qwen, y: str, layer: int) -> str:
     """attn.c_proj, no bias."""
     name = f"transformer.h.{layer}.attn.c_proj"
     weight = q.checkpoint.take(f"{name}.weight", q.sizes.d_model, q.sizes.d_model)
-    return linear(q.graph, q.precision.attention, y, weight)
+    return linear(q.graph, q.store(weight, q.precision.attention), y, weight)
 
 
 def gate_and_up(q: Qwen, y: str, name: str) -> tuple[str, str]:
     """w2 is the gate, w1 the up projection; neither has a bias."""
     weights = [q.checkpoint.take(f"{name}.mlp.{part}.weight", q.width, q.sizes.d_model) for part in ("w2", "w1")]
-    gate, up = (linear(q.graph, q.precision.mlp, y, weight) for weight in weights)
+    gate, up = (linear(q.graph, q.store(weight, q.precision.mlp), y, weight) for weight in weights)
     return gate, up
 
 
 def mlp_out(q: Qwen, y: str, name: str) -> str:
     """mlp.c_proj, no bias."""
     weight = q.checkpoint.take(f"{name}.mlp.c_proj.weight", q.sizes.d_model, q.width)
-    return linear(q.graph, q.precision.mlp, y, weight)
+    return linear(q.graph, q.store(weight, q.precision.mlp), y, weight)
 
 
 def lm_head(q: Qwen, y: str, piece: int) -> str:

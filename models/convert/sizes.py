@@ -17,8 +17,8 @@ def read_sizes(config: dict[str, Any], path: Path) -> tuple[EncoderSizes, Decode
 
     def number(data: dict[str, Any], key: str) -> int:
         value = data.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ModelError(f"{path}: {key} is {value!r}, expected a positive number")
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+            raise ModelError(f"{path}: {key} is {value!r:.60}, expected a positive number")
         return value
 
     audio = config.get("audio")
@@ -33,7 +33,7 @@ def read_sizes(config: dict[str, Any], path: Path) -> tuple[EncoderSizes, Decode
         expected[f"audio.{key}"] = (audio.get(key, True), True)
     for key, (found, wanted) in expected.items():
         if found != wanted:
-            raise ModelError(f"{path}: {key} is {found!r}, this architecture has {wanted!r}")
+            raise ModelError(f"{path}: {key} is {found!r:.60}, this architecture has {wanted!r}")
     if not isinstance(config.get("layer_norm_epsilon"), float) or number(config, "intermediate_size") % 2:
         raise ModelError(f"{path}: layer_norm_epsilon must be a float and intermediate_size even")
     encoder = EncoderSizes(

@@ -22,7 +22,7 @@ from models.download.lockfile import PINS_NAME, Pins, add_pin, check_content, ch
 
 ROOT = Path(__file__).resolve().parents[2]
 ABOUT = """Fetch a model, whole and verified. After an interruption run the same command again: whole files are kept.
-Of a file that was under way, ailia's goes on where it stopped, Hugging Face's begins anew."""
+Of a file that was cut, ailia's goes on where it stopped, Hugging Face's starts again."""
 DAMAGED = f"deleted: run again, give --url of another place, or delete its entry in {PINS_NAME} to accept a new file"
 
 
@@ -49,7 +49,7 @@ def download(
             print(f"{name}: all {len(pins.names)} files are here{agree}; nothing to fetch", file=sys.stderr)
         elif is_offline:
             what = f"{directory} misses {', '.join(missing)}" if missing else f"{directory} has no {PINS_NAME}"
-            raise ModelError(f"{what}, and offline is asked", describe_missing(name), kind="download")
+            raise ModelError(f"{what}, and this run is offline", describe_missing(name), kind="download")
         else:
             _fetch(name, directory, pins, url)
 
@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"models.download: {error}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
-        print("\nmodels.download: interrupted; run the same command again to go on", file=sys.stderr)
+        print("\nmodels.download: interrupted; run the same command again to continue", file=sys.stderr)
         return 130
     # The commands run from the root of the clone: a directory inside it is named from there.
     shown = directory.relative_to(ROOT) if directory.is_relative_to(ROOT) else directory

@@ -16,14 +16,16 @@ from pathlib import Path
 
 import httpx2
 
-from errors import ModelError
+from errors import ModelError, printable
 from models.download.catalog import HUB, Model, RemoteFile
-from models.download.lockfile import regular
+from models.metadata import regular
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0)  # between one try and the next
-PROGRESS_BYTES = 8 << 20  # after so many more, tries are counted anew: a long download may lose its line many times
+PROGRESS_BYTES = (
+    8 << 20
+)  # after so many more, the tries start again: a long download may lose its connection many times
 TIMEOUT_S = 30.0
-LISTING_BYTES = 10_000_000  # of an answer that is no file: a listing has some thousand
+LISTING_BYTES = 10_000_000  # of an answer that is not a file: a listing has a few thousand
 
 
 class _Bounded(httpx2.SyncByteStream):
@@ -37,7 +39,7 @@ class _Bounded(httpx2.SyncByteStream):
         for chunk in self.stream:
             left -= len(chunk)
             if left < 0:
-                raise ModelError(f"more than {self.limit} bytes are sent where that many were listed", kind="download")
+                raise ModelError(f"more than {self.limit} bytes are sent, the size that was listed", kind="download")
             yield chunk
 
     def close(self) -> None:
@@ -51,14 +53,16 @@ def open_client(base: str, sizes: Mapping[str, int]) -> httpx2.Client:
     def check_address(request: httpx2.Request) -> None:
         nonlocal limit
         if base.startswith("https:") and request.url.scheme != "https":
-            raise ModelError(f"{base} redirects to {one_line(request.url)}: refused, https was asked", kind="download")
+            raise ModelError(
+                f"{base} redirects to {one_line(request.url)}: refused, https was asked for", kind="download"
+            )
         # After a redirect the address may not have the name: then it is still the file that was asked for.
         limit = sizes.get(request.url.path.rpartition("/")[2], limit)
 
     def check_body(answer: httpx2.Response) -> None:
         # A few compressed bytes may become terabytes; plain ones were asked.
         if answer.headers.get("Content-Encoding", "identity") != "identity":
-            message = f"{one_line(answer.url)} is sent compressed though plain bytes were asked"
+            message = f"{one_line(answer.url)} is sent compressed, though plain bytes were asked for"
             raise ModelError(message, "is a proxy in between?", kind="download")
         if isinstance(answer.stream, httpx2.SyncByteStream):
             answer.stream = _Bounded(answer.stream, limit)
@@ -123,8 +127,7 @@ def discard(part: Path) -> None:
 
 def one_line(text: object) -> str:
     """Return what a server said as one line that is safe to print."""
-    words = " ".join(str(text).split())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)[:400]
+    return printable(" ".join(str(text).split()))[:400]
 
 
 def _probe(client: httpx2.Client, file: RemoteFile) -> RemoteFile:
@@ -146,7 +149,7 @@ def _fetch_rest(client: httpx2.Client, file: RemoteFile, part: Path) -> None:
         start, etag = 0, ""
     if etag and start == file.size:
         return
-    # If-Range makes the server send the whole file when it is no longer the one that the part came from.
+    # If-Range makes the server send the whole file if it is not the same as before.
     headers = {"Range": f"bytes={start}-", "If-Range": etag} if start else {}
     with client.stream("GET", file.url, headers=headers) as answer:
         if _accepted(answer).status_code == 200:
@@ -180,7 +183,7 @@ def _write(answer: httpx2.Response, part: Path, file: RemoteFile, *, start: int)
         with bar, part.open("ab" if start else "wb") as out:
             for chunk in answer.iter_raw():
                 bar.update(out.write(chunk))
-    except ModelError:  # more was sent than was listed: whatever this is, it is not the file
+    except ModelError:  # more was sent than was listed: this is not the file
         discard(part)
         raise
 
@@ -196,7 +199,7 @@ def _accepted(answer: httpx2.Response) -> httpx2.Response:
 
 def _failure(file: RemoteFile, error: Exception) -> ModelError:
     message = f"{file.url}: {one_line(error) or type(error).__name__}"
-    return ModelError(message, "run the same command again to go on", kind="download")
+    return ModelError(message, "run the same command again to continue", kind="download")
 
 
 def _note(part: Path) -> Path:

@@ -91,7 +91,7 @@ def fetch(model: Model, files: Sequence[RemoteFile], directory: Path, *, url: st
     missing = [name for name in sizes if not (directory / name).exists()]
     if missing:  # the library is content with what is here when the hub fails in the middle
         message = f"{endpoint} did not give {', '.join(missing)}"
-        raise ModelError(message, "run the same command again to go on", kind="download")
+        raise ModelError(message, "run the same command again to continue", kind="download")
 
 
 def _is_wanted(name: str) -> bool:
@@ -119,20 +119,20 @@ def _library(model: Model, url: str | None, sizes: Mapping[str, int]) -> Iterato
         yield endpoint
     except LIBRARY_ERRORS as error:
         message = f"{model.repository} at {endpoint}: {one_line(error)} ({type(error).__name__})"
-        raise ModelError(message, "run the same command again to go on", kind="download") from error
+        raise ModelError(message, "run the same command again to continue", kind="download") from error
 
 
 @contextmanager
 def _interruptible(directory: Path) -> Iterator[None]:
     """Let Ctrl-C end the process at once: the library's thread would first finish its file, which may take an hour."""
 
-    def sweep() -> None:  # what was under way has a random name: nobody goes on with it
+    def sweep() -> None:  # an unfinished file has a random name: nobody continues it
         for leftover in (directory / ".cache" / "huggingface" / "download").glob("*.incomplete"):
             leftover.unlink(missing_ok=True)
 
     def end(*_: object) -> None:
         sweep()
-        print("\nmodels.download: interrupted; run the same command again to go on", file=sys.stderr, flush=True)
+        print("\nmodels.download: interrupted; run the same command again to continue", file=sys.stderr, flush=True)
         os._exit(130)
 
     sweep()

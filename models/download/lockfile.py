@@ -15,6 +15,7 @@ from pathlib import Path
 
 from errors import ModelError
 from models.download.catalog import RemoteFile
+from models.metadata import regular
 
 PINS_NAME = "download.json"
 PINS_BYTES = 1 << 20  # ours has a few thousand
@@ -50,7 +51,7 @@ def read_pins(directory: Path) -> Pins:
         names = tuple(RemoteFile(name, "").name for name in raw["names"])
         return Pins(raw["model"], raw["revision"], names, files)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        fix = "delete it, the files stay and are verified anew"
+        fix = "delete it; the files stay and are checked again"
         raise ModelError(f"{path} cannot be read ({type(error).__name__})", fix, kind="download") from error
 
 
@@ -72,7 +73,7 @@ def check_pinned(directory: Path, pins: Pins, *, verify: bool) -> None:
     for name, pin in pins.files.items():
         path = directory / name
         if path.exists() and (verify or regular(path).stat().st_size != pin.size):
-            check_content(path, pin, fix="delete it and run again to fetch it anew")
+            check_content(path, pin, fix="delete it and run again to fetch it again")
 
 
 def add_pin(directory: Path, pins: Pins, file: RemoteFile, hashes: Mapping[str, str]) -> Pins:
@@ -83,7 +84,7 @@ def add_pin(directory: Path, pins: Pins, file: RemoteFile, hashes: Mapping[str, 
 
 
 def check_content(path: Path, file: RemoteFile, *, fix: str) -> Mapping[str, str]:
-    """Hash what lies at `path`: its sha256, and whatever else is known of the file.
+    """Hash the file at `path`: its sha256, and the other hashes that are known of it.
 
     Raises:
         ModelError: it does not have the file's size and hashes; `fix` says what to do.
@@ -103,14 +104,3 @@ def check_content(path: Path, file: RemoteFile, *, fix: str) -> Mapping[str, str
         known = f"{file.size} bytes and {dict(file.hashes)} are expected"
         raise ModelError(f"{path}: {known}, {size} bytes and {found} found", fix, kind="download")
     return found
-
-
-def regular(path: Path) -> Path:
-    """Return a path that may be opened: a pipe would wait for ever.
-
-    Raises:
-        ModelError: it is there and no regular file.
-    """
-    if path.exists() and not path.is_file():
-        raise ModelError(f"{path} is no regular file", "move it away", kind="download")
-    return path

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import json
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from errors import ModelError
-from models.manifest import FILE_NAME, file_sha256, load_manifest
+from models.manifest import FILE_NAME, Manifest, file_sha256, load_manifest, verify_files
+from models.metadata import read_object
 
 CHECKPOINT = Path(__file__).resolve().parent / "checkpoint"
 _TEMPORARY: list[Path] = []  # folders of this process
+SEAL = "verified.json"
 PRECISIONS = {"fused": "int8-fine", "plain": "int8"}
 
 
@@ -48,7 +52,7 @@ def remove_temporary() -> None:
 def _converted(directory: Path, flavour: str) -> Path:
     """Make `directory` unless it is there and whole."""
     try:
-        load_manifest(directory)
+        _check(directory)
     except ModelError:
         from models.convert.convert import convert
 
@@ -56,6 +60,9 @@ def _converted(directory: Path, flavour: str) -> Path:
         unfinished = Path(tempfile.mkdtemp(prefix=f"{directory.name}-", dir=directory.parent))
         try:
             convert(CHECKPOINT, unfinished, precision=PRECISIONS[flavour], flavour=flavour)
+            manifest = load_manifest(unfinished)
+            verify_files(manifest)
+            _seal(manifest)
             unfinished.replace(directory)
         except ModelError as error:
             raise ModelError(f"{error}", fix="clone the program again") from None
@@ -65,6 +72,32 @@ def _converted(directory: Path, flavour: str) -> Path:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return directory
+
+
+def _check(directory: Path) -> None:
+    """Raise ModelError unless `directory` is as it was made: looked into where a file's change time is another."""
+    manifest, seal = load_manifest(directory), read_object(directory / SEAL)
+    if seal.get("stamps") == _stamps(manifest):
+        return
+    if seal.get("manifest") != file_sha256(directory / FILE_NAME):
+        raise ModelError(f"{directory / FILE_NAME}: damaged")
+    verify_files(manifest)
+    with suppress(OSError):  # a cache that cannot be written is hashed each time
+        _seal(manifest)
+
+
+def _seal(manifest: Manifest) -> None:
+    """Note the hash of the manifest, which has those of the files, and how all of them were found on the disk."""
+    seal = {"manifest": file_sha256(manifest.path(FILE_NAME)), "stamps": _stamps(manifest)}
+    part = Path(tempfile.mkstemp(dir=manifest.directory)[1])
+    part.write_text(json.dumps(seal), encoding="utf-8")
+    part.replace(manifest.path(SEAL))
+
+
+def _stamps(manifest: Manifest) -> dict[str, list[int]]:
+    """File -> its size, inode and times, in ns; the change time is one that no user can set."""
+    found = {name: manifest.path(name).stat() for name in (FILE_NAME, *manifest.files)}
+    return {name: [one.st_size, one.st_ino, one.st_mtime_ns, one.st_ctime_ns] for name, one in found.items()}
 
 
 def _digest() -> str:

@@ -90,7 +90,7 @@ def list_environments() -> list[str]:
         import ailia
 
         found = ailia.get_environment_list()
-    except Exception as error:  # noqa: BLE001 - no package, no library in it, or whatever that library raises
+    except Exception as error:  # noqa: BLE001 - no package, no library in it, or any error of that library
         raise BackendError(
             f"ailia's environments cannot be listed: {one_line(error)}", fix="`pip install ailia`"
         ) from None

@@ -59,7 +59,7 @@ def group_folders(root: Path, controller: str) -> Iterator[Path]:
 
 
 def read_text(path: Path) -> str:
-    """What a file of the system says; "" where there is none."""
+    """The text of a file of the system; "" if there is none."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

@@ -51,7 +51,10 @@ class OnnxRuntimeSession:
             settings.add_session_config_entry("session.x64quantprecision", "1")  # half as fast, and right
         path = manifest.path(graph.file)
         providers: list[Any] = [(provider, {"device_id": self._device_id})] if self._device != "cpu" else [provider]
-        self._session = call_library(path, lambda: ort.InferenceSession(str(path), settings, providers=providers))
+        # Without its fallback to another provider, which prints on standard output.
+        self._session = call_library(
+            path, lambda: ort.InferenceSession(str(path), settings, providers=providers, enable_fallback=0)
+        )
         if self._session.get_providers()[0] != provider:
             raise BackendError(f"--device {options.device}: {provider} did not start{missing_library()}", fix=GPU_FIX)
         check_names(manifest, graph, *([one.name for one in ends] for ends in self._ends()))
@@ -169,22 +172,33 @@ class OnnxRuntimeSession:
 
 def find_provider(device: str) -> tuple[str, str, int]:
     """ONNX Runtime's provider for "cpu", "cuda", "cuda:1", "coreml", …: (provider, device type, device number)."""
-    try:
-        import onnxruntime as ort
-    except ImportError:
-        raise BackendError("onnxruntime is not installed", fix="`pip install onnxruntime`") from None
+    available = available_providers()
     kind, _, number = device.lower().partition(":")
-    available = {name.removesuffix("ExecutionProvider").lower(): name for name in ort.get_available_providers()}
     if kind not in available or (number and not number.isdecimal()):
         raise BackendError(
             f"--device {device}: not in the installed ONNX Runtime, which has {', '.join(sorted(available))}",
             fix=GPU_FIX if kind == "cuda" else "",
         )
     if kind == "cuda":
+        import onnxruntime as ort
+
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
             ort.preload_dlls()  # pip's CUDA libraries lie where the system's loader does not look
     # Only CUDA-like providers own device memory; the others take and give host memory.
     return available[kind], kind if kind in {"cuda", "rocm"} else "cpu", int(number or 0)
+
+
+def available_providers() -> dict[str, str]:
+    """Device, such as "cuda" -> provider, for all that the installed ONNX Runtime was built for.
+
+    Whether a device has its driver shows when it is used. Azure's provider is left out: it asks a server.
+    """
+    try:
+        import onnxruntime as ort
+    except ImportError:
+        raise BackendError("onnxruntime is not installed", fix="`pip install onnxruntime`") from None
+    names = {name.removesuffix("ExecutionProvider").lower(): name for name in ort.get_available_providers()}
+    return {device: name for device, name in names.items() if device != "azure"}
 
 
 def check_flavour(manifest: Manifest, graph: Graph, device: str) -> None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from errors import BackendError
 from models.manifest import BACKENDS, Graph, Manifest, State
 from models.runtime.cpu import thread_limit
+from models.runtime.shortage import shortage
 
 Array = npt.NDArray[Any]
 
@@ -152,15 +154,18 @@ def _check_allowed(manifest: Manifest, backend: str) -> None:
 
 
 def call_library(path: Any, call: Callable[[], Any]) -> Any:
-    """Call into a backend's library; whatever it raises becomes a BackendError of one line that names the graph."""
+    """Call a backend's library; any error becomes a BackendError of one line that names the graph."""
     try:
         return call()
     except Exception as error:  # noqa: BLE001 - native libraries raise types of their own, none of them documented
+        weights = sum(file.stat().st_size for file in Path(path).parent.glob("*") if file.is_file())
+        if lack := shortage(str(path), weights, threads=2 * thread_limit()):
+            raise lack from None
         raise BackendError(f"{path}: {one_line(error)}", fix="convert or download this model again") from None
 
 
 def one_line(error: Exception) -> str:
-    """What a library says of an error, in at most 300 characters."""
+    """The text of a library's error, in at most 800 characters."""
     return " ".join(str(error).split())[:800] or type(error).__name__
 
 

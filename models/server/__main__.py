@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from errors import BackendError, QwenAudioError
 from models.manifest import load_manifest
@@ -26,7 +26,10 @@ from models.runtime.chain import open_chain
 from models.runtime.session import Array, Session, SessionOptions
 from models.server.address import fingerprint
 from models.server.limits import lift_limits
-from models.server.messages import Connection, receive, send
+from models.server.messages import receive, send
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 FIRST = 60.0  # seconds that a server waits for its first run
 LOOK = 0.5
@@ -82,7 +85,7 @@ class Server:
         with self._changed:
             self._retired = True
 
-    def serve(self, connection: Connection) -> None:
+    def serve(self, connection: Connection[Any, Any]) -> None:
         """Answer one connection until the other side is gone."""
         with closing(connection), suppress(EOFError, OSError):  # of the other side
             asked, _ = receive(connection)
@@ -97,8 +100,8 @@ class Server:
                 with self._changed:
                     self._ended = True
 
-    def _work(self, connection: Connection, key: Key) -> None:
-        """Open what is asked for and run it as often as it is asked for."""
+    def _work(self, connection: Connection[Any, Any], key: Key) -> None:
+        """Open what the run asks for, and run it until the run ends."""
         try:
             session = self._opened(key)
         except Exception as failure:  # noqa: BLE001 - told to the run, which tells its user
@@ -113,7 +116,7 @@ class Server:
                 self._changed.notify_all()
 
     @staticmethod
-    def _run(connection: Connection, session: Session) -> None:
+    def _run(connection: Connection[Any, Any], session: Session) -> None:
         known: dict[str, Array] = {}
         while True:
             order, arrays = receive(connection)

@@ -1,4 +1,4 @@
-"""Where the server is found: a socket in a folder that only its owner can enter, so who can connect may also ask.
+"""The server's socket. Only its owner can enter its folder, so whoever can connect may also ask.
 
 The socket is named after the installation and its code. A run therefore never meets a server that runs other code or
 other libraries, and every way to start Python in one environment leads to the same server.
@@ -15,10 +15,13 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from errors import BackendError
 from models.manifest import BACKENDS
-from models.server.messages import Connection
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWERING = 5.0  # seconds in which a server that is not stopped answers, on a busy machine
@@ -64,10 +67,10 @@ def fingerprint() -> str:
     return found.hexdigest()[:12]
 
 
-def connect(path: Path) -> Connection:
+def connect(path: Path) -> Connection[Any, Any]:
     """Connect to a server.
 
-    Raises FileNotFoundError or ConnectionRefusedError where there is none, BlockingIOError where one does not accept.
+    Raises FileNotFoundError or ConnectionRefusedError if there is none, BlockingIOError if it does not accept.
     """
     from multiprocessing import connection
 
@@ -86,7 +89,7 @@ def connect(path: Path) -> Connection:
         return connection.Connection(caller.detach())
 
 
-def server_pid(connection: Connection) -> int | None:
+def server_pid(connection: Connection[Any, Any]) -> int | None:
     """The number of the process at the other end of a connection; None where the system does not tell."""
     if not hasattr(socket, "SO_PEERCRED"):
         return None

@@ -1,6 +1,6 @@
 """Graphs that stay open in another process between runs: what a shell loop over files opens once.
 
-`open_remote` is `open_chain` by way of that process, the server (`models.server`). It is started if there is none,
+`open_remote` is `open_chain` in that process, the server (`models.server`). It is started if there is none,
 serves one run at a time while later ones wait, and ends when nobody has asked for as long as the last run wished. There
 is one for each user and installation; another model takes the place of the one that it holds.
 """
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from errors import BackendError, QwenAudioError
 from models.manifest import FILE_NAME, Graph, Manifest
@@ -27,7 +27,10 @@ from models.runtime.cpu import thread_limit
 from models.runtime.session import Array, SessionOptions
 from models.server import address
 from models.server.address import ROOT, connect, server_pid, socket_path
-from models.server.messages import Connection, receive, send
+from models.server.messages import receive, send
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 STARTING = 20.0  # seconds in which a new server must answer: Python and numpy on a busy machine
 LOOKING = 5.0  # seconds without an answer after which a run looks whether the server still answers anybody
@@ -46,7 +49,7 @@ _CLIENT = uuid.uuid4().hex  # both graphs of a run are one client
 def open_remote(
     manifest: Manifest, graphs: Sequence[Graph], options: SessionOptions, *, rows: int = 1
 ) -> RemoteSession:
-    """Open graphs that go on from one another in the server; raises what opening them here would raise.
+    """Open graphs that follow one another in the server; raises what opening them here would raise.
 
     Raises BackendError, too, when another run has the server for longer than `options.wait`, and when it is stopped.
     """
@@ -102,9 +105,9 @@ class RemoteSession:
 
 
 class _Channel:
-    """A connection on which a thread of its own speaks: a caller who is interrupted leaves no half message behind."""
+    """A connection with a thread of its own, so that an interrupted caller never leaves half a message."""
 
-    def __init__(self, connection: Connection, path: Path) -> None:
+    def __init__(self, connection: Connection[Any, Any], path: Path) -> None:
         self._connection, self._path, self._number = connection, path, 0
         self._stopped = False
         self._asked: queue.SimpleQueue[tuple[int, Mapping[str, Any], Mapping[str, Array] | None] | None]
@@ -134,7 +137,7 @@ class _Channel:
         self._asked.put(None)
 
     def _answer(self, wait: float | None) -> Any:
-        """The answer to the last question; one that an interrupted caller did not wait for is dropped."""
+        """The answer to the last question; those that an interrupted caller did not wait for are dropped."""
         begun = heard = time.monotonic()
         while not self._stopped:
             left = LOOKING if wait is None else max(begun + wait - time.monotonic(), 0.0)
@@ -166,12 +169,12 @@ class _Channel:
 
 
 def end_server() -> None:
-    """End the server if there is one: a run that it serves is told that it is gone."""
+    """End the server if there is one. A run that it serves then fails with an error."""
     ask_server("end")
 
 
 def ask_server(what: str) -> dict[str, Any]:
-    """What the server says to "state" or "end"; {} where there is none, or none that answers. Starts nothing."""
+    """The server's answer to "state" or "end"; {} if there is no server or no answer. Starts nothing."""
     try:
         return _ask(socket_path(make=False), what)
     except BackendError:
@@ -197,7 +200,7 @@ def _failure(told: Mapping[str, Any]) -> Exception:
 
 
 def _begin(options: SessionOptions) -> _Channel:
-    """A channel to the server, which is started if there is none, when it is this run's turn."""
+    """Wait for this run's turn; returns a channel to the server, which is started if there is none."""
     for _ in range(ATTEMPTS):
         channel = _Channel(*_reach())
         try:
@@ -212,8 +215,8 @@ def _begin(options: SessionOptions) -> _Channel:
     raise BackendError(*GONE)
 
 
-def _reach() -> tuple[Connection, Path]:
-    """A connection to the server, which is started if there is none, and the path of its socket."""
+def _reach() -> tuple[Connection[Any, Any], Path]:
+    """A connection to the server and the path of its socket. The server is started if there is none."""
     path = socket_path(make=True)
     try:
         with _alone(path.with_name("lock")):
@@ -228,7 +231,7 @@ def _reach() -> tuple[Connection, Path]:
         raise BackendError(f"--keep: {place}: {failure.strerror or failure}", fix="leave --keep out") from None
 
 
-def _start(path: Path) -> Connection:
+def _start(path: Path) -> Connection[Any, Any]:
     """Start a server and connect to it; it outlives this process, and hears neither its terminal nor its signals."""
     log = path.with_suffix(".log")
     with log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""What a process inherits from the run that starts it, and what later runs must not be bound by."""
+"""Limits that the server inherits from the run that starts it, and that must not bind later runs."""
 
 from __future__ import annotations
 

@@ -7,43 +7,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
 Array = npt.NDArray[Any]
 
 
-class Connection(Protocol):
-    """What is used of `multiprocessing.connection.Connection`."""
-
-    def send_bytes(self, buf: Any) -> None:
-        """Send one message, whole."""
-
-    def recv_bytes(self) -> bytes:
-        """Wait for one message; EOFError when the other side is gone."""
-
-    def fileno(self) -> int:
-        """The number of the open file."""
-
-    def close(self) -> None:
-        """Hang up."""
-
-    def poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether there is something to read, or the end."""
-
-
-def send(connection: Connection, header: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> None:
+def send(
+    connection: Connection[Any, Any], header: Mapping[str, Any], arrays: Mapping[str, Array] | None = None
+) -> None:
     """Send a header and named arrays; raises OSError when the other side is gone."""
     whole = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
     shapes = {name: (array.dtype.str, array.shape) for name, array in whole.items()}
     connection.send_bytes(json.dumps({**header, "arrays": shapes}).encode())
     for array in whole.values():
-        connection.send_bytes(array.reshape(-1).view(np.uint8))
+        connection.send_bytes(array.reshape(-1).view(np.uint8).data)
 
 
-def receive(connection: Connection) -> tuple[dict[str, Any], dict[str, Array]]:
+def receive(connection: Connection[Any, Any]) -> tuple[dict[str, Any], dict[str, Array]]:
     """The next header and its arrays; raises EOFError or OSError when the other side is gone."""
     header: dict[str, Any] = json.loads(connection.recv_bytes())
     arrays = {}

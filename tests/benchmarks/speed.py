@@ -30,7 +30,9 @@ from tests.benchmarks.contestants import Contestant
 CONTEXT, STEPS = 64, 16  # tokens before the steps that are timed, and how many
 WORDS = 24  # of a prompt beside its clip
 ROWS, ROWS_CONTEXT, ROWS_STEPS = (2, 4, 8, 16), 16, 8
-MODULES = {"llama.cpp": "llama_cpp", "CTranslate2": "ctranslate2", "PyTorch": "torch"}
+# What a peer's interpreter must have: to run it, and gguf to write llama.cpp's file.
+MODULES = {"llama.cpp": ("llama_cpp", "gguf"), "CTranslate2": ("ctranslate2",), "PyTorch": ("torch",)}
+HAS = "import sys; from importlib.util import find_spec; print(*(one for one in sys.argv[1:] if not find_spec(one)))"
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,26 @@ def measures(*, rows: bool, ratio: int = 25) -> list[Measure]:
 
 
 def interpreters(candidates: list[str]) -> dict[str, str]:
-    """For each peer, the first Python that has it."""
+    """For each peer, the first Python that has all it needs; a line says what is missing where none has."""
     found = {}
-    for peer, module in MODULES.items():
-        for python in candidates:
-            run = subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False)
-            if run.returncode == 0:
-                found[peer] = python
-                break
+    for peer, modules in MODULES.items():
+        missing = {python: missing_modules(python, modules) for python in candidates}
+        complete = [python for python, names in missing.items() if not names]
+        if complete:
+            found[peer] = complete[0]
+        else:
+            lacks = "; ".join(f"{python} lacks {', '.join(names)}" for python, names in missing.items())
+            print(f"{peer}: left out: {lacks}", file=sys.stderr)
     return found
+
+
+def missing_modules(python: str, modules: tuple[str, ...]) -> list[str]:
+    """Which of some modules an interpreter does not have: all of them when it does not start."""
+    try:
+        run = subprocess.run([python, "-c", HAS, *modules], capture_output=True, text=True, check=False)
+    except OSError:
+        return list(modules)
+    return list(modules) if run.returncode else run.stdout.split()
 
 
 def prepare(work: Path, model: Path | None, pythons: dict[str, str]) -> Path:
@@ -236,8 +249,6 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     options.work.mkdir(parents=True, exist_ok=True)
     pythons = interpreters([sys.executable, *options.python])
-    for peer in MODULES.keys() - pythons.keys():
-        print(f"{peer}: not installed, left out", file=sys.stderr)
     model = prepare(options.work, options.model, pythons)
     manifest = load_manifest(model)
     weights = manifest.files[Path(manifest.decoder[0].file).with_suffix(".data").name].size

@@ -1,0 +1,27 @@
+"""What is written beside a sound about what is said in it: `a.txt` for `a.flac`, or LibriSpeech's `*.trans.txt`."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from cli.inputs.text import decode
+
+
+def text_beside(path: str) -> str | None:
+    """The text that lies beside a sound, or None."""
+    sound = Path(path)
+    try:
+        own = sound.with_suffix(".txt")
+        if own.is_file():
+            return " ".join(decode(own.read_bytes()).split())
+        return _transcripts(sound.parent).get(sound.stem)
+    except (OSError, ValueError):  # standard input, or what cannot be read: there is none
+        return None
+
+
+@lru_cache(maxsize=64)
+def _transcripts(folder: Path) -> dict[str, str]:
+    """Of a chapter of LibriSpeech: name without ending -> text."""
+    lines = [line for path in sorted(folder.glob("*.trans.txt")) for line in decode(path.read_bytes()).splitlines()]
+    return {name: text.strip() for name, _, text in (line.partition(" ") for line in lines) if name}

@@ -1,0 +1,226 @@
+"""Calibration rounds by what the exact model does: nearer than without, resumable, deterministic, told in the manifest."""
+
+import shutil
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from decoder.decoder import Decoder
+from errors import ModelError
+from models.convert import calibrate
+from models.convert.__main__ import main
+from models.convert.calibrate import Calibration
+from models.convert.calibration_set import load_set
+from models.convert.checkpoint import Checkpoint
+from models.convert.convert import convert
+from models.convert.exact import Positions, rms_norm, run_layer
+from models.convert.linear import CALIBRATED
+from models.convert.rotation import RotatedCheckpoint
+from models.convert.sizes import read_sizes
+from models.manifest import load_manifest
+from models.nano.embedded import CHECKPOINT
+from tests.benchmarks.geometry import Geometry
+from tests.benchmarks.random_checkpoint import make_checkpoint
+from tests.tiny_models import ONNX_RUNTIME, make_tiny
+
+D, LAYERS = 64, 2
+# NTK and LogN start beyond 600 positions; blocks of 256 do not divide the MLP's width.
+SMALL = Geometry(hidden_size=D, intermediate_size=2 * 272, num_attention_heads=2, num_hidden_layers=LAYERS,
+                 vocab_size=5022, audio_start_id=5020, seq_length=600, n_state=32, n_head=2, n_layer=1)  # fmt: skip
+TEXT = (
+    "The boats came back in the evening with {} baskets of fish. My brother {} said that it would rain, {} went home. "
+    "Who is ringing the bell at this hour, and why did nobody open the door for the {} men from the village? "
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Random weights and a small vocabulary."""
+    path = tmp_path_factory.mktemp("calibrate") / "checkpoint"
+    make_checkpoint(path, SMALL, seed=1)
+    shutil.copyfile(CHECKPOINT / "qwen.tiktoken", path / "qwen.tiktoken")
+    return path
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A text of the user's, long enough to hold some of it out."""
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("".join(TEXT.format(*range(i, i + 4)) for i in range(0, 80, 4)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint, text, tmp_path_factory):
+    """Makes and remembers the models of the checkpoint: (precision, whether calibrated) -> manifest."""
+    made, folder = {}, tmp_path_factory.mktemp("models")
+
+    def make(precision, *, calibrated):
+        key = f"{precision}-{calibrated}"
+        if key not in made:
+            files = [text] if calibrated else None
+            convert(checkpoint, folder / key, precision=precision, flavour="fused", calibration=files)
+            made[key] = load_manifest(folder / key)
+        return made[key]
+
+    return make
+
+
+def examples(checkpoint, text):
+    return load_set(checkpoint / "qwen.tiktoken", chat=True, longest=2048, files=[text])
+
+
+def log_p(manifest, ids):
+    """Log-probabilities behind each id."""
+    decoder = Decoder(manifest, ONNX_RUNTIME)
+    logits = np.concatenate([decoder.prefill(ids[:1])[None], decoder.extend({0: ids[1:]})[0]]).astype(np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def divergence(exact, found, ids):
+    p, q = (log_p(one, ids) for one in (exact, found))
+    return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_the_exact_model_in_numpy_is_the_float_graph(checkpoint, model, tmp_path, rotated):
+    ids = np.random.default_rng(0).integers(0, 5000, 700).tolist()
+    tensors = Checkpoint(checkpoint)
+    _, sizes = read_sizes(tensors.config, checkpoint)
+    tensors = RotatedCheckpoint(tensors, D, 2) if rotated else tensors
+    found = Calibration(tensors, sizes, None, tmp_path)
+    h = tensors.look_up("transformer.wte.weight", 5022, D).read()[ids]
+
+    def product(number, part, x):
+        return x @ found.matrix(tensors, number, part).read().T
+
+    for number in range(LAYERS):
+        h = run_layer(h, found.layer(tensors, number), Positions([700], sizes), found.epsilon, partial(product, number))
+    y = rms_norm(h, tensors.look_up("transformer.ln_f.weight", D).read(), found.epsilon)
+    logits = y[-1] @ tensors.look_up("lm_head.weight", 5022, D).read().T
+    exact = Decoder(model("fp32", calibrated=False), ONNX_RUNTIME).prefill(ids)
+    np.testing.assert_allclose(logits, exact, atol=1e-3 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4-fine", "int4"])
+def test_the_loss_that_is_told_is_that_of_the_graph(checkpoint, model, text, precision):
+    """Held-out text, run by ONNX Runtime."""
+    manifest, exact = model(precision, calibrated=True), model("fp32", calibrated=False)
+    held_out = examples(checkpoint, text).held_out
+    found = np.average(
+        [divergence(exact, manifest, one.ids) for one in held_out], weights=[len(one.ids) for one in held_out]
+    )
+    assert manifest.loss == pytest.approx(found, rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4-fine"])
+def test_a_calibrated_model_is_nearer_on_text_that_it_did_not_see(checkpoint, model, text, precision):
+    ids = examples(checkpoint, text).held_out[-1].ids
+    exact = model("fp32", calibrated=False)
+    losses = [divergence(exact, model(precision, calibrated=one), ids) for one in (True, False)]
+    assert losses[0] < losses[1]
+
+
+def test_some_of_int4_is_finer_and_no_more_than_it_may(checkpoint, tmp_path):
+    tensors = Checkpoint(checkpoint)
+    _, sizes = read_sizes(tensors.config, checkpoint)
+    found = Calibration(RotatedCheckpoint(tensors, D, 2), sizes, replace(CALIBRATED["int4"], finer=0.2), tmp_path)
+    names = [f"transformer.h.{number}.{part}.weight" for number in range(LAYERS) for part in calibrate.MATRICES]
+    found.losses = {name: float(place) for place, name in enumerate(names)}
+    size = {name: int(np.prod(found.shape(name.split(".", 3)[3].removesuffix(".weight")))) for name in names}
+    chosen = found.chosen()
+    assert 0 < sum(size[name] for name in chosen) <= 0.2 * sum(size.values())
+    assert max(names, key=lambda name: found.losses[name] / size[name]) in chosen
+
+
+def test_a_calibration_that_was_interrupted_goes_on_and_ends_the_same(checkpoint, model, text, tmp_path):
+    def interrupted(numbers):
+        for number in numbers:
+            if number == 1:
+                raise KeyboardInterrupt
+            yield number
+
+    out, asked = tmp_path / "int4", []
+    go = partial(convert, checkpoint, out, precision="int4", flavour="fused", calibration=[text])
+    with pytest.raises(KeyboardInterrupt):
+        go(progress=interrupted)
+    assert not out.exists()
+    go(progress=lambda numbers: asked.extend(numbers) or iter(asked))
+    assert asked == [1]
+    whole = model("int4", calibrated=True)
+    assert {name: one.sha256 for name, one in load_manifest(out).files.items()} == {
+        name: one.sha256 for name, one in whole.files.items()
+    }
+    assert load_manifest(out).loss == whole.loss
+    assert [path.name for path in tmp_path.iterdir()] == ["int4"]
+
+
+def test_another_calibration_begins_again(checkpoint, text, tmp_path):
+    def interrupted(numbers):
+        yield next(iter(numbers))
+        raise KeyboardInterrupt
+
+    other, asked = tmp_path / "other.txt", []
+    other.write_text(text.read_text().upper())
+    with pytest.raises(KeyboardInterrupt):
+        convert(checkpoint, tmp_path / "m", precision="int8", flavour="fused", calibration=[text], progress=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        convert(
+            checkpoint, tmp_path / "m", precision="int8", flavour="fused", calibration=[other],
+            progress=lambda numbers: interrupted(asked.extend(numbers) or asked),
+        )  # fmt: skip
+    assert asked == [0, 1]
+
+
+@pytest.mark.slow
+def test_the_set_that_ships_is_what_the_command_calibrates_with(checkpoint, tmp_path, capsys):
+    assert main([str(checkpoint), str(tmp_path / "m"), "--precision", "int8", "--calibrate", "shipped"]) == 0
+    manifest = load_manifest(tmp_path / "m")
+    assert 0 < manifest.loss < 0.1
+    assert f"loss: {manifest.loss:.4f} nats" in capsys.readouterr().err
+
+
+def test_calibrate_none_is_the_conversion_by_the_weights_alone(checkpoint, model, tmp_path):
+    assert main([str(checkpoint), str(tmp_path / "m"), "--precision", "int4", "--calibrate", "none"]) == 0
+    found, before = load_manifest(tmp_path / "m"), model("int4", calibrated=False)
+    assert found.files == before.files
+    assert found.loss is None
+
+
+def test_the_set_that_ships_has_clips_and_texts_and_holds_some_out():
+    found = load_set(CHECKPOINT / "qwen.tiktoken", chat=True, longest=2048)
+    assert sum(one.mel is not None for one in found.seen) == 4
+    assert sum(len(one.ids) for one in found.held_out) > 500
+    seen = {tuple(one.ids) for one in found.seen}
+    assert not any(tuple(one.ids) in seen for one in found.held_out)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("short.txt", b"too short", "too little"),
+        ("broken.wav", b"RIFF\0\0", "broken.wav"),
+        ("none.txt", None, "none.txt"),
+    ],
+)
+def test_a_file_that_is_no_calibration_is_named(checkpoint, tmp_path, capsys, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert main([str(checkpoint), str(tmp_path / "m"), "--calibration", str(tmp_path / name)]) == 3
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_checkpoint_without_vocabulary_cannot_be_calibrated(tmp_path):
+    make_tiny(tmp_path / "tiny")
+    with pytest.raises(ModelError, match="--calibrate none"):
+        convert(tmp_path / "tiny", tmp_path / "m", precision="int8", flavour="fused", calibration=[])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8-fine"])
+def test_a_precision_that_takes_no_calibration_says_so(checkpoint, tmp_path, capsys, precision):
+    assert main([str(checkpoint), str(tmp_path / "m"), "--precision", precision, "--calibrate", "shipped"]) == 3
+    assert f"--precision {precision} of --flavour fused takes no calibration" in capsys.readouterr().err
