@@ -1,11 +1,15 @@
 """The one kind of error that is raised on purpose: what is wrong, what to do, and how the run ends.
 
-Every room may import this file; it imports nothing. Whatever is shown, counted, put into JSON or turned into an exit
-code is read from the fields of the error, never from its text.
+Every room may import this file; it imports nothing heavy. Whatever is shown, counted, put into JSON or turned
+into an exit code is read from the fields of the error, never from its text.
 """
 
 from __future__ import annotations
 
+import os
+import shlex
+
+ROOT = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib takes long to import
 LONGEST = 2_000  # characters of a message
 
 
@@ -25,6 +29,15 @@ class QwenAudioError(Exception):
         super().__init__(f"{self.message}; {self.fix}" if fix else self.message)
         self.kind = kind or self.kind
         self.exit_code = self.exit_code if exit_code is None else exit_code
+
+
+def command(text: str) -> str:
+    """A command of this program, for a hint, as it works from where the user stands."""
+    try:
+        here = os.path.samefile(os.curdir, ROOT)  # noqa: PTH121
+    except OSError:  # the folder was removed
+        here = False
+    return text if here else f"cd {shlex.quote(ROOT)} && {text}"
 
 
 def _line(text: str) -> str:

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shlex
 import types
 import typing
 from contextlib import suppress
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from errors import ModelError
+from errors import ModelError, command
 from models.metadata import MISSING, read_object, regular
 
 FORMAT = 2
@@ -151,9 +152,8 @@ def load_manifest(directory: Path) -> Manifest:
     data = _read_json(path)
     if data.get("format") != FORMAT:
         found = f"format {data.get('format')!r}, this program reads format {FORMAT}"
-        raise ModelError(
-            f"{path / FILE_NAME}: {found}", fix="convert the checkpoint again: `python3 -m models.convert`"
-        )
+        again = command("python3 -m models.convert CHECKPOINT MODEL")
+        raise ModelError(f"{path / FILE_NAME}: {found}", fix=f"convert the checkpoint again: `{again}`")
     if "directory" in data:
         raise ModelError(f"{path / FILE_NAME}: unknown key 'directory'")
     manifest: Manifest = _build(Manifest, data, path / FILE_NAME, "")
@@ -209,10 +209,12 @@ def _read_json(directory: Path) -> dict[str, Any]:
             raise
         if not directory.is_dir():
             raise ModelError(f"{directory}: no such model directory") from None
-        raise ModelError(
-            f"{directory}: no {FILE_NAME}, so not a model or an unfinished conversion",
-            fix=f"make it with `python3 -m models.convert CHECKPOINT {directory}`",
-        ) from None
+        whole, what = shlex.quote(str(directory.absolute())), "not a model or an unfinished conversion"
+        ends = f"CHECKPOINT {whole}"
+        if (directory / "config.json").exists():  # it is never to be converted into itself
+            what, ends = "a checkpoint, not a model", f"{whole} {whole}-int4"
+        fix = f"make it with `{command(f'python3 -m models.convert {ends}')}`"
+        raise ModelError(f"{directory}: no {FILE_NAME}, so {what}", fix) from None
 
 
 def _build(kind: Any, value: Any, path: Path, where: str) -> Any:

@@ -33,7 +33,8 @@ from models.convert.convert import convert
 from tests.benchmarks.geometry import TINY as WITH_VOCABULARY
 from tests.benchmarks.random_checkpoint import make_checkpoint
 
-SECONDS = 20  # of a case, after which it hangs
+SECONDS = 20  # of processor that a case may take
+WAIT = 300  # seconds after which it hangs: other programs may hold the processor meanwhile
 FORMATS = {
     "a.wav": ("WAV", "PCM_16"),
     "b.flac": ("FLAC", "PCM_24"),
@@ -206,7 +207,8 @@ def run(arguments: list[str], data: bytes, place: Place) -> tuple[int, str, str]
     if "--model" not in arguments:
         cli.run.run.open_model = lambda _: place.opened
     stdin, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(data), "utf-8", errors="surrogateescape")
-    signal.alarm(SECONDS)
+    signal.alarm(WAIT)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(place.folder):
             code = run_command(["--max-new-tokens", "4", *arguments])
@@ -214,6 +216,7 @@ def run(arguments: list[str], data: bytes, place: Place) -> tuple[int, str, str]
         code = int(end.code or 0)
     finally:
         signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         sys.stdin, cli.run.run.open_model = stdin, own
     texts = []
     for stream in (out, err):
@@ -253,9 +256,10 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     def hang(*_: object) -> None:
-        raise Hang(f"no end within {SECONDS} s")
+        raise Hang(f"no end within {SECONDS} s of processor or {WAIT} s")
 
     signal.signal(signal.SIGALRM, hang)
+    signal.signal(signal.SIGPROF, hang)
     seeds = [options.only] if options.only is not None else range(options.first, options.first + options.cases)
     found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:

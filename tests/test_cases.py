@@ -35,7 +35,7 @@ UNKNOWN = {
     "raw.aac", "dvd.ac3", "phone_av.amr", "mp3_vbr_from_pipe.mp3", "aiff_from_sox_pipe.aiff",
     "wav_stream_size_2e9.wav", "wav_data_size_too_small.wav",
 }  # fmt: skip
-TOLD = {"wav_data_size_too_small.wav": "behind the sound", "stereo_antiphase.wav": "cancel each other"}
+TOLD = {"wav_data_size_too_small.wav": "after the end of the sound", "stereo_antiphase.wav": "cancel each other"}
 # Steps of 16 bits by which FFmpeg 8 may differ from ffmpeg 5.1.9, more than 3 where a loud 48 kHz tone is resampled.
 STEPS = {"ios_alac.caf": 6}
 OTHER_SAMPLES = {"phone_amr.3gp", "stereo_antiphase.wav"}  # on purpose

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -160,3 +161,19 @@ def test_what_others_wrote_is_one_printable_line_of_an_error():
     for text in (str(error), error.message, error.fix):
         one_line(text)
     assert "c\\nd" in str(error)
+
+
+def test_a_checkpoint_is_never_to_be_converted_into_itself(checkpoint):
+    with pytest.raises(ModelError) as caught:
+        load_manifest(checkpoint)
+    assert "a checkpoint, not a model" in caught.value.message
+    assert f"models.convert {checkpoint} {checkpoint}-int4" in caught.value.fix
+
+
+def test_a_hint_names_a_command_that_works_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError) as caught:
+        load_manifest(tmp_path)
+    hint = caught.value.fix.split("`")[1].replace("CHECKPOINT", "--help")
+    done = subprocess.run(["sh", "-c", hint], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout[:6]) == (0, "usage:")

@@ -19,6 +19,7 @@ from cli.doctor.findings import Finding, Seen, State, fix_of, gigabytes, reason_
 from cli.doctor.machine import memory as memory_of_machine
 from cli.options import ROOT, Options
 from cli.output.streams import say
+from errors import command
 
 if TYPE_CHECKING:
     from models.manifest import Manifest
@@ -115,10 +116,10 @@ def _downloads() -> Iterator[Finding]:
         source = SOURCES.get(pins.model)
         if source and here == len(pins.names):
             done = any((other / "manifest.json").exists() for other in MODELS.glob(f"{directory.name}-*"))
-            fix = "" if done else source.next_commands.format(model=shown)
+            fix = "" if done else command(source.next_commands.format(model=shown))
             yield Finding("models", shown, "ok" if done else "note", "a complete checkpoint, not yet converted", fix)
         else:
-            fix = f"python3 -m models.download {pins.model}" if source else ""
+            fix = command(f"python3 -m models.download {pins.model}") if source else ""
             yield Finding("models", shown, "note", f"a download with {here} of {len(pins.names)} files", fix)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from cli.options import ROOT, SYSTEM, Options
 from cli.output.streams import say
 from cli.signals import clean_up_first, end_at_once
-from errors import BackendError, ModelError
+from errors import BackendError, ModelError, command
 from models.manifest import FILE_NAME, Manifest, load_manifest, verify_files
 from models.nano.embedded import embedded_model
 from models.runtime.ailia import list_environments
@@ -19,7 +19,7 @@ from qwen_audio import Model, load
 VARIABLE = "QWEN_AUDIO_MODEL"
 EMBEDDED = "nano"
 ABOUT_NANO = "a small model that comes with the program, see models/nano/README.md"
-GET_THE_REAL_ONE = "for Qwen-Audio itself see `python3 -m models.download --help`"
+GET_THE_REAL_ONE = "python3 -m models.download --help"
 
 
 def open_model(options: Options) -> Model:
@@ -82,7 +82,8 @@ def find_model(options: Options) -> Path:
     if found:
         names = ", ".join(str(path.relative_to(ROOT)) for path in found)
         raise ModelError("several models are installed", fix=f"choose one with --model: {names}")
-    say(f"no model is named or installed, so nano answers: {ABOUT_NANO}; {GET_THE_REAL_ONE}", quiet=options.quiet)
+    more = f"for Qwen-Audio itself see `{command(GET_THE_REAL_ONE)}`"
+    say(f"no model is named or installed, so nano answers: {ABOUT_NANO}; {more}", quiet=options.quiet)
     return embedded_model(flavour=flavour)
 
 

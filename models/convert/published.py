@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from errors import ModelError
+from errors import ModelError, command
 from models.convert.sizes import read_sizes
 from models.manifest import FileRecord, Graph, Manifest, State, file_sha256, load_manifest, save_manifest
 from models.metadata import read_object
@@ -23,6 +23,7 @@ ENCODER_INPUTS = ("input_audios", "padding_mask", "input_audio_lengths")
 DECODER_INPUTS = ("input_ids", "attention_mask", "audios")
 BOUNDARY_ROWS = ("bos.npy", "eos.npy")
 VOCABULARY = "qwen.tiktoken"
+FETCH = "python3 -m models.download ailia-Qwen-Audio-Chat"
 
 # What Qwen/Qwen-Audio-Chat's own config.json says of its sizes.
 QWEN_AUDIO_CHAT: dict[str, Any] = {
@@ -56,7 +57,7 @@ def describe(directory: Path, config_path: Path | None = None) -> Manifest:
     """
     for name in (DECODER, ENCODER, *BOUNDARY_ROWS):
         if not (directory / name).is_file():
-            raise ModelError(f"{directory / name}: missing", fix="`python3 -m models.download ailia-Qwen-Audio-Chat`")
+            raise ModelError(f"{directory / name}: missing", fix=f"`{command(FETCH)}`")
     path = config_path or directory / "config.json"
     config = read_object(path) if config_path or path.exists() else QWEN_AUDIO_CHAT
     encoder_sizes, decoder_sizes = read_sizes(config, path)

@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from errors import ModelError
+from errors import ModelError, command
 from models.download.catalog import MODELS, RemoteFile, describe_missing
 from models.download.lockfile import PINS_NAME, Pins, add_pin, check_content, check_pinned, read_pins, write_pins
 
@@ -150,7 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     # The commands run from the root of the clone: a directory inside it is named from there.
     shown = directory.relative_to(ROOT) if directory.is_relative_to(ROOT) else directory
-    print(f"next: {MODELS[args.name].next_commands.format(model=shlex.quote(str(shown)))}", file=sys.stderr)
+    following = MODELS[args.name].next_commands.format(model=shlex.quote(str(shown)))
+    print(f"next: {command(following)}", file=sys.stderr)
     print(directory)
     return 0
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from errors import command
+
 HUB = "https://huggingface.co"
 BUCKET = "https://storage.googleapis.com/ailia-models/qwen_audio"
 # Published beside the source code, not in the bucket. Our best guess: this address was never verified.
@@ -92,5 +94,8 @@ def describe_missing(name: str) -> str:
     """Return one line: how to get a model, its size, its licence."""
     model = MODELS.get(name)
     if model is None:
-        return f"no model is called {name!r}; python3 -m models.download fetches one of: {', '.join(MODELS)}"
-    return f"{name} is fetched by: python3 -m models.download {name} ({model.about}, under {model.licence})"
+        return (
+            f"no model is called {name!r}; {command('python3 -m models.download')} fetches one of: {', '.join(MODELS)}"
+        )
+    fetch = command(f"python3 -m models.download {name}")
+    return f"{name} is fetched by: {fetch} ({model.about}, under {model.licence})"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from errors import BackendError
+from errors import BackendError, command
 from models.manifest import Graph, Manifest, State
 from models.runtime.cpu import may_saturate
 from models.runtime.session import (
@@ -206,7 +206,7 @@ def check_flavour(manifest: Manifest, graph: Graph, device: str) -> None:
     if device != "cpu" and graph.state and graph.state.in_place and graph.state.dtype == "float32":
         raise BackendError(
             f"{manifest.directory}: this model is made for a CPU, not for --device {device}",
-            fix="convert its checkpoint with `python3 -m models.convert --flavour cuda`",
+            fix=f"convert its checkpoint with `{command('python3 -m models.convert --flavour cuda CHECKPOINT MODEL')}`",
         )
 
 
