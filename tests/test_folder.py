@@ -543,6 +543,7 @@ def is_killed_at(step, work):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL")
+@pytest.mark.slow
 def test_a_kill_at_any_line_leaves_whole_files_and_no_wrong_entry(tmp_path):
     formats = ("txt", "json")
     folder = ResultsFolder(tmp_path, formats)

@@ -299,6 +299,7 @@ def test_an_answer_is_that_of_greedy_steps_bit_for_bit(tiny):
 # --- real models
 
 
+@pytest.mark.slow
 def test_nano_says_the_same_with_guesses_and_without(tmp_path, capsys):
     """The clips of every kind, and copies of them: a file that is given twice is answered once."""
     clips = Path(__file__).parent / "golden" / "nano"
