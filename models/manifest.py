@@ -11,9 +11,9 @@ import hashlib
 import json
 import os
 import shlex
+import sys
 import types
 import typing
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -231,10 +231,9 @@ def _build(kind: Any, value: Any, path: Path, where: str) -> Any:
             return tuple(_build(one, item, path, f"{where}[{i}]") for i, (one, item) in enumerate(pairs))
     elif origin is dict and isinstance(value, dict):
         return {key: _build(arguments[1], item, path, f"{where}[{key!r}]") for key, item in value.items()}
-    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        with suppress(OverflowError):  # an integer may be too large
-            return float(value)
-    elif isinstance(kind, type) and type(value) is kind:
+    elif kind is float and type(value) in {int, float} and abs(value) <= sys.float_info.max:  # of NaN this is false
+        return float(value)
+    elif isinstance(kind, type) and kind is not float and type(value) is kind:
         return value
     expected = getattr(kind, "__name__", str(kind)) if origin is None else str(kind)
     raise ModelError(f"{path}: {where or 'the document'} is {value!r:.60}, expected {expected}")

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from functools import partial
 
 import pytest
 
@@ -64,10 +65,39 @@ def replaced(text, place, value):
     return json.dumps(tree[""]).replace('"@@"', value)
 
 
+def at(text, place):
+    """What stands at a place of a JSON document, as JSON."""
+    found = json.loads(text)
+    for key in place:
+        found = found[key]
+    return json.dumps(found)
+
+
+def kind_of(text):
+    """The type of a JSON value, "none" for what is no JSON."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return "none"
+    return "number" if type(found) in (int, float) else type(found).__name__
+
+
+def is_one_line(text):
+    return text.count("\n") <= 1 and text.strip("\n").isprintable() and len(text) < 3000
+
+
 def one_line(text):
-    assert text.count("\n") <= 1
-    assert text.strip("\n").isprintable()
-    assert len(text) < 3000
+    assert is_one_line(text)
+
+
+def refusal(file, content, load):
+    """What the ModelError says with which `load` refuses the file with this content; empty if it takes it."""
+    file.write_text(content)
+    try:
+        load()
+    except ModelError as error:
+        return str(error)
+    return ""
 
 
 def not_regular(path, kind):
@@ -84,13 +114,12 @@ def not_regular(path, kind):
 @pytest.mark.parametrize("value", VALUES)
 def test_any_value_at_any_place_of_a_manifest_is_taken_or_refused_in_a_line(model, value):
     file = model / "manifest.json"
-    text = file.read_text()
-    for place in list(leaves(json.loads(text)))[list(VALUES).index(value) :: 7]:
-        file.write_text(replaced(text, place, VALUES[value]))
-        try:
-            load_manifest(model)
-        except ModelError as error:
-            one_line(str(error))
+    text, load = file.read_text(), partial(load_manifest, model)
+    places = list(leaves(json.loads(text)))[list(VALUES).index(value) :: 7]
+    told = {place: refusal(file, replaced(text, place, VALUES[value]), load) for place in places}
+    assert [line for line in told.values() if not is_one_line(line)] == []
+    taken = [place for place, line in told.items() if not line]
+    assert [place for place in taken if kind_of(at(text, place)) != kind_of(VALUES[value])] == []
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -98,12 +127,14 @@ def test_any_value_at_any_place_of_a_manifest_is_taken_or_refused_in_a_line(mode
 def test_any_value_at_any_place_of_a_checkpoint_is_taken_or_refused_in_a_line(checkpoint, name, value):
     file = checkpoint / name
     text = file.read_text()
-    for place in list(leaves(json.loads(text)))[:20]:
-        file.write_text(replaced(text, place, VALUES[value]))
-        try:
-            read_sizes(Checkpoint(checkpoint).config, checkpoint / "config.json")
-        except ModelError as error:
-            one_line(str(error))
+    places = list(leaves(json.loads(text)))[:20]  # the whole document is the first
+
+    def load():
+        return read_sizes(Checkpoint(checkpoint).config, checkpoint / "config.json")
+
+    refused = [told for place in places if (told := refusal(file, replaced(text, place, VALUES[value]), load))]
+    assert refused
+    assert [told for told in refused if not is_one_line(told)] == []
 
 
 @pytest.mark.parametrize("value", ["an integer of 5000 digits", "an integer over any float", "a line break"])

@@ -148,7 +148,7 @@ WRONG_VALUES = {
     "backends is [], expected some of onnxruntime, ailia": lambda data: data.update(backends=[]),
     "n_layer is 0, expected a positive number": lambda data: data["decoder_sizes"].update(n_layer=0),
     "vocab_size is -1, expected a positive number": lambda data: data["decoder_sizes"].update(vocab_size=-1),
-    "rotary_base is nan, expected a positive number": lambda data: data["decoder_sizes"].update(
+    "decoder_sizes.rotary_base is nan, expected float": lambda data: data["decoder_sizes"].update(
         rotary_base=float("nan")
     ),
     "needs one -1": lambda data: data["decoder"][0]["state"].update(shape=[1, 4, 16]),
