@@ -17,7 +17,7 @@ from models.convert.checkpoint import Checkpoint
 from models.convert.convert import convert
 from models.convert.exact import Positions, rms_norm, run_layer
 from models.convert.linear import CALIBRATED
-from models.convert.rotation import RotatedCheckpoint
+from models.convert.residual_rotation import RotatedCheckpoint
 from models.convert.sizes import read_sizes
 from models.manifest import load_manifest
 from models.nano.embedded import CHECKPOINT

@@ -7,7 +7,7 @@ from models.convert.calibrate import round_rows
 from models.convert.gptq import factor, fit_range, round_columns
 from models.convert.linear import BLOCKS4, TOKENS8, Storage
 from models.convert.quantize import Blocks, dequantize_blocks, quantize_blocks, quantize_rows
-from models.convert.rotation import Rotation
+from models.convert.residual_rotation import Rotation
 
 RANDOM = np.random.default_rng(0)
 

@@ -24,7 +24,7 @@ from models.convert.gptq import factor, fit_even, fit_range, round_columns
 from models.convert.int8_encoder import balance
 from models.convert.linear import Precision, Storage
 from models.convert.quantize import pack_blocks
-from models.convert.rotation import RotatedCheckpoint
+from models.convert.residual_rotation import RotatedCheckpoint
 from models.convert.rounded import ROWS, RoundedCheckpoint, keep
 from models.manifest import DecoderSizes
 
