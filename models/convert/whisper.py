@@ -126,7 +126,7 @@ def block(w: Whisper, x: str, layer: int, *, mask: str | None) -> str:
 
 
 def smooth_block(w: Whisper, x: str, layer: int) -> str:
-    """The block with its products in int8 (see `smooth`)."""
+    """The block with its products in int8 (see `int8_encoder`)."""
     name, state = f"{PREFIX}.blocks.{layer}", w.sizes.n_state
 
     def read(part: str, *shape: int) -> Float32:
