@@ -157,7 +157,7 @@ WRONG_VALUES = {
     ),
     "embeddings is None, but a fused model": lambda data: data.update(embeddings=None),
     "decoder or decoder_rows is missing, or is not of the contract fused": lambda data: data.update(decoder_rows=[]),
-    "a model has a decoder, and": lambda data: data.update(decoder=[]),
+    "decoder or decoder_rows is missing, or": lambda data: data.update(decoder=[]),
     "decoder.onnx has the outputs [], expected one": lambda data: data["decoder"][0].update(outputs=[]),
     "encoder.onnx has the outputs ['a', 'b'], expected one": lambda data: data["encoder"].update(outputs=["a", "b"]),
     "the state dtype 'float99'": lambda data: data["decoder"][0]["state"].update(dtype="float99"),
