@@ -86,7 +86,8 @@ def test_computing_only_the_frames_with_sound_changes_nothing(samples):
     assert frames == min(samples, 480_000) // 160
 
 
-def test_frames_follow_the_length_table():
+def test_frames_follow_the_length_table(monkeypatch):
+    monkeypatch.setattr("audio_encoder.log_mel._power_spectrogram", lambda _: iter(()))  # only lengths are looked at
     for samples, frames, *_ in json.loads((GOLDEN / "lengths.json").read_text())["rows"]:
         assert log_mel_spectrogram(np.zeros(min(samples, 480_001), np.float32))[1] == frames
 
