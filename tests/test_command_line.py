@@ -70,7 +70,7 @@ def ask(capsys):
 
 @pytest.fixture(scope="session")
 def opened(demo_model):
-    return open_model(parse_arguments(["x.wav", "--model", str(demo_model)]))
+    return open_model(parse_arguments(["x.wav", "--model", str(demo_model), "--threads", "1"]))
 
 
 @pytest.fixture
