@@ -59,10 +59,10 @@ class Ended:
 
 @pytest.fixture
 def ask(capsys):
-    """ask(*arguments) -> Ended: `main` in this process."""
+    """ask(*arguments) -> Ended: `main` in this process, in one thread: each of the suite's workers has one core."""
 
     def ask(*arguments):
-        code = main([str(argument) for argument in arguments])
+        code = main(["--threads", "1", *map(str, arguments)])
         return Ended(code, *capsys.readouterr())
 
     return ask
@@ -85,7 +85,7 @@ def spawn(demo_model, tmp_path):
     """spawn(*arguments, **of subprocess.run) -> Ended: a real process, started in another folder than the project's."""
 
     def spawn(*arguments, **options):
-        command = [*COMMAND, "--model", demo_model, "--max-new-tokens", "8", *arguments]
+        command = [*COMMAND, "--model", demo_model, "--max-new-tokens", "8", "--threads", "1", *arguments]
         done = subprocess.run(command, capture_output=True, cwd=tmp_path, timeout=60, check=False, **options)
         return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 
