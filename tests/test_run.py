@@ -28,7 +28,7 @@ RATE = 16_000
 def opened(demo_model):
     """The same random model with one row and with three."""
     return {
-        rows: open_model(parse_arguments(["x.wav", "--model", str(demo_model), "--batch", str(rows)]))
+        rows: open_model(parse_arguments(["x.wav", "--model", str(demo_model), "--batch", str(rows), "--threads", "1"]))
         for rows in (1, 3)
     }
 

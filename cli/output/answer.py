@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -77,15 +74,6 @@ class Answer:
     source: str | None = None
     language: str | None = None
     score: dict[str, dict[str, Any]] | None = None
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the time spent inside to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.timings[stage] += time.perf_counter() - start
 
     def record(self) -> dict[str, Any]:
         """All that is known of it, in JSON types."""
