@@ -72,14 +72,15 @@ def check_savepath(path: Path, inputs: Iterable[str]) -> None:
 def save_text(path: Path, text: str) -> None:
     """Write a file whole or not at all; a device or a pipe is simply written to. Raises OSError."""
     target = Path(os.path.realpath(path))  # a link stays a link
+    data = text.encode("utf-8", "backslashreplace")  # a name in it may have any bytes
     if target.exists() and not target.is_file():
-        target.write_text(text, encoding="utf-8")
+        target.write_bytes(data)
         return
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.part")
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
     try:
-        with temporary.open("x", encoding="utf-8") as file:  # nothing that is there already is written to
-            file.write(text)
+        with temporary.open("xb") as file:  # nothing that is there already is written to
+            file.write(data)
         if mode is not None:
             temporary.chmod(mode)
         temporary.replace(target)

@@ -8,7 +8,6 @@ before stays in the decoder's cache, so a turn costs only its new tokens.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any
 from cli.errors import INPUT_FAILED, OK, report_failure
 from cli.flags import LONGEST_ANSWER
 from cli.options import Options
-from cli.output.answer import Answer
+from cli.output.answer import Answer, json_text
 from cli.output.streams import save_text, say, show_piece
 from cli.run.open_model import open_model
 from cli.run.segments import Segment, segments
@@ -64,7 +63,7 @@ class Dialogue:
         said = list(zip(self.heard, self.turns, strict=True))
         if as_json:
             rows = [{"audio": names, "question": turn.text, "answer": turn.reply} for names, turn in said]
-            return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+            return json_text(rows, indent=1) + "\n"
         lines = []
         for names, turn in said:
             lines += [f"[{name}]" for name in names] + [f"> {turn.text}", str(turn.reply), ""]
