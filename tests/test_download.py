@@ -542,8 +542,7 @@ SHARD = "model-00002-of-00002.safetensors"
 WANTED = {n: d for n, d in {**HUB_SMALL, **SHARDS}.items() if not n.endswith((".py", ".md"))}
 
 
-@pytest.fixture
-def hub(world):
+def fill_hub(world: Server) -> Server:
     """A Hugging Face hub with Qwen/Qwen-Audio: small files answered at once, large ones by redirect to a CDN."""
     rows, tree = [], []
     for name, data in HUB_SMALL.items():
@@ -564,6 +563,11 @@ def hub(world):
         world.files[path] = json.dumps({"id": "Qwen/Qwen-Audio", "sha": COMMIT, "siblings": rows}).encode()
     world.files[f"{HUB_INFO}/tree/{COMMIT}"] = json.dumps(tree).encode()
     return world
+
+
+@pytest.fixture
+def hub(world):
+    return fill_hub(world)
 
 
 CDN = f"/cdn/{sha256(SHARDS[SHARD])}"

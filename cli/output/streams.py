@@ -57,16 +57,22 @@ def _write_line(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def check_savepath(path: Path, inputs: Iterable[str]) -> None:
+def check_savepath(path: Path, inputs: Iterable[str], *, flag: str = "--savepath") -> None:
     """Raise UsageError for a file that cannot be written or is an input: better now than after the last answer."""
-    if path.is_dir():
-        raise UsageError(f"--savepath {path}: this is a folder", fix="name a file in it")
-    if not path.parent.is_dir():
-        raise UsageError(f"--savepath {path}: there is no folder {path.parent}", fix="make it first")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UsageError(f"--savepath {path}: you may not write there", fix="name another file")
-    if path.is_file() and any(os.path.exists(name) and path.samefile(name) for name in inputs):  # noqa: PTH110 - "" is no Path
-        raise UsageError(f"--savepath {path}: this is one of the inputs", fix="name another file")
+    wrong = None
+    try:
+        if path.is_dir():
+            wrong = "this is a folder", "name a file in it"
+        elif not path.parent.is_dir():
+            wrong = f"there is no folder {path.parent}", "make it first"
+        elif not os.access(path if path.exists() else path.parent, os.W_OK):
+            wrong = "you may not write there", "name another file"
+        elif path.is_file() and any(os.path.exists(name) and path.samefile(name) for name in inputs):  # noqa: PTH110 - "" is no Path
+            wrong = "this is one of the inputs", "name another file"
+    except (OSError, ValueError):  # too long, or with a NUL
+        wrong = "no file can be called so", "name another file"
+    if wrong:
+        raise UsageError(f"{flag} {path}: {wrong[0]}", fix=wrong[1])
 
 
 def save_text(path: Path, text: str) -> None:

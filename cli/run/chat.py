@@ -19,7 +19,7 @@ from cli.errors import INPUT_FAILED, OK, report_failure
 from cli.flags import LONGEST_ANSWER
 from cli.options import Options
 from cli.output.answer import Answer, json_text
-from cli.output.streams import save_text, say, show_piece
+from cli.output.streams import check_savepath, save_text, say, show_piece
 from cli.run.open_model import open_model
 from cli.run.segments import Segment, segments
 from cli.signals import clean_up_first
@@ -79,6 +79,7 @@ class Talk:
         if not self._model.chat:
             raise UsageError(f"--chat: {self._model.manifest.directory} is a base model", fix="ask it with --task")
         self.dialogue, self.code = Dialogue(), OK
+        self._sounds: list[str] = []  # all that were heard, before a /reset, too
 
     def line(self, line: str) -> bool:
         """Do what one line says; returns False if it ends the talk. A failure is reported, and the talk continues."""
@@ -106,6 +107,7 @@ class Talk:
             (segment,) = segments([name], notes, long="first")
             (clip,) = listen(segment.waveforms, self._model)
             self.dialogue.waiting.append((name, clip))
+            self._sounds.append(name)
             for note in [*notes, f"{name}: {_heard(segment)}"]:
                 say(note, quiet=self._options.quiet)
 
@@ -115,6 +117,7 @@ class Talk:
         elif name == "/reset":
             self.dialogue = Dialogue()
         elif name == "/save" and argument:
+            check_savepath(Path(argument), self._sounds, flag="/save")
             save_text(Path(argument), self.dialogue.as_text(as_json=argument.endswith(".json")))
         elif name == "/help":
             sys.stderr.write(COMMANDS + "\n")
