@@ -164,7 +164,7 @@ def beyond_measure(rng: random.Random, place: Place) -> Case:
 
     def check(ended: Ended) -> str | None:
         bad, good = ended.records
-        return None if good["status"] == "ok" and bad["kind"] != "bug" else f"{bad} {good}"
+        return None if good["status"] == "ok" and bad.get("kind") != "bug" else f"{bad} {good}"
 
     return Case(["--json", "--each", "-i", str(place.folder / name), str(place.folder / "a.wav")], {0, 1}, check=check)
 
