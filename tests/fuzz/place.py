@@ -163,16 +163,19 @@ def run_apart(case: Case, place: Place, prepare_child: Callable[[], None], paren
     The code of a process that a signal ended is its negative number.
     """
     files = [place.folder / name for name in ("child.out", "child.err")]
+    outputs = [os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for file in files]
+    hears, tells = os.pipe()
     pid = os.fork()
     if not pid:
         code = 99
         try:
-            for number, file in enumerate(files, 1):
-                os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+            for number, output in enumerate(outputs, 1):
+                os.dup2(output, number)
             sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
             sys.stdin = io.TextIOWrapper(io.BytesIO(case.data), "utf-8", errors="surrogateescape")
             os.chdir(place.folder)
             prepare_child()
+            os.write(tells, b".")
             with _opened(case, place):
                 code = case.command(["--max-new-tokens", "4", *case.arguments])
         except SystemExit as end:
@@ -183,9 +186,13 @@ def run_apart(case: Case, place: Place, prepare_child: Callable[[], None], paren
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
             os._exit(code)
+    os.close(tells)
+    os.read(hears, 1)
     parent(pid)
     with _alarms():
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    for one in (hears, *outputs):
+        os.close(one)
     return Ended(code, *(file.read_text(errors="replace") for file in files))
 
 
