@@ -21,15 +21,16 @@ def check_limits(threads: int) -> None:
         import resource
     except ImportError:  # Windows
         return
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if 0 <= limit < LEAST_MEMORY:
-        raise BackendError(
-            f"memory is limited to {limit >> 20} MB (ulimit -v), {LEAST_MEMORY >> 20} MB is the least",
-            "raise the limit, or run without it",
-            kind="memory",
-        )
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    for limit, flag in zip(limits, ("-v", "-d"), strict=True):
+        if 0 <= limit < LEAST_MEMORY:
+            raise BackendError(
+                f"memory is limited to {limit >> 20} MB (ulimit {flag}), {LEAST_MEMORY >> 20} MB is the least",
+                "raise the limit, or run without it",
+                kind="memory",
+            )
     # Where memory is limited each thread that was tried would keep some of it.
-    if limit == resource.RLIM_INFINITY and not _can_start(LEAST_THREADS + 3 * threads):
+    if all(limit == resource.RLIM_INFINITY for limit in limits) and not _can_start(LEAST_THREADS + 3 * threads):
         raise _too_few_threads("the threads of this program cannot be started")
 
 

@@ -189,8 +189,12 @@ def run_apart(case: Case, place: Place, prepare_child: Callable[[], None], paren
     os.close(tells)
     os.read(hears, 1)
     parent(pid)
-    with _alarms():
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        with _alarms():
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except Hang:
+        os.kill(pid, signal.SIGKILL)
+        raise
     for one in (hears, *outputs):
         os.close(one)
     return Ended(code, *(file.read_text(errors="replace") for file in files))
@@ -216,7 +220,7 @@ def wrong(case: Case, ended: Ended) -> str | None:
         return f"exit code {ended.code}: {ended.err[-300:]} {bad}"
     if "Traceback" in ended.err and "--debug" not in case.arguments:
         return f"traceback: {ended.err[-300:]}"
-    if ended.code and not ended.err.strip():
+    if ended.code > 0 and not ended.err.strip():
         return f"exit code {ended.code} without a word"
     tells = {"--version", "--list-tasks", "--completion", "-h", "--help"} & {*case.arguments}
     if case.arguments[:1] == ["--json"] and not tells:
