@@ -499,6 +499,8 @@ def test_hostile_pins_are_one_line(bucket, tmp_path, capsys):
         '{"model": "", "revision": "", "names": ["\\ud800"], "files": {}}',
         '{"model": "", "revision": "", "names": 1, "files": {}}',
         *(pin.replace("SIZE", size).replace("HASHES", "{}") for size in ["9" * 400, "-1", "1.5", "true", '"1"', "NaN"]),
+        *(pin.replace('"url": ""', f'"url": {url}').replace("SIZE", "1").replace("HASHES", "{}")
+          for url in ["1", "[" * 900 + "]" * 900]),
         *(pin.replace("SIZE", "1").replace("HASHES", hashes) for hashes in ["[]", '{"sha256": 1}', '{"sha256": "x"}']),
     ]  # fmt: skip
     (tmp_path / "m").mkdir()

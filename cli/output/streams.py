@@ -69,8 +69,12 @@ def check_savepath(path: Path, inputs: Iterable[str], *, flag: str = "--savepath
             wrong = "you may not write there", "name another file"
         elif path.is_file() and any(os.path.exists(name) and path.samefile(name) for name in inputs):  # noqa: PTH110 - "" is no Path
             wrong = "this is one of the inputs", "name another file"
-    except (OSError, ValueError):  # too long, or with a NUL
-        wrong = "no file can be called so", "name another file"
+        elif not path.exists():
+            os.stat(path)  # noqa: PTH116 - Path swallows what is wrong with a name
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # ValueError: a NUL, or half a character
+        wrong = getattr(error, "strerror", None) or "no file can be called so", "name another file"
     if wrong:
         raise UsageError(f"{flag} {path}: {wrong[0]}", fix=wrong[1])
 

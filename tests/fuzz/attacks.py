@@ -68,9 +68,9 @@ def output_over_something(rng: random.Random, place: Place) -> Case:
     if target.name in {"out.txt", "o\udcff"}:
         _put(rng.choice(["", "file", "link", "folder", "device"]), target, mode)
     for name in (f"{target.name}.part", f".{target.name}.part"):
-        if rng.random() < 0.5 and len(name) < 200 and target.parent.is_dir():
+        if rng.random() < 0.5 and len(name) < 200 and target.parent == folder and target.name:
             (target.parent / name).symlink_to("theirs")
-    is_file = target.is_file() and not target.is_symlink() and target.name != "a.wav"
+    is_file = len(target.name) < 200 and target.is_file() and not target.is_symlink() and target.name != "a.wav"
 
     def check(ended: Ended) -> str | None:
         if (folder / "theirs").read_text() != "theirs" or (folder / "a.wav").read_bytes() != sound:

@@ -40,7 +40,9 @@ FORMATS = {
     "e.mp3": ("MP3", "MPEG_LAYER_III"),
     "f.wav": ("WAV", "FLOAT"),
 }
-_HALF = re.compile(r"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})")  # of a character, in a line of JSON
+_HALF = re.compile(
+    r"(?<!\\)(?:\\\\)*\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})"
+)  # of a character, in a line of JSON
 
 
 class Hang(BaseException):
