@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.run.prefetch import leave, prefetch
+from cli.run.prefetch import _Worker, leave, prefetch
 from errors import QwenAudioError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -187,6 +187,12 @@ def test_a_job_may_get_stuck_after_some_results(gate):
     assert [job for job, _ in found] == ["a", "a", "b", "b"]
     assert [result for _, result in found[::2]] == ["first", "first"]
     assert all(isinstance(failure, QwenAudioError) for _, failure in found[1::2])
+
+
+def test_a_thread_that_ends_without_a_word_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(_Worker, "_work", lambda _: None)  # as where there is no memory to say anything
+    with pytest.raises(MemoryError, match="is gone"):
+        next(prefetch(lambda job: [job], [1]))
 
 
 def test_what_comes_after_the_time_out_goes_nowhere(gate):

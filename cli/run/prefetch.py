@@ -110,7 +110,8 @@ class _Worker(Generic[Job, T]):
         self._lock = threading.Lock()  # over the next two
         self.is_dismissed = False
         self._making: tuple[Job, float] | None = None  # the job of the result in the making, and since when
-        threading.Thread(target=self._work, name=_NAME, daemon=True).start()
+        self._thread = threading.Thread(target=self._work, name=_NAME, daemon=True)
+        self._thread.start()
 
     def take(self, timeout: float | None) -> tuple[Job, T | Exception] | _End:
         """Wait for the next result; one that takes more than `timeout` seconds is an error, and dismisses this."""
@@ -119,7 +120,8 @@ class _Worker(Generic[Job, T]):
             try:
                 return self._made.get(timeout=max(min(left, _STEP), 0))
             except queue.Empty:
-                pass
+                if not self._thread.is_alive() and self._made.empty():  # it had no memory to say how it ended
+                    return _End(MemoryError("the thread that reads ahead is gone"))
             with self._lock:
                 if timeout is None or self._making is None:
                     continue
