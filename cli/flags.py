@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from errors import UsageError
 
-SAMPLE = Path(__file__).resolve().parent.parent / "tests" / "golden" / "nano" / "speech.flac"
+SAMPLE = Path(__file__).resolve().parent.parent / "tests" / "golden" / "1272-128104-0000.flac"
 PROMPT = "what does the person say?"
 SYSTEM = "You are a helpful assistant."
 LONGEST_ANSWER = 512

@@ -604,7 +604,7 @@ def test_a_process_gives_the_same_bytes_in_any_locale(spawn, ask_open, speech):
 
 
 def test_without_arguments_the_sample_is_answered_from_any_folder(ask, tmp_path):
-    sample = ROOT / "tests" / "golden" / "nano" / "speech.flac"
+    sample = ROOT / "tests" / "golden" / "1272-128104-0000.flac"
     bare = subprocess.run(COMMAND, capture_output=True, cwd=tmp_path, stdin=subprocess.DEVNULL, check=True)
     asked = ask("--model", "nano", "-i", sample, "-p", "what does the person say?")
     assert bare.stdout.decode() == asked.out

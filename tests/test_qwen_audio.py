@@ -68,7 +68,7 @@ def test_what_cannot_be_read_is_an_error_with_its_fix(model):
 
 
 def test_choices_are_judged_in_the_models_own_words_and_their_shares_are_one(model):
-    clips = qwen_audio.listen([GOLDEN / "nano" / "gender.flac"], model)
+    clips = qwen_audio.listen([GOLDEN / "nano" / "woman.flac"], model)
     ids = qwen_audio.prompt_ids("Is the speaker a man or a woman?", clips, model)
     found = qwen_audio.choose(ids, clips, model, ["man", "woman"])
     said = "".join(qwen_audio.answer(ids, clips, model))
