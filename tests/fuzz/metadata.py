@@ -115,7 +115,13 @@ def _left_before(rng: random.Random, directory: Path) -> None:
 
 
 def _only_right_files(directory: Path, ended: Ended) -> str | None:
-    wrong = [name for name, data in WANTED.items() if _differs(directory / name, data)]
+    """Whatever arrived, a file that is not the right one is never pinned, and never there after a good end."""
+    try:
+        pinned = json.loads((directory / PINS_NAME).read_text())["files"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # what was left before, or nothing
+        pinned = {}
+    counted = WANTED if ended.code == 0 else set(WANTED) & set(pinned)
+    wrong = [name for name in counted if _differs(directory / name, WANTED[name])]
     strange = [str(path) for path in directory.parent.parent.glob("x*") if path.suffix == ".safetensors"]
     return f"{wrong}{strange} with code {ended.code}" if wrong or strange else _few_lines(ended)
 
