@@ -51,9 +51,9 @@ def _spoil(rng: random.Random, source: Path, target: Path) -> None:
     for _ in range(rng.choice([1, 1, 2])):
         with contextlib.suppress(ValueError, RecursionError):  # what is there now may be no JSON
             text = replaced(text, rng.choice(list(leaves(json.loads(text)))), rng.choice(list(VALUES.values())))
-    target.unlink(missing_ok=True)
     if target.is_dir():
         target.rmdir()
+    target.unlink(missing_ok=True)
     if rng.random() < 0.05:
         rng.choice([os.mkfifo, os.mkdir, functools.partial(os.symlink, "/dev/zero")])(target)
     else:
