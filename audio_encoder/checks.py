@@ -48,10 +48,8 @@ def check_sizes(file: BinaryIO, name: str, notes: list[str]) -> None:
         _check_chunks(file, magic, name, notes)
     elif magic == b"OggS":
         _check_pages(file, size, name)
-    elif magic == b"riff":  # Wave64: a GUID, then the size of the whole file
-        file.seek(16)
-        (whole,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-        _check_length(size, whole, size, name, notes)
+    elif magic == b"riff":
+        _check_wave64(file, size, name, notes)
     elif magic == b".snd":
         header, length = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
         _check_length(size - header, length, size, name, notes)
@@ -125,6 +123,22 @@ def _check_chunks(file: BinaryIO, magic: bytes, name: str, notes: list[str]) -> 
                 )
             return
         position += length + length % 2  # chunks are padded to even lengths
+
+
+def _check_wave64(file: BinaryIO, size: int, name: str, notes: list[str]) -> None:
+    """Sony Wave64: a GUID, the size of the whole file and a GUID, then chunks: a GUID and a size that counts both."""
+    file.seek(16)
+    (whole,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+    _check_length(size, whole, size, name, notes)
+    position = 40
+    while position + 24 <= size:
+        file.seek(position)
+        chunk, length = struct.unpack("<4s12xQ", file.read(24))
+        if chunk == b"data":
+            if not _is_streamed(length):
+                _check_length(size - position, length, size, name, notes)
+            return
+        position += max(length + -length % 8, 24)  # chunks are padded
 
 
 def _check_length(there: int, length: int, size: int, name: str, notes: list[str]) -> None:

@@ -150,7 +150,10 @@ def test_a_task_without_official_tags_needs_a_chat_model(name):
         ("instrument", {"choices": ("piano", "harp")}, "what is the instrument? Choose one of: piano, harp."),
         ("question", {"question": " Who is it? "}, "Who is it?"),
         ("question", {"question": "Is it?", "choices": ("yes", "no")}, "Is it? Choose one of: yes, no."),
+        ("question", {"question": "A dog or a cat?", "choices": ("dog", "cat")}, "A dog or a cat?"),
         ("gender", {}, "Is the speaker a man or a woman?"),
+        ("gender", {"choices": ("woman", "man")}, "Is the speaker a man or a woman?"),  # it names them
+        ("gender", {"choices": ("wo", "man")}, "Is the speaker a man or a woman? Choose one of: wo, man."),
         ("vocal-sound", {"choices": ("a", "b")}, "What vocal sound does the person make? Choose one of: a, b."),
     ],
 )

@@ -227,7 +227,10 @@ def task_prompt(task: Task, *, chat: bool, options: TaskOptions) -> str:
         if slot not in values:
             only = "" if task.base is None or slot in task.needs(chat=not chat) else f" with a {_kind(chat=chat)} model"
             raise UsageError(f"--task {task.name} needs {_flag(slot)}{only}", fix="see --list-tasks")
-    template = _OPTIONAL.sub(lambda part: part[1] if set(_slots(part[1])) <= set(values) else "", template)
+    bare = _SLOT.sub(lambda slot: values[slot[1]], _OPTIONAL.sub("", template))
+    names_all = all(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", bare) for one in options.choices or ("\0",))
+    known = set() if names_all else set(values)
+    template = _OPTIONAL.sub(lambda part: part[1] if set(_slots(part[1])) <= known else "", template)
     return _SLOT.sub(lambda slot: values[slot[1]], template)  # once: a {word} in the user's own text is not a slot
 
 

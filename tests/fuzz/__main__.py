@@ -3,7 +3,7 @@
 Every case goes through a real `main`, on a tiny random model. What must hold: an exit code that the case allows, no
 exception, no traceback, no hang; with --json every line is an object with a status; what the kind of case asks for
 beside. The first violations are printed with their seed (`--only SEED` runs one again), and the exit code is 1 if
-there were any. A run can be cut: each thousand is told, and `--first` goes on.
+there were any. A run can be cut: each hundred is told, and `--first` goes on.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
             if problem := violation(seed, place):
                 found[kind_of(seed).__name__] += 1
                 print(f"seed {seed}, {kind_of(seed).__name__}: {problem}", flush=True)
-            if number % 1000 == 0:
+            if number % 100 == 0:
                 print(f"{number} cases, to seed {seed}: {found.total()} violations", file=sys.stderr, flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(json.dumps({"benchmark": "fuzz", "cases": len(seeds), "violations": dict(found), "peak_mb": peak}))

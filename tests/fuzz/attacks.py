@@ -106,6 +106,8 @@ def dialogue(rng: random.Random, place: Place) -> Case:
         rng.choice(commands) if rng.random() < 0.5 else b"".join(rng.choices(BYTES, k=rng.randrange(1, 5)))
         for _ in range(rng.randrange(1, 6))
     ]
+    if b"/save a.wav" in lines:  # over a file that was not heard it may be saved
+        lines.insert(0, b"/audio a.wav")
     data = rng.choice([b"\n", b"\r\n"]).join(lines) + rng.choice([b"\n", b""])
     sound = (place.folder / "a.wav").read_bytes()
 

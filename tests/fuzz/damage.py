@@ -94,7 +94,7 @@ def damaged_list(rng: random.Random, place: Place) -> Case:
         return text if kind < 5 else text[: rng.randrange(len(text))] if kind == 5 else "{" + rng.choice('}]1"')
 
     lines = [line() for _ in range(rng.randrange(6))]
-    data = rng.choice(["\n", "\r\n", "\0"]).join(lines).encode("utf-8", "surrogateescape")
+    data = rng.choice(["\n", "\r\n", "\0"]).join(lines).encode("utf-8", "surrogatepass")
     if rng.random() < 0.2:
         data += rng.randbytes(12)
     flags = rng.choice([[], ["-0"], ["--shard", "1/2"], ["-r"]])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from errors import ModelError
 from models.convert.__main__ import main as convert_command
-from models.manifest import load_manifest, verify_files
+from models.manifest import FILE_NAME, load_manifest, verify_files
 from models.nano import embedded
 from tests.fuzz.place import Case, Ended, Kind, Place, run_apart, wrong
 
@@ -127,19 +127,20 @@ def damaged_cache(rng: random.Random, place: Place) -> str | None:
 
 
 def killed_conversion(rng: random.Random, place: Place) -> str | None:
-    """A conversion into a model that is there is killed: the model is the old one or the new one."""
+    """A conversion into a model that is there is killed: it is the old one, the new one, or plainly unfinished."""
     out = place.folder / "made"
     case = Case([str(place.checkpoint), str(out), "--precision", rng.choice(["fp32", "int8"])], {0, -signal.SIGKILL})
 
     def convert(arguments: list[str]) -> int:
         return convert_command(arguments[2:])  # without --max-new-tokens
 
-    first = not out.exists()
+    first = not (out / FILE_NAME).exists()
     made = Case(case.arguments, case.codes, command=convert)
     kill = (lambda _: None) if first else _send(rng, signal.SIGKILL, 0.5)
     ended = run_apart(made, place, lambda: None, kill)
     try:
-        verify_files(load_manifest(out))
+        if ended.code != -signal.SIGKILL or (out / FILE_NAME).exists():
+            verify_files(load_manifest(out))
     except ModelError as error:
         return f"code {ended.code}: {error} {ended.err[-300:]}"
     return wrong(case, ended)
