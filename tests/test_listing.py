@@ -30,7 +30,8 @@ def find(*inputs, lists=(), each=False, recursive=False, null=False, extensions=
             shard=shard,
         )
     )
-    return replace(found, problems=tuple((path, str(error)) for path, error in found.problems))
+    problems = tuple((path, str(error)) for path, error in found.problems)
+    return replace(found, groups=tuple(found.groups), problems=problems, skipped=tuple(found.skipped))
 
 
 def names(found):
