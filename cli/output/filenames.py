@@ -81,9 +81,8 @@ def _stem(group: Group, roots: frozenset[PurePath], *, level: int) -> str:
 
 def _relative(path: PurePath, roots: frozenset[PurePath]) -> tuple[str, ...]:
     """The sub-folders and the name of a file: those below the outermost of `roots`, never out of it again."""
-    for root in reversed(path.parents):
-        parts = path.relative_to(root).parts
-        if root in roots and ".." not in parts:
+    for root in reversed(path.parents) if roots else ():
+        if root in roots and ".." not in (parts := path.relative_to(root).parts):
             return parts
     return (path.name or "unnamed",)
 
