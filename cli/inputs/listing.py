@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 from cli.inputs.rows import from_json, from_table, is_table
 from cli.inputs.search import (
@@ -81,7 +82,9 @@ def find_inputs(options: Options) -> Listing:
         spool.add(item)
     if not is_due:
         missing = [Remark(name, MISSING, "absent", CHECK_PATH) for name in together]
-        raise _nothing([*missing, *(item for item in spool if isinstance(item, Remark))])
+        raise _nothing(
+            [*missing, *(item for item in map(spool.__getitem__, range(len(spool))) if isinstance(item, Remark))]
+        )
     return _listing(spool, options.shard)
 
 
@@ -175,7 +178,9 @@ def _rows(name: str, rows: Iterable[tuple[int, Group | ValueError]], search: Sea
 def _read(name: str, *, null: bool) -> Iterator[str]:
     """The text of a list in pieces; raises InputError. Names may have any bytes; `find -print0` writes no mark."""
     try:
-        with nullcontext(sys.stdin.buffer) if name == STDIN else Path(name).open("rb") as file:
+        opened: AbstractContextManager[BinaryIO]
+        opened = nullcontext(sys.stdin.buffer) if name == STDIN else Path(name).open("rb")
+        with opened as file:
             yield from decode_pieces(file, MARKS[:0] if null else MARKS)
     except UnicodeDecodeError as error:
         fix = "save it as UTF-8"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    Places = npt.NDArray[np.int64]
+    Places = npt.NDArray[np.intp]
 
 T = TypeVar("T")
 

@@ -74,7 +74,8 @@ class Journal:
 
         number = hash64(name)  # two names that share one are told apart by their lines
         with self._lock:
-            first, last = (np.searchsorted(self._names, np.uint64(number), side) for side in ("left", "right"))
+            first = np.searchsorted(self._names, np.uint64(number))
+            last = np.searchsorted(self._names, np.uint64(number), "right")
             places = [*self._places[first:last].tolist(), *self._tail.get(number, ())]
             lines = [self._line(place) for place in places]
         return [noted for line in lines if (noted := _entries(line).get(name))]

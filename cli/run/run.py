@@ -131,7 +131,7 @@ def plan_jobs(
     from cli.output.folder import identity
 
     questions = find_questions(options, chat=model.chat)
-    common = settings(options, questions, model)
+    common = settings(options, questions, model) if outputs.folder else {}
     reserved = ("score",) if options.score else ()
     filenames = Filenames(listing.whole if outputs.folder else (), options.inputs, reserved=reserved)
     for number, group in enumerate(listing.groups, start=1):
