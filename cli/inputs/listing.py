@@ -82,9 +82,7 @@ def find_inputs(options: Options) -> Listing:
         spool.add(item)
     if not is_due:
         missing = [Remark(name, MISSING, "absent", CHECK_PATH) for name in together]
-        raise _nothing(
-            [*missing, *(item for item in map(spool.__getitem__, range(len(spool))) if isinstance(item, Remark))]
-        )
+        raise _nothing([*missing, *(item for item in spool if isinstance(item, Remark))])
     return _listing(spool, options.shard)
 
 
@@ -179,7 +177,7 @@ def _read(name: str, *, null: bool) -> Iterator[str]:
     """The text of a list in pieces; raises InputError. Names may have any bytes; `find -print0` writes no mark."""
     try:
         opened: AbstractContextManager[BinaryIO]
-        opened = nullcontext(sys.stdin.buffer) if name == STDIN else Path(name).open("rb")
+        opened = nullcontext(sys.stdin.buffer) if name == STDIN else Path(name).open("rb")  # noqa: SIM115
         with opened as file:
             yield from decode_pieces(file, MARKS[:0] if null else MARKS)
     except UnicodeDecodeError as error:

@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from cli.inputs.search import STDIN, Group, Item, Remark
@@ -53,6 +53,10 @@ class Spool:
     def __len__(self) -> int:
         """How many items there are."""
         return len(self._kinds)
+
+    def __iter__(self) -> Iterator[Item]:
+        """All of them, in order."""
+        return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, place: int) -> Item:
         """One item."""
