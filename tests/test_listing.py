@@ -34,7 +34,8 @@ def find(*inputs, lists=(), each=False, recursive=False, null=False, extensions=
         )
     )
     problems = tuple((path, str(error)) for path, error in found.problems)
-    return replace(found, groups=tuple(found.groups), problems=problems, skipped=tuple(found.skipped))
+    lists = {name: tuple(getattr(found, name)) for name in ("groups", "skipped", "whole")}
+    return replace(found, problems=problems, **lists)
 
 
 def names(found):

@@ -228,7 +228,7 @@ def test_the_words_that_differ_are_marked(tmp_path):
     pairs = [("the", "the"), ("cat", "dog"), ("sat down", ""), ("", "<b>now</b>")]
     text = put(tmp_path / "out", scored(tone(tmp_path / "a.wav"), 0.75, alignment=pairs)).write().read_text()
     marks = re.findall(r"<(del|ins) title=\"[^\"]+\">(.*?)</", text)
-    assert marks == [("del", "cat"), ("ins", "dog"), ("del", "sat down"), ("ins", "&lt;b&gt;now&lt;")]
+    assert marks == [("del", "cat"), ("ins", "dog"), ("del", "sat down"), ("ins", "&lt;b&gt;now&lt;/b&gt;")]
     assert re.sub("<[^>]*>", "", text[text.index("wer 0.75") : text.index("&lt;b")]) == "wer 0.75 the cat dog sat down "
 
 
