@@ -7,6 +7,7 @@ the stem, that no other group has and that every file system takes. No file is o
 from __future__ import annotations
 
 import hashlib
+import os
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain
@@ -68,10 +69,11 @@ def _several(groups: Iterable[Group], stem_of: Callable[[Group], str]) -> frozen
 def _stem(group: Group, roots: frozenset[PurePath], *, level: int) -> str:
     """From the shortest to the surest: 0 talk, 1 talk.flac, 2 talk.flac-0123456789ab; each below its sub-folders."""
     first, *others = group.paths
-    *parents, name = ("stdin",) if first == STDIN else _relative(PurePath(first), roots)
+    *parents, name = ("stdin",) if first == STDIN else _relative(first, roots)
     parents = [part + "_" if _ends_like_ours(part) else part for part in parents]  # a.txt may be one of our files
     if level == 0:
-        name = PurePath(name).stem
+        dot = name.rfind(".")
+        name = name[:dot] if 0 < dot < len(name) - 1 else name
     if others:
         name += f"+{len(others)}"
     if level == 2 or _size(name) > LONGEST:
@@ -79,8 +81,11 @@ def _stem(group: Group, roots: frozenset[PurePath], *, level: int) -> str:
     return "/".join([*parents, name])
 
 
-def _relative(path: PurePath, roots: frozenset[PurePath]) -> tuple[str, ...]:
+def _relative(first: str, roots: frozenset[PurePath]) -> tuple[str, ...]:
     """The sub-folders and the name of a file: those below the outermost of `roots`, never out of it again."""
+    if not roots and (name := first[first.rfind("/") + 1 :]) not in ("", ".") and os.sep == "/":
+        return (name,)  # a PurePath for each of a million takes its time
+    path = PurePath(first)
     for root in reversed(path.parents) if roots else ():
         if root in roots and ".." not in (parts := path.relative_to(root).parts):
             return parts

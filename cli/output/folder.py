@@ -51,6 +51,7 @@ class ResultsFolder:
         self.folder = folder
         self.formats = tuple(formats)
         self._tidied: set[Path] = set()
+        self._looked_at: str | None = None  # the sub-folder of the last input
         self._overwrite, self._layout = overwrite, layout
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,9 @@ class ResultsFolder:
 
     def is_done(self, stem: str, key: str | None, source: str = "") -> bool:
         """Whether each file of `stem`, or of the other name of `source`, is as it was written for this key."""
-        self._tidy((self.folder / stem).parent)
+        if (below := stem.rpartition("/")[0]) != self._looked_at:
+            self._looked_at = below
+            self._tidy((self.folder / stem).parent)
         names = (stem, _other_name(stem, source))
         return key is not None and any(
             all(self._is_whole(f"{one}.{fmt}", key) for fmt in self.formats) for one in names
