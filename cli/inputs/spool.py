@@ -94,7 +94,8 @@ class Spool:
         """Which of these places are of groups."""
         import numpy as np
 
-        return np.frombuffer(bytes(self._kinds), np.uint8)[places] == GROUP
+        found: npt.NDArray[np.bool_] = np.frombuffer(bytes(self._kinds), np.uint8)[places] == GROUP
+        return found
 
 
 class Picked(Sequence[T]):
