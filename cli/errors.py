@@ -7,7 +7,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from cli.output.streams import say, show_piece
-from errors import QwenAudioError
+from errors import QwenAudioError, command
 from models.runtime.shortage import shortage
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def named_error(failure: Exception, inputs: str) -> QwenAudioError:
         case ImportError():
             if lack := shortage(str(failure)):  # a library for which there is no room
                 return lack
-            return QwenAudioError(str(failure), "`pip install -r requirements.txt`", kind="package", exit_code=NO_MODEL)
+            fix = f"`{command('pip install -r requirements.txt')}`"
+            return QwenAudioError(str(failure), fix, kind="package", exit_code=NO_MODEL)
         case MemoryError():
             fix = "give shorter recordings, or close other programs"
             return QwenAudioError(f"{inputs}: not enough memory", fix, kind="memory")

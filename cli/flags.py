@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from errors import UsageError
 
-SAMPLE = Path(__file__).resolve().parent.parent / "tests" / "golden" / "nano" / "speech.flac"
+SAMPLE = Path(__file__).resolve().parent.parent / "tests" / "golden" / "1272-128104-0000.flac"
 PROMPT = "what does the person say?"
 SYSTEM = "You are a helpful assistant."
 LONGEST_ANSWER = 512
@@ -78,14 +78,14 @@ class Options:
     task: str | None = _asking("--task", "NAME", "an official task in place of a prompt; see --list-tasks")
     language: str | None = _asking("--language", "NAME", "the language spoken: en, zh, de, es, ko, fr, ja, it")
     to: str | None = _asking("--to", "NAME", "the language to translate into")
-    question: str | None = _asking("--question", "TEXT", "the question of --task question")
-    word: str | None = _asking("--word", "TEXT", "the word whose times --task timestamps asks for")
+    question: str | None = _asking("--question", "TEXT", "what --task question asks")
+    word: str | None = _asking("--word", "TEXT", "the word that --task timestamps looks for")
     choices: tuple[str, ...] = _asking("--choices", "A,B,…", "answer with one of these, and say how likely each is")
     itn: bool = _asking("--itn", "", "write digits and punctuation, if the model can")
     caption_style: str | None = _asking(
         "--caption-style", "NAME", "base model only: plain, audiocaps or clotho (default)"
     )
-    raw: bool = _asking("--raw", "", "give a chat model the bare prompt of a base model")
+    raw: bool = _asking("--raw", "", "ask a chat model with the prompt alone, as a base model")
     system: str = _asking("--system", "TEXT", "system prompt of a chat model", default=SYSTEM)
     max_new_tokens: int | None = _asking("--max-new-tokens", "N", f"longest answer (default: {LONGEST_ANSWER})")
     chat: bool = _asking("--chat", "", "a dialogue about the sounds, line by line")
@@ -110,11 +110,11 @@ class Options:
     long: str = _sounds(
         "--long",
         "",
-        "over 30 s: ask about each window (default), or about the first 30 s only",
+        "a sound over 30 s: ask about each window (default), or about the first 30 s only",
         choices=("windows", "first"),
         default="windows",
     )
-    window: float = _sounds("--window", "SECONDS", "longest window, 1 to 30 (default: 30)", default=30)
+    window: float = _sounds("--window", "SECONDS", "length of the longest window, 1 to 30 (default: 30)", default=30)
     clips: tuple[tuple[float, float], ...] = _sounds(
         "--clip", "START-END,…", "hear only these parts, in seconds, such as 0-10,95.5-"
     )
@@ -127,33 +127,40 @@ class Options:
     formats: tuple[str, ...] = _output(
         "-f --format --output-format --output_format",
         "A,B,…",
-        "of each sound: txt (default), json, srt, vtt, tsv, all; html: index.html, a page with players",
+        "files for each sound: txt (default), json, srt, vtt, tsv, or all; html: one page with players, index.html",
     )
     max_line_width: int = _output(
-        "--max-line-width --max_line_width", "N", "subtitles: columns in a line (default: 42)", default=42
+        "--max-line-width --max_line_width", "N", "subtitles: characters in a line (default: 42)", default=42
     )
     max_line_count: int = _output(
-        "--max-line-count --max_line_count", "N", "subtitles: lines at a time (default: 2)", default=2
+        "--max-line-count --max_line_count", "N", "subtitles: lines shown together (default: 2)", default=2
     )
-    highlight_words: bool = _output("--highlight-words --highlight_words", "", "underline each word as it is said")
-    score: tuple[str, ...] = _output("--score", "A,B,…", "hold the answers against references: wer, bleu, accuracy, …")
+    highlight_words: bool = _output(
+        "--highlight-words --highlight_words", "", "subtitles: underline each word as it is said"
+    )
+    score: tuple[str, ...] = _output("--score", "A,B,…", "compare the answers with references: wer, bleu, accuracy, …")
     overwrite: bool = _output("--overwrite", "", "answer again what is in --output-dir already")
     quiet: bool = _output("-q --quiet", "", "only warnings and errors on standard error")
     benchmark: bool = _output("-b --benchmark", "", "answer several times and show the times; the first is a warm-up")
-    benchmark_count: int = _output("-bc --benchmark_count", "N", "how many times (default: 5)", default=5)
+    benchmark_count: int = _output(
+        "-bc --benchmark_count", "N", "how often --benchmark answers (default: 5)", default=5
+    )
 
     batch: int = _running("--batch", "N", "decode N answers side by side (default: 1)", default=1)
     timeout: float | None = _running("--timeout", "SECONDS", "give up on an input that takes longer")
+    debug: bool = _running("--debug", "", "show the traceback of a failure")
     keep: float | None = _running(
         "--keep", "MINUTES", "keep the model open for later runs (default: $QWEN_AUDIO_KEEP); 0 closes it"
     )
     doctor: bool = _running("--doctor", "", "show what is installed, what can run and what to do next")
-    completion: str | None = _running("--completion", "", "print a completion script", choices=("bash", "zsh", "fish"))
+    completion: str | None = _running(
+        "--completion", "", "print a completion script for this shell", choices=("bash", "zsh", "fish")
+    )
 
     model: Path | None = _model(
         "--model --model_dir", "DIR", "model directory, or nano (default: the only one under models/, else nano)"
     )
-    verify: bool = _model("--verify", "", "first check every file of the model against its hash")
+    verify: bool = _model("--verify", "", "check every file of the model against its hash first")
     backend: str = _model(
         "--backend",
         "",
@@ -168,7 +175,6 @@ class Options:
     env_list: bool = _model("--env_list", "", "list ailia's environments, then go on")
     memory_mode: int = _model("--memory_mode", "BITS", "ailia memory mode (default: 11)", default=11)
 
-    debug: bool = _old("--debug", "", "show the traceback of a failure")
     profile: bool = _old("--profile", "", "does nothing; the timings are in --json")
     video: str | None = _old("-v --video", "FILE", "the same as --input FILE")
     verbose: str | None = _old("--verbose", "X", "does nothing; --quiet says less", nargs="?", const="")

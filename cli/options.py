@@ -33,6 +33,8 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
     for word in argv:
         if word.startswith("-") and word not in {*flags, STDIN} and os.path.exists(word):  # noqa: PTH110
             parser.error(f"{word} looks like a flag; write ./{word} for the file")
+        if word.startswith("-") and (word.endswith("=--") or (word[2:] == "--" and word[:2] in flags)):
+            parser.error(f"{word}: -- is no value")  # argparse would make a list of it
     given, unknown = parser.parse_known_args(argv)
     if unknown:
         near = get_close_matches(unknown[0].split("=")[0].replace("_", "-"), flags, n=1)

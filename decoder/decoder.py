@@ -2,8 +2,8 @@
 
 In: token ids and, for each <audio>…</audio> span among them, the clip's embeddings. Out: the logits of the last
 position. A `Decoder` holds a sequence in each of its rows: `begin` starts one, `extend` adds ids, `rewind` takes
-positions back. The NTK alpha is fixed by the length of the prefill, LogN follows the true position; both as the
-original does. Rows know nothing of each other: what one gives, it gives alone.
+positions back. As in the original, the length of the prefill fixes the NTK alpha, and LogN follows the true position.
+Rows know nothing of each other: a row gives what it would give alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from models.runtime.session import SessionOptions
 
 
 class Decoder:
-    """`rows` sequences on one session; what names no row means row 0."""
+    """`rows` sequences on one session. A call that names no row means row 0."""
 
     def __init__(self, manifest: Manifest, options: SessionOptions | None = None, *, rows: int = 1) -> None:
         """Open the decoder of a model; raises BackendError when no backend can, or not with so many rows.

@@ -1,8 +1,8 @@
 """The greedy loop: what the decoder would say next, one id at a time, for one prompt or for many side by side.
 
-In: a decoder and requests, each with a prompt's ids and clips. Out: an `Event` for each new id, the stop id not among
-them. There is one loop, `generate_many`; `generate` is one request of it. Ties go to the lowest id, so that an answer
-is the same on every run, and a row of the decoder knows nothing of the others, so that it is the same in any company.
+In: a decoder and requests, each with a prompt's ids and clips. Out: an `Event` for each new id but the stop id. There
+is one loop, `generate_many`; `generate` is one request of it. An answer is the same on every run, since ties go to the
+lowest id. It is the same in any company, since a row of the decoder knows nothing of the others.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Request:
     """A prompt to be answered: `ids`, and embeddings [span, d_model] of its `clips`, as `Decoder.prefill` takes them.
 
     At most `max_new_tokens` ids come; the first one after the time `deadline` of `time.monotonic` is the last. Requests
-    of one `group` belong together, such as prompts about a sound or turns of a dialogue: if a row's last request was of
-    it, what both begin with is not run again. `stop_loops` ends an answer that repeats itself without end.
+    of one `group` belong together, such as prompts about a sound or turns of a dialogue. If a row's last request was of
+    the same group, the ids that both begin with are not run again. `stop_loops` ends an answer that repeats itself.
     """
 
     key: Any  # the caller's own; it comes back with each event

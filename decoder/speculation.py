@@ -16,10 +16,10 @@ import numpy as np
 # How many ids at the end of an answer are looked up at most: the longest end that was met decides.
 LONGEST = 16
 REMEMBERED = 1 << 16  # ids; beyond that all is forgotten, so that memory is flat
-# Behind an answer, and behind a prompt, of which nobody knows yet how it goes on.
+# Marks in what is remembered: END stands behind an answer, OPEN behind a prompt, whose answer is not known yet.
 END, OPEN = -1, -2
-# What was met n times, and m times of these went on with an id, goes on so again with a chance of (m - DOUBT) / n, with
-# half the doubt where LONGEST ids are the same; one id alone says less, by ALONE. [fitted to nano's answers]
+# If some ids were met n times, and another id followed them m times, it follows again with the chance (m - DOUBT) / n.
+# The doubt is half as large where LONGEST ids agree. One id alone says less, by ALONE. [fitted to nano's answers]
 DOUBT, ALONE = 0.4, 0.25
 UNLIKELY = 0.1  # nobody looks further than such a draft token
 # The time of a run of 2, 4, 6 and 8 ids against that of one [measured on the full model in int4, that of 6 between its

@@ -270,12 +270,12 @@ def _check_values(manifest: Manifest) -> None:
     if manifest.contract == "fused" and manifest.embeddings is None:
         raise ModelError(f"{path}: embeddings is None, but a fused model looks them up outside its graph")
     if not manifest.decoder or (manifest.contract == "fused") != bool(manifest.decoder_rows):
-        raise ModelError(f"{path}: a model has a decoder, and a fused one has decoder_rows too")
+        raise ModelError(f"{path}: decoder or decoder_rows is missing, or is not of the contract {manifest.contract}")
     for graph in manifest.graphs:
         if len(graph.outputs) != 1:
             raise ModelError(f"{path}: {graph.file} has the outputs {list(graph.outputs)}, expected one")
         if graph.state and (graph.state.shape[:1] != (1,) or graph.state.shape.count(-1) != 1):
-            raise ModelError(f"{path}: the state shape {graph.state.shape} of {graph.file} needs one -1, behind a 1")
+            raise ModelError(f"{path}: the state shape {graph.state.shape} of {graph.file} needs 1 first, and one -1")
         if graph.state and (graph.state.slots < 1 or len(graph.state.names) % graph.state.slots):
             raise ModelError(f"{path}: {graph.file} has {graph.state.slots} slots, which do not fit its state")
         if graph.state and graph.state.dtype not in choices["dtype"]:

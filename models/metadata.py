@@ -41,7 +41,7 @@ def read_regular(path: Path) -> bytes:
         reason = getattr(error, "strerror", None) or error
         raise ModelError(f"{path}: cannot be read ({reason})", kind=kind) from None
     if len(text) > LONGEST:
-        raise ModelError(f"{path}: over {LONGEST} bytes, so not what its name says")
+        raise ModelError(f"{path}: over {LONGEST} bytes, too many for a file of this name")
     return text
 
 

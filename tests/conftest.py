@@ -5,6 +5,7 @@ import lzma
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from tests.benchmarks.geometry import TINY as WITH_VOCABULARY
 from tests.benchmarks.random_checkpoint import make_checkpoint
 from tests.tiny_models import TINY, Case, make_tiny
 from tokenizer.tokenizer import Tokenizer
+
+# Told to keep no bytecode, each of the many processes that tests start would compile the whole program again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 GOLDEN = Path(__file__).parent / "golden"
 REFERENCE = Path(os.environ.get("QWEN_AUDIO_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))

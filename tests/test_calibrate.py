@@ -17,7 +17,7 @@ from models.convert.checkpoint import Checkpoint
 from models.convert.convert import convert
 from models.convert.exact import Positions, rms_norm, run_layer
 from models.convert.linear import CALIBRATED
-from models.convert.rotation import RotatedCheckpoint
+from models.convert.residual_rotation import RotatedCheckpoint
 from models.convert.sizes import read_sizes
 from models.manifest import load_manifest
 from models.nano.embedded import CHECKPOINT
@@ -105,7 +105,10 @@ def test_the_exact_model_in_numpy_is_the_float_graph(checkpoint, model, tmp_path
     np.testing.assert_allclose(logits, exact, atol=1e-3 * np.abs(exact).max())
 
 
-@pytest.mark.parametrize("precision", ["int8", "int4-fine", "int4"])
+@pytest.mark.parametrize(
+    "precision",
+    [pytest.param("int8", marks=pytest.mark.slow), pytest.param("int4-fine", marks=pytest.mark.slow), "int4"],
+)
 def test_the_loss_that_is_told_is_that_of_the_graph(checkpoint, model, text, precision):
     """Held-out text, run by ONNX Runtime."""
     manifest, exact = model(precision, calibrated=True), model("fp32", calibrated=False)
@@ -116,7 +119,7 @@ def test_the_loss_that_is_told_is_that_of_the_graph(checkpoint, model, text, pre
     assert manifest.loss == pytest.approx(found, rel=0.05)
 
 
-@pytest.mark.parametrize("precision", ["int8", "int4-fine"])
+@pytest.mark.parametrize("precision", ["int8", pytest.param("int4-fine", marks=pytest.mark.slow)])
 def test_a_calibrated_model_is_nearer_on_text_that_it_did_not_see(checkpoint, model, text, precision):
     ids = examples(checkpoint, text).held_out[-1].ids
     exact = model("fp32", calibrated=False)

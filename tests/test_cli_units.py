@@ -3,6 +3,9 @@
 import io
 import json
 import os
+import re
+import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -158,6 +161,22 @@ def test_json_line_with_a_name_that_is_no_utf8_is_valid_and_gives_the_name_back(
     assert os.fsencode(json.loads(line.encode())["input"]) == b"l\xe4rm.wav"
 
 
+def test_a_line_with_half_a_character_is_json_for_strict_readers():
+    for text in ("\ud800", "\ude00\ud83d", "\ud800\udcff", "\udc7f", "\udd00", "\\\ud800", '"\udfff'):
+        line = Answer([text], text, text=text).as_json(QwenAudioError(f"{text}: gone"))
+        assert not re.search(r"\\ud[89ab]", line.replace("\\\\", ""))  # the half that waits for another
+        assert json.loads(line.encode())["input"] == re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text)
+
+
+@pytest.mark.skipif(not shutil.which("jq"), reason="jq is not installed")
+def test_jq_reads_every_line():
+    lines = [
+        Answer([text], text).as_json() for text in ("\ud800", "\ude00\ud83d", "\udcff", "\ud800\udcff", "\0\n\x7f")
+    ]
+    done = subprocess.run(["jq", "-c", ".status"], input="\n".join(lines), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, '"ok"\n' * len(lines), "")
+
+
 # --- failures
 
 
@@ -245,6 +264,11 @@ def test_saving_replaces_the_file_and_leaves_nothing_beside_it(tmp_path, name):
     assert {path.name for path in tmp_path.iterdir()} == names
 
 
+def test_a_name_with_any_bytes_can_be_saved(tmp_path):
+    save_text(tmp_path / "out.txt", "[\udcff.wav]\n")
+    assert (tmp_path / "out.txt").read_text() == "[\\udcff.wav]\n"
+
+
 def test_saving_keeps_the_mode_and_touches_nothing_beside(tmp_path):
     (tmp_path / "out.txt").write_text("old")
     (tmp_path / "out.txt").chmod(0o600)
@@ -280,7 +304,7 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
-@pytest.mark.parametrize("name", ["", "missing/out.txt", "."])
+@pytest.mark.parametrize("name", ["", "missing/out.txt", ".", "a\0b", "\ud800", "x" * 300])
 def test_a_savepath_that_cannot_be_is_refused_at_once(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="--savepath"):

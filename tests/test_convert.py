@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from errors import ModelError
+from models.convert.__main__ import main
 from models.convert.convert import convert, unfinished
 from models.manifest import FILE_NAME, load_manifest, verify_files
 from tests.tiny_models import (
@@ -49,6 +50,20 @@ def run_command(*arguments, **options):
     """`python3 -m models.convert …` as from the shell."""
     command = [sys.executable, "-m", "models.convert", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60, **options)
+
+
+@pytest.fixture
+def ask(capsys):
+    """As `run_command`, in this process."""
+
+    def ask(*arguments):
+        try:
+            code = main([str(one) for one in arguments])
+        except SystemExit as end:
+            code = end.code
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return ask
 
 
 # --- what comes out
@@ -308,8 +323,8 @@ def test_the_command_prints_the_model_directory_and_returns_0(checkpoint, tmp_pa
 @pytest.mark.parametrize(
     "arguments", [[], ["in"], ["in", "out", "--precision", "int3"], ["in", "out", "--flavour", "x"]]
 )
-def test_wrong_usage_returns_2(arguments):
-    result = run_command(*arguments)
+def test_wrong_usage_returns_2(ask, arguments):
+    result = ask(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1].startswith("python3 -m models.convert: error: ")
     assert "Traceback" not in result.stderr
@@ -324,24 +339,24 @@ def failed(result):
     return line.removeprefix("models.convert: ")
 
 
-def test_a_missing_checkpoint_returns_3(tmp_path):
-    line = failed(run_command(tmp_path / "nowhere", tmp_path / "out"))
+def test_a_missing_checkpoint_returns_3(ask, tmp_path):
+    line = failed(ask(tmp_path / "nowhere", tmp_path / "out"))
     assert line == f"{tmp_path / 'nowhere'}: no such checkpoint directory"
 
 
-def test_plain_int4_returns_3(checkpoint, tmp_path):
-    line = failed(run_command(checkpoint, tmp_path / "out", "--flavour", "plain", "--precision", "int4"))
+def test_plain_int4_returns_3(ask, checkpoint, tmp_path):
+    line = failed(ask(checkpoint, tmp_path / "out", "--flavour", "plain", "--precision", "int4"))
     assert line.startswith("--precision int4 does not exist for --flavour plain")
 
 
-def test_a_damaged_checkpoint_returns_3(single, tmp_path):
+def test_a_damaged_checkpoint_returns_3(ask, single, tmp_path):
     edit_tensors(single, lambda tensors: tensors.pop("lm_head.weight"))
-    assert failed(run_command(single, tmp_path / "out")) == f"{single}: tensor lm_head.weight is missing"
+    assert failed(ask(single, tmp_path / "out")) == f"{single}: tensor lm_head.weight is missing"
 
 
-def test_an_output_that_is_a_file_returns_3(checkpoint, tmp_path):
+def test_an_output_that_is_a_file_returns_3(ask, checkpoint, tmp_path):
     (tmp_path / "out").write_text("")
-    assert failed(run_command(checkpoint, tmp_path / "out")) == f"{tmp_path / 'out'}: File exists"
+    assert failed(ask(checkpoint, tmp_path / "out")) == f"{tmp_path / 'out'}: File exists"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
@@ -349,20 +364,21 @@ def test_a_write_that_fails_returns_3_and_leaves_no_manifest(checkpoint, tmp_pat
     import resource
 
     result = run_command(
-        checkpoint, tmp_path / "out", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999))
-    )
+        checkpoint, tmp_path / "out", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999)),
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},  # half a file of it would stop every later run
+    )  # fmt: skip
     assert failed(result).endswith("File too large")
     assert not (tmp_path / "out" / FILE_NAME).exists()
 
 
-def test_precise_is_the_finest_of_8_bits(checkpoint, tmp_path):
-    assert run_command(checkpoint, tmp_path / "out", "--precise").returncode == 0
+def test_precise_is_the_finest_of_8_bits(ask, checkpoint, tmp_path):
+    assert ask(checkpoint, tmp_path / "out", "--precise").returncode == 0
     assert load_manifest(tmp_path / "out").precision == "int8-fine"
 
 
-def test_the_command_of_another_directory_works_from_a_copy(checkpoint, tmp_path):
+def test_the_command_of_another_directory_works_from_a_copy(ask, checkpoint, tmp_path):
     copy = shutil.copytree(checkpoint, tmp_path / "name with spaces ü")
-    result = run_command(copy, tmp_path / "out ü")
+    result = ask(copy, tmp_path / "out ü")
     assert result.returncode == 0
     assert load_manifest(tmp_path / "out ü").name == "name with spaces ü"
 

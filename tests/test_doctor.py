@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -494,3 +495,14 @@ def test_what_to_do_comes_from_the_error_not_from_its_text():
     assert fix_of(ModelError("a.onnx is missing; so is b.onnx", "convert it again")) == "convert it again"
     assert fix_of(ModelError("a.onnx is missing; so is b.onnx")) == ""
     assert fix_of(ValueError("first; second")) == ""
+
+
+def test_what_to_do_next_can_be_done_from_another_folder(home, report, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    ask, fetch, *_ = report().next
+    fetch = re.search(r"cd .* -m models\.download [\w-]+", fetch)[0]
+    for command in (ask.partition(" -i ")[0] + " --version", f"{fetch} --help"):
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+    monkeypatch.setattr(metadata, "version", lambda _: "0.0.1")
+    assert f"cd {ROOT} && pip install -r requirements.txt" in report().next

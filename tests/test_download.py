@@ -499,6 +499,8 @@ def test_hostile_pins_are_one_line(bucket, tmp_path, capsys):
         '{"model": "", "revision": "", "names": ["\\ud800"], "files": {}}',
         '{"model": "", "revision": "", "names": 1, "files": {}}',
         *(pin.replace("SIZE", size).replace("HASHES", "{}") for size in ["9" * 400, "-1", "1.5", "true", '"1"', "NaN"]),
+        *(pin.replace('"url": ""', f'"url": {url}').replace("SIZE", "1").replace("HASHES", "{}")
+          for url in ["1", "[" * 900 + "]" * 900]),
         *(pin.replace("SIZE", "1").replace("HASHES", hashes) for hashes in ["[]", '{"sha256": 1}', '{"sha256": "x"}']),
     ]  # fmt: skip
     (tmp_path / "m").mkdir()
@@ -542,8 +544,7 @@ SHARD = "model-00002-of-00002.safetensors"
 WANTED = {n: d for n, d in {**HUB_SMALL, **SHARDS}.items() if not n.endswith((".py", ".md"))}
 
 
-@pytest.fixture
-def hub(world):
+def fill_hub(world: Server) -> Server:
     """A Hugging Face hub with Qwen/Qwen-Audio: small files answered at once, large ones by redirect to a CDN."""
     rows, tree = [], []
     for name, data in HUB_SMALL.items():
@@ -564,6 +565,11 @@ def hub(world):
         world.files[path] = json.dumps({"id": "Qwen/Qwen-Audio", "sha": COMMIT, "siblings": rows}).encode()
     world.files[f"{HUB_INFO}/tree/{COMMIT}"] = json.dumps(tree).encode()
     return world
+
+
+@pytest.fixture
+def hub(world):
+    return fill_hub(world)
 
 
 CDN = f"/cdn/{sha256(SHARDS[SHARD])}"

@@ -94,7 +94,7 @@ def limited(code, tmp_path):
     """Run code in a process whose files can have 1,000 bytes, as on a disk that is full."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
     return subprocess.run(
-        [sys.executable, "-c", f"{limit}\n{textwrap.dedent(code)}", tmp_path],
+        [sys.executable, "-B", "-c", f"{limit}\n{textwrap.dedent(code)}", tmp_path],  # no half file of bytecode
         cwd=ROOT,
         capture_output=True,
         text=True,

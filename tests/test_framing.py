@@ -10,7 +10,9 @@ from tokenizer.framing import framed
     [
         ("The speaker is a man.", ["man", "woman"], ["The speaker is a man.", "The speaker is a woman."]),
         ("The speaker is a woman.", ["man", "woman"], ["The speaker is a man.", "The speaker is a woman."]),
-        ("Yes", ["yes", "no"], ["yes", "no"]),
+        ("Yes", ["yes", "no"], ["Yes", "No"]),
+        ("it is a man", ["MAN", "Woman", "child"], ["it is a man", "it is a woman", "it is a child"]),
+        ("Man", ["Man", "woman"], ["Man", "woman"]),
         ("It is hot water.", ["water", "hot water"], ["It is water.", "It is hot water."]),
         ("I hear rain, then wind.", ["wind", "rain"], ["I hear wind, then wind.", "I hear rain, then wind."]),
         ("Who knows?", ["yes", "no"], ["yes", "no"]),

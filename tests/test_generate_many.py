@@ -271,7 +271,10 @@ def make_requests(manifest, count=12):
     return requests
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-fine", "int8", "int4"])
+@pytest.mark.parametrize(
+    "precision",
+    ["fp32", "int8", "int4", *(pytest.param(one, marks=pytest.mark.slow) for one in ("fp16", "int8-fine"))],
+)
 def test_answers_are_those_of_the_requests_alone(tiny, precision):
     manifest = tiny(precision)
     requests = make_requests(manifest)

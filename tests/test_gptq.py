@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from models.convert.calibrate import round_rows
-from models.convert.gptq import factor, fit_range, round_columns
+from models.convert.gptq import factor, fit_zero_point, round_columns
 from models.convert.linear import BLOCKS4, TOKENS8, Storage
 from models.convert.quantize import Blocks, dequantize_blocks, quantize_blocks, quantize_rows
-from models.convert.rotation import Rotation
+from models.convert.residual_rotation import Rotation
 
 RANDOM = np.random.default_rng(0)
 
@@ -55,7 +55,7 @@ def test_outputs_err_less_than_with_rounding_to_nearest(storage, k):
 
 def test_independent_inputs_are_rounded_to_nearest():
     weight = np.float32(RANDOM.standard_normal((64, 5)))
-    levels, scales, zeros = round_columns(weight, np.eye(64, dtype=np.float32), block=32, fit=fit_range(4), top=15)
+    levels, scales, zeros = round_columns(weight, np.eye(64, dtype=np.float32), block=32, fit=fit_zero_point(4), top=15)
     wanted = np.clip(np.rint(weight / np.repeat(scales, 32, 0) + np.repeat(zeros, 32, 0)), 0, 15)
     np.testing.assert_array_equal(levels, wanted)
 

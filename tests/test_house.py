@@ -4,6 +4,7 @@ A rule is one test that goes through all files and names every offender.
 """
 
 import ast
+import functools
 import subprocess
 import sys
 import tomllib
@@ -67,10 +68,15 @@ SOURCES = sorted(
     )
 )
 TESTS = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
-TREES = {path: ast.parse((ROOT / path).read_text(encoding="utf-8")) for path in (*SOURCES, *TESTS)}
 
 
-def imports(tree):
+@functools.cache
+def tree(path):
+    """The syntax tree of a file."""
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"))
+
+
+def imports(parsed):
     """(module, whether at module level) of every import of a tree; type-only imports do not count."""
     found = []
 
@@ -87,12 +93,12 @@ def imports(tree):
         for child in ast.iter_child_nodes(node):
             visit(child, top=inner)
 
-    visit(tree, top=True)
+    visit(parsed, top=True)
     return found
 
 
 def packages(path, *, top_only=False):
-    return {name.split(".")[0] for name, top in imports(TREES[path]) if top or not top_only}
+    return {name.split(".")[0] for name, top in imports(tree(path)) if top or not top_only}
 
 
 def module(path):
@@ -104,7 +110,7 @@ def is_training(path):
 
 
 def calls(path):
-    return [node for node in ast.walk(TREES[path]) if isinstance(node, ast.Call)]
+    return [node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
 
 
 def test_the_rooms_are_all_there():
@@ -135,14 +141,14 @@ def test_within_a_room_imports_go_one_way():
         for part, allowed in PARTS.items():
             if module(path).startswith(part):
                 room = part.split(".")[0]
-                names = {name for name, _ in imports(TREES[path]) if name.startswith(f"{room}.")}
+                names = {name for name, _ in imports(tree(path)) if name.startswith(f"{room}.")}
                 wrong += [(str(path), name) for name in names if not name.startswith(tuple(allowed))]
     assert wrong == []
 
 
 def test_no_files_import_each_other_in_a_circle():
     modules = {module(path): path for path in SOURCES if not is_training(path)}
-    graph = {name: {one for one, _ in imports(TREES[path]) if one in modules} for name, path in modules.items()}
+    graph = {name: {one for one, _ in imports(tree(path)) if one in modules} for name, path in modules.items()}
     try:
         TopologicalSorter(graph).prepare()
         circle = []
@@ -174,7 +180,7 @@ def test_files_and_functions_stay_short():
     for path in SOURCES:
         if is_training(path):
             continue
-        functions = [node for node in ast.walk(TREES[path]) if isinstance(node, ast.FunctionDef)]
+        functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)]
         long += [f"{path}:{one.name}" for one in functions if one.end_lineno - one.lineno >= 50]
     assert long == []
 
@@ -182,7 +188,7 @@ def test_files_and_functions_stay_short():
 def test_names_say_something():
     empty = {"utils", "util", "common", "helpers", "helper", "misc", "tools", "base"}
     assert [str(path) for path in (*SOURCES, *TESTS) if path.stem in empty] == []
-    classes = [node.name for path in SOURCES for node in ast.walk(TREES[path]) if isinstance(node, ast.ClassDef)]
+    classes = [node.name for path in SOURCES for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)]
     assert [name for name in classes if name.endswith(("Manager", "Factory", "Helper", "Utils"))] == []
 
 

@@ -73,7 +73,11 @@ def test_mel_of_longer_clips_equals_the_original(clip, reference):
 
 
 @pytest.mark.parametrize(
-    "samples", [0, 1, 39, 40, 41, 200, 201, 479, 480, 4801, 479_960, 479_961, 479_999, 480_000, 480_001, 600_000]
+    "samples",
+    [
+        *(0, 1, 39, 40, 41, 200, 201, 479, 480, 4801, 479_961, 480_001),
+        *(pytest.param(samples, marks=pytest.mark.slow) for samples in (479_960, 479_999, 480_000, 600_000)),
+    ],
 )
 def test_computing_only_the_frames_with_sound_changes_nothing(samples):
     waveform = noise(samples)
@@ -82,7 +86,8 @@ def test_computing_only_the_frames_with_sound_changes_nothing(samples):
     assert frames == min(samples, 480_000) // 160
 
 
-def test_frames_follow_the_length_table():
+def test_frames_follow_the_length_table(monkeypatch):
+    monkeypatch.setattr("audio_encoder.log_mel._power_spectrogram", lambda _: iter(()))  # only lengths are looked at
     for samples, frames, *_ in json.loads((GOLDEN / "lengths.json").read_text())["rows"]:
         assert log_mel_spectrogram(np.zeros(min(samples, 480_001), np.float32))[1] == frames
 

@@ -151,13 +151,13 @@ WRONG_VALUES = {
     "decoder_sizes.rotary_base is nan, expected float": lambda data: data["decoder_sizes"].update(
         rotary_base=float("nan")
     ),
-    "needs one -1": lambda data: data["decoder"][0]["state"].update(shape=[1, 4, 16]),
-    "(2, 4, -1, 16) of decoder.onnx needs one -1, behind a 1": lambda data: data["decoder"][0]["state"].update(
+    "needs 1 first, and one -1": lambda data: data["decoder"][0]["state"].update(shape=[1, 4, 16]),
+    "(2, 4, -1, 16) of decoder.onnx needs 1 first, and one -1": lambda data: data["decoder"][0]["state"].update(
         shape=[2, 4, -1, 16]
     ),
     "embeddings is None, but a fused model": lambda data: data.update(embeddings=None),
-    "a model has a decoder, and a fused one has decoder_rows too": lambda data: data.update(decoder_rows=[]),
-    "a model has a decoder, and": lambda data: data.update(decoder=[]),
+    "decoder or decoder_rows is missing, or is not of the contract fused": lambda data: data.update(decoder_rows=[]),
+    "decoder or decoder_rows is missing, or": lambda data: data.update(decoder=[]),
     "decoder.onnx has the outputs [], expected one": lambda data: data["decoder"][0].update(outputs=[]),
     "encoder.onnx has the outputs ['a', 'b'], expected one": lambda data: data["encoder"].update(outputs=["a", "b"]),
     "the state dtype 'float99'": lambda data: data["decoder"][0]["state"].update(dtype="float99"),

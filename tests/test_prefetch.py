@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from cli.run.prefetch import leave, prefetch
+from cli.run.prefetch import _Worker, leave, prefetch
 from errors import QwenAudioError
 
 ROOT = Path(__file__).resolve().parent.parent
 SOON = 10.0  # seconds: far more than any of this takes
-DEPTHS = [0, 1, 3]
 
 
 class OddError(Exception):
@@ -59,67 +58,59 @@ def gate():
 
 
 @pytest.mark.parametrize("timeout", [None, SOON])
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_results_come_in_order_with_their_jobs(depth, timeout):
-    found = prefetch(lambda job: [job * job], range(50), depth=depth, timeout=timeout)
+def test_results_come_in_order_with_their_jobs(timeout):
+    found = prefetch(lambda job: [job * job], range(50), timeout=timeout)
     assert list(found) == [(job, job * job) for job in range(50)]
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_a_job_may_have_several_results_or_none(depth):
-    found = prefetch(lambda job: (f"{job}.{part}" for part in range(job)), [2, 0, 1, 0], depth=depth)
+def test_a_job_may_have_several_results_or_none():
+    found = prefetch(lambda job: (f"{job}.{part}" for part in range(job)), [2, 0, 1, 0])
     assert list(found) == [(2, "2.0"), (2, "2.1"), (1, "1.0")]
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_there_may_be_no_jobs(depth):
-    assert list(prefetch(halves, [], depth=depth)) == []
+def test_there_may_be_no_jobs():
+    assert list(prefetch(halves, [])) == []
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_a_failure_is_the_result_of_its_job_and_the_run_goes_on(depth):
-    (_, first), (job, failure), (_, last) = prefetch(halves, [2, 3, 4], depth=depth)
+def test_a_failure_is_the_result_of_its_job_and_the_run_goes_on():
+    (_, first), (job, failure), (_, last) = prefetch(halves, [2, 3, 4])
     assert (first, last) == (1, 2)
     assert job == 3
     assert isinstance(failure, OddError)
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_a_failure_ends_its_job_after_the_results_before_it(depth):
+def test_a_failure_ends_its_job_after_the_results_before_it():
     def make(job):
         yield job
         raise OddError
 
-    found = list(prefetch(make, [1, 2], depth=depth))
+    found = list(prefetch(make, [1, 2]))
     assert [job for job, _ in found] == [1, 1, 2, 2]
     assert [isinstance(result, OddError) for _, result in found] == [False, True, False, True]
 
 
 @pytest.mark.parametrize("kind", [OddError, KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_what_the_jobs_raise_is_raised_after_the_results_before_it(depth, kind):
+def test_what_the_jobs_raise_is_raised_after_the_results_before_it(kind):
     def jobs():
         yield 2
         raise kind
 
-    found = prefetch(halves, jobs(), depth=depth)
+    found = prefetch(halves, jobs())
     assert next(found) == (2, 1)
     with pytest.raises(kind):
         next(found)
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_what_is_no_exception_is_raised_to_the_caller(depth):
+def test_what_is_no_exception_is_raised_to_the_caller():
     def make(_):
         raise SystemExit(7)
 
     with pytest.raises(SystemExit):
-        next(prefetch(make, [1], depth=depth))
+        next(prefetch(make, [1]))
 
 
 @pytest.mark.parametrize("timeout", [None, SOON])
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_at_most_depth_results_wait(depth, timeout):
+def test_at_most_one_result_waits(timeout):
     begun, drawn = [], []
 
     def make(job):
@@ -128,18 +119,17 @@ def test_at_most_depth_results_wait(depth, timeout):
             yield part
 
     jobs = (drawn.append(job) or job for job in range(4))
-    with closing(prefetch(make, jobs, depth=depth, timeout=timeout)) as found:
+    with closing(prefetch(make, jobs, timeout=timeout)) as found:
         for taken, _ in enumerate(found, 1):
-            if depth:
-                is_soon(lambda taken=taken: len(begun) == min(taken + depth, 20))
+            is_soon(lambda taken=taken: len(begun) == min(taken + 1, 20))
             time.sleep(0.01)  # time to do too much
-            assert len(begun) == min(taken + depth, 20)
+            assert len(begun) == min(taken + 1, 20)
             assert len(drawn) == -(-len(begun) // 5)
 
 
 def test_nothing_is_begun_before_the_first_is_asked_for():
     begun = []
-    with closing(prefetch(begun.append, [1, 2], depth=1)):
+    with closing(prefetch(begun.append, [1, 2])):
         time.sleep(0.02)
     assert begun == []
 
@@ -153,33 +143,25 @@ def test_work_and_caller_overlap():
             assert taken.acquire(timeout=SOON)
         return [job]
 
-    for _ in prefetch(make, range(5), depth=1):
+    for _ in prefetch(make, range(5)):
         taken.release()
 
 
-def test_depth_0_without_a_timeout_works_in_the_callers_thread():
-    found = prefetch(lambda _: [threading.current_thread()], range(2), depth=0)
-    assert [thread for _, thread in found] == [threading.current_thread()] * 2
-
-
-@pytest.mark.parametrize(("depth", "timeout"), [(0, SOON), (1, None), (2, SOON)])
-def test_otherwise_one_daemon_thread_does_all(depth, timeout):
-    threads = {
-        thread for _, thread in prefetch(lambda _: [threading.current_thread()], range(5), depth=depth, timeout=timeout)
-    }
+@pytest.mark.parametrize("timeout", [None, SOON])
+def test_one_daemon_thread_does_all(timeout):
+    threads = {thread for _, thread in prefetch(lambda _: [threading.current_thread()], range(5), timeout=timeout)}
     (thread,) = threads
     assert thread.daemon
     assert thread is not threading.current_thread()
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_a_stuck_job_times_out_and_the_next_ones_are_done(depth, gate):
+def test_a_stuck_job_times_out_and_the_next_ones_are_done(gate):
     def make(job):
         if job == 1:
             gate.wait()
         yield job
 
-    (_, zero), (job, failure), *rest = prefetch(make, range(5), depth=depth, timeout=0.05)
+    (_, zero), (job, failure), *rest = prefetch(make, range(5), timeout=0.05)
     assert (zero, job) == (0, 1)
     assert isinstance(failure, QwenAudioError)
     assert "0.05 s" in str(failure)
@@ -207,6 +189,12 @@ def test_a_job_may_get_stuck_after_some_results(gate):
     assert all(isinstance(failure, QwenAudioError) for _, failure in found[1::2])
 
 
+def test_a_thread_that_ends_without_a_word_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(_Worker, "_work", lambda _: None)  # as where there is no memory to say anything
+    with pytest.raises(MemoryError, match="is gone"):
+        next(prefetch(lambda job: [job], [1]))
+
+
 def test_what_comes_after_the_time_out_goes_nowhere(gate):
     ended = []
 
@@ -226,7 +214,7 @@ def test_what_comes_after_the_time_out_goes_nowhere(gate):
 
 
 def test_the_time_of_the_caller_does_not_count():
-    found = prefetch(lambda job: iter([job, job]), range(3), depth=1, timeout=0.1)
+    found = prefetch(lambda job: iter([job, job]), range(3), timeout=0.1)
     results = []
     for _, result in found:
         time.sleep(0.15)
@@ -266,19 +254,18 @@ def test_a_pipe_that_nobody_writes_times_out(tmp_path):
     pipe.write_bytes(b"")  # lets the thread go
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_closing_ends_the_thread_and_the_work(depth):
+def test_closing_ends_the_thread_and_the_work():
     begun = []
 
     def make(job):
         begun.append(job)
         yield job
 
-    found = prefetch(make, range(1000), depth=depth)
+    found = prefetch(make, range(1000))
     assert next(found) == (0, 0)
     found.close()
     assert is_soon(lambda: not running())
-    assert len(begun) <= depth + 2
+    assert len(begun) <= 3
 
 
 def test_an_interrupt_of_the_caller_is_its_own(gate):

@@ -46,13 +46,14 @@ def test_several_sounds_are_in_one_prompt(model):
     clips = qwen_audio.listen([SPEECH, SPEECH], model)
     ids = qwen_audio.prompt_ids(PROMPT, clips, model)
     assert ids.count(model.tokenizer.audio_start) == 2
-    assert model.answer(PROMPT, SPEECH, SPEECH)
+    assert model.answer(PROMPT, SPEECH, SPEECH, max_new_tokens=8)
 
 
 def test_a_long_recording_gets_a_line_for_each_window(model):
     speech = load_waveform(SPEECH)
     pause = np.zeros(16_000 * 28, np.float32)
-    assert len(model.answer(PROMPT, np.concatenate([speech, pause, speech])).splitlines()) == 2
+    told = model.answer(PROMPT, np.concatenate([speech, pause, speech]), max_new_tokens=8)
+    assert len(told.splitlines()) == 2
 
 
 def test_a_long_sound_beside_others_is_an_error(model):
@@ -67,7 +68,7 @@ def test_what_cannot_be_read_is_an_error_with_its_fix(model):
 
 
 def test_choices_are_judged_in_the_models_own_words_and_their_shares_are_one(model):
-    clips = qwen_audio.listen([GOLDEN / "nano" / "gender.flac"], model)
+    clips = qwen_audio.listen([GOLDEN / "nano" / "woman.flac"], model)
     ids = qwen_audio.prompt_ids("Is the speaker a man or a woman?", clips, model)
     found = qwen_audio.choose(ids, clips, model, ["man", "woman"])
     said = "".join(qwen_audio.answer(ids, clips, model))

@@ -28,7 +28,7 @@ RATE = 16_000
 def opened(demo_model):
     """The same random model with one row and with three."""
     return {
-        rows: open_model(parse_arguments(["x.wav", "--model", str(demo_model), "--batch", str(rows)]))
+        rows: open_model(parse_arguments(["x.wav", "--model", str(demo_model), "--batch", str(rows), "--threads", "1"]))
         for rows in (1, 3)
     }
 
@@ -169,7 +169,14 @@ def test_a_task_brings_its_prompt_and_is_named_in_the_record(ask, sounds):
         (["--language", "en"], "--task"),
         (["--task", "transcribe", "--language", "klingon"], "klingon"),
         (["--choices", "one"], "choices"),
+        (["--choices", ""], "choices"),
+        (["--choices", ","], "choices"),
         (["--shard", "3/2"], "--shard"),
+        (["--shard", "1/" + "9" * 5000], "--shard"),
+        (["--shard", "1/\u00b2"], "--shard"),
+        (["--batch=--"], "--batch"),
+        (["--choices=--"], "--choices"),
+        (["-p--"], "-p"),
         (["--format", "txt"], "--output-dir"),
         (["--output-dir", "x", "--format", "doc"], "doc"),
         (["--prompts-from", "missing.txt"], "missing.txt"),
@@ -407,6 +414,16 @@ def test_a_failing_command_is_told_and_the_talk_goes_on(ask, sounds, monkeypatch
     assert "/what" in err
     (turn,) = json.loads((tmp_path / "talk.json").read_text())
     assert (turn["audio"], turn["question"]) == ([str(sounds / "a.wav")], "one?")
+
+
+def test_a_dialogue_is_not_saved_over_a_sound_that_was_heard(ask, sounds, monkeypatch):
+    sound = (sounds / "a.wav").read_bytes()
+    lines = ["one?", f"/save {sounds / 'a.wav'}", "/reset", f"/save {sounds / 'a.wav'}", "/save \0", "two?"]
+    code, out, err = talk(ask, monkeypatch, lines, "-i", sounds / "a.wav", "-q")
+    assert (code, len(out.splitlines())) == (1, 2)
+    assert err.count("this is one of the inputs") == 2
+    assert "no file can be called so" in err
+    assert (sounds / "a.wav").read_bytes() == sound
 
 
 # --- processes

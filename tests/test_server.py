@@ -588,8 +588,8 @@ def busy():
 
 
 def start_waiting():
-    """A run that has said that it waits."""
-    command = [sys.executable, "qwen_audio.py", "--keep", "1", "-i", "tests/golden/nano/speech.flac"]
+    """A run that has said that it waits: under -q, too."""
+    command = [sys.executable, "qwen_audio.py", "-q", "--keep", "1", "-i", "tests/golden/nano/speech.flac"]
     waiting = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while "--keep: the model is in use by another run" not in (told := waiting.stderr.readline()):
         assert told
@@ -602,6 +602,20 @@ def test_a_run_that_waits_says_so_and_is_served_then(busy):
     answer, _ = waiting.communicate(timeout=SOON)
     assert (busy.returncode, waiting.returncode) == (0, 0)
     assert answer == json.loads(run("--keep", "0.1").stdout)["text"] + "\n"
+
+
+@pytest.mark.slow
+def test_the_timeout_of_a_run_counts_where_the_keeper_was_stopped():
+    run("--keep", "1")
+    pid = held()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        found = run("--keep", "1", "--timeout", "1")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert (found.returncode, json.loads(found.stdout)["status"]) == (3, "error")
+    assert found.stderr.count("\n") == 1
+    assert f"does not answer (stopped?); end it with `kill -9 {pid}`" in found.stderr
 
 
 def test_a_run_that_waits_can_be_interrupted(busy):

@@ -6,7 +6,10 @@ import inspect
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -381,3 +384,18 @@ def test_a_processor_whose_sums_may_saturate_gets_the_exact_kernels(tiny, monkey
     assert (("session.x64quantprecision", "1") in told) == saturates
     if not may_saturate():  # on this processor both are exact
         np.testing.assert_array_equal(found, expected)
+
+
+def test_onnxruntime_keeps_to_itself_where_home_cannot_be_written(tiny, tmp_path):
+    """Left alone it reports to its maker, and complains here on standard error."""
+    (tmp_path / "home").touch()
+    code = "import sys; from pathlib import Path; from audio_encoder.encoder import AudioEncoder; "
+    code += "from models.manifest import load_manifest; from models.runtime.session import SessionOptions; "
+    code += "AudioEncoder(load_manifest(Path(sys.argv[1])), SessionOptions(backend='onnxruntime', threads=1))"
+    environment = {**os.environ, "HOME": str(tmp_path / "home")}
+    for name in ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY"):
+        environment.pop(name, None)
+    command = [sys.executable, "-c", code, str(tiny().directory)]
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

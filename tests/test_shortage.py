@@ -32,10 +32,13 @@ def no_memory(*_args, **_options):
     raise OSError(12, "Cannot allocate memory")
 
 
-@pytest.mark.parametrize("megabytes", [60, 150, 300, 450])
-def test_little_memory_is_told_in_a_line_before_a_library_ends_the_process(megabytes):
+@pytest.mark.parametrize(
+    ("kind", "megabytes"),
+    [("RLIMIT_AS", 60), ("RLIMIT_AS", 150), ("RLIMIT_AS", 300), ("RLIMIT_AS", 450), ("RLIMIT_DATA", 150)],
+)
+def test_little_memory_is_told_in_a_line_before_a_library_ends_the_process(kind, megabytes):
     def limit():
-        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+        resource.setrlimit(getattr(resource, kind), (megabytes << 20, megabytes << 20))
 
     done = subprocess.run(
         [sys.executable, "qwen_audio.py", "--json", "-i", SOUND],

@@ -8,11 +8,21 @@ import pytest
 
 from tests.conftest import GOLDEN
 from tokenizer.chat import Turn, encode_chat
-from tokenizer.stream import stream_text
+from tokenizer.stream import TextStream
 
 CONTEXTS = json.loads((GOLDEN / "context_cases.json").read_text())
 REPLIES = {case["name"]: case for case in CONTEXTS["cases"][0]["decode"]}
 END_TO_END = json.loads((GOLDEN / "chat_e2e.json").read_text())
+
+
+def stream_text(tokenizer, ids):
+    """The pieces of an answer, those that are not empty."""
+    stream = TextStream(tokenizer)
+    for token_id in ids:
+        if piece := stream.push(token_id):
+            yield piece
+    if piece := stream.end():
+        yield piece
 
 
 def until_stop(tokenizer, ids):

@@ -466,6 +466,29 @@ def test_what_does_not_say_how_long_it_is_is_heard_with_a_note(tmp_path, kind, p
     assert "whether it is whole cannot be told" in note
 
 
+@pytest.mark.parametrize(
+    "size", [(1 << 63) - 1, (1 << 64) - 1, 0], ids=["of ffmpeg to a pipe", "all bits set", "never filled in"]
+)
+def test_a_wave64_of_unknown_length_is_heard_whole_with_a_note(tmp_path, size):
+    path = write(tmp_path, "a.w64", encoded(sound(), "W64"))
+    assert notes_of(path) == []
+    data = bytearray(path.read_bytes())
+    place = data.index(b"data\xf3\xac\xd3\x11") + 16  # the size follows the GUID
+    data[16:24] = data[place : place + 8] = struct.pack("<Q", size)
+    path.write_bytes(data)
+    assert np.array_equal(load_waveform(path), sound() / np.float32(32768))
+    (note,) = notes_of(path)
+    assert "whether it is whole cannot be told" in note
+
+
+@pytest.mark.parametrize("place", ["the whole", "the sound"])
+def test_a_wave64_that_is_shorter_than_it_says_is_refused(tmp_path, place):
+    data = bytearray(encoded(sound(), "W64"))
+    at = 16 if place == "the whole" else data.index(b"data\xf3\xac\xd3\x11") + 16
+    data[at : at + 8] = struct.pack("<Q", struct.unpack("<Q", data[at : at + 8])[0] + 1_000)
+    assert "cut short" in error_of(write(tmp_path, "a.w64", data))
+
+
 def test_a_voice_file_is_whole_with_its_end_told_without_it_and_refused_when_cut(tmp_path):
     path = tmp_path / "a.voc"
     path.write_bytes(voc(SOUND_BLOCK + b"\0"))

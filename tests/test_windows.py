@@ -68,7 +68,7 @@ def test_no_samples_give_no_window():
 
 
 @pytest.mark.parametrize("floor", [-90, -60, -40, -34])
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 @pytest.mark.parametrize("pause", [0.2, 0.5, 1.5])
 def test_cuts_lie_inside_pauses(floor, seed, pause):
     waveform, pauses = talk(130, floor=floor, pause=pause, seed=seed)

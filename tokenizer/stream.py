@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from errors import PromptError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from tokenizer.tokenizer import Tokenizer
 
 _UNKNOWN = "\N{REPLACEMENT CHARACTER}".encode()
@@ -45,16 +43,6 @@ class TextStream:
         self._held = text[len(certain) :]
         self._begun = self._begun or bool(certain)
         return certain
-
-
-def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """Yield pieces of text, none empty, that join to ``tokenizer.decode(ids).strip()``, see TextStream."""
-    stream = TextStream(tokenizer)
-    for token_id in ids:
-        if piece := stream.push(token_id):
-            yield piece
-    if piece := stream.end():
-        yield piece
 
 
 def _bytes(tokenizer: Tokenizer, token_id: int) -> bytes:

@@ -23,7 +23,7 @@ from cli.doctor.findings import Finding, Seen, State, fix_of, gigabytes, reason_
 from cli.doctor.machine import processor
 from cli.options import ROOT, Options
 from cli.version import package_version
-from errors import BackendError
+from errors import BackendError, command
 
 REQUIREMENTS = ROOT / "requirements.txt"
 NEEDED = ("numpy", "soundfile", "av", "tiktoken")  # without one of these nothing runs; a backend comes on top
@@ -50,7 +50,8 @@ def packages(_options: Options, seen: Seen) -> Iterator[Finding]:
             seen.broken.append(name)
             problem, state = problem or f"cannot be loaded ({broken})", "bad"
         text = ", ".join(part for part in (version, problem, f"at least {least} is needed") if part)
-        yield Finding("packages", name, state, text, INSTALL if problem else "", {"version": version, "least": least})
+        fix = command(INSTALL) if problem else ""
+        yield Finding("packages", name, state, text, fix, {"version": version, "least": least})
 
 
 def _release(version: str) -> tuple[int, ...]:

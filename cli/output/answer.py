@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from errors import QwenAudioError
 
+_HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # of characters; no byte of a file name becomes one
 STAGES = ("load_s", "audio_s", "encode_s", "prefill_s", "decode_s")
 
 
@@ -78,15 +77,6 @@ class Answer:
     language: str | None = None
     score: dict[str, dict[str, Any]] | None = None
 
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the time spent inside to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.timings[stage] += time.perf_counter() - start
-
     def record(self) -> dict[str, Any]:
         """All that is known of it, in JSON types."""
         record = {"status": "ok", **asdict(self)}
@@ -104,8 +94,16 @@ class Answer:
         record = self.record()
         if error is not None:
             record |= {"status": "error", "error": str(error), "kind": error.kind}
-        # A name that is not valid UTF-8 holds lone surrogates: as \udcff they leave the line valid, and come back.
-        return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
+        return json_text(record)
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    r"""JSON that can be written as UTF-8 and that strict readers, such as jq, take.
+
+    A byte of a file name that is no UTF-8 is written as \udcff and so comes back; other lone surrogates become U+FFFD.
+    """
+    text = _HALVES.sub("\ufffd", json.dumps(value, ensure_ascii=False, indent=indent))
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def clock(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Answers -> cues: lines of text with the times between which a viewer reads them.
 
-Words with times make cues with those times. A text without times is spread over where its window sounds, in
-proportion to its letters, and parted at pauses. No cue is empty, and none begins before the last one ends.
+Words with times make cues with those times. A text without times is spread over the parts of its window that are not
+silent, in proportion to its letters, and parted at pauses. No cue is empty. None begins before the last one ends.
 """
 
 from __future__ import annotations

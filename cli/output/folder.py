@@ -4,8 +4,8 @@ In: the stem of an input's output files (filenames.py), the answers about it, an
 depend on. Out: files. Several processes may share a folder; any of them may be killed at any moment.
 
 A file that this program did not write for that very input is never replaced. A file is written under a temporary name
-in the same folder and then gets its own. Nothing is flushed to the disk for that: a
-killed process loses nothing that it wrote, and after a power cut a damaged file no longer has the hash in the journal.
+in the same folder and then gets its own. Nothing is flushed to the disk. A killed process still loses nothing that it
+wrote. After a power cut a file may be damaged; then it no longer has the hash that is in the journal.
 """
 
 from __future__ import annotations

@@ -6,12 +6,11 @@ gives the same bytes. The three formats with times are laid out as openai-whispe
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cli.output.answer import Answer, Word
+from cli.output.answer import Answer, Word, json_text
 from cli.output.cues import Cue, Layout, find_cues, one_line, text_lines
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv")
@@ -47,7 +46,7 @@ def _answer_lines(answer: Answer) -> list[str]:
 def _json(answers: Sequence[Answer], _layout: Layout) -> str:
     """One record, or an array of them where there were several prompts, on one line."""
     records = [_record(answer) for answer in answers]
-    return json.dumps(records[0] if len(records) == 1 else records, ensure_ascii=False) + "\n"
+    return json_text(records[0] if len(records) == 1 else records) + "\n"
 
 
 def _record(answer: Answer) -> dict[str, Any]:

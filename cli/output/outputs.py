@@ -114,8 +114,7 @@ class Outputs:
         try:
             (path,) = self.folder.write_files("score", {"json": self._scorer.as_json().encode()}, None, "score")
         except OSError as error:
-            say(f"{error.filename}: not written ({error.strerror or error}); make room, then run again")
-            return INPUT_FAILED
+            return _not_written(error)
         say(f"{path} has the scores", quiet=self._quiet)
         return OK
 
@@ -134,8 +133,7 @@ class Outputs:
         try:
             path = self.page.write() if self.page else None
         except OSError as error:
-            say(f"{error.filename}: not written ({error.strerror or error}); make room, then run again")
-            return INPUT_FAILED
+            return _not_written(error)
         if path and path.stem != "index":
             say(f"{path.with_stem('index')} is not of this program and is kept; {path} shows the answers")
         elif path:
@@ -148,10 +146,14 @@ class Outputs:
         try:
             written = self.folder.write(filename, answers, key, source)
         except OSError as error:
-            say(f"{error.filename}: not written ({error.strerror or error}); make room, then run again")
-            return INPUT_FAILED
+            return _not_written(error)
         if written[0].stem != PurePath(f"{filename}.x").stem:
             others = self.folder.folder / f"{filename}{written[0].suffix}"
             about = ", ".join(answers[0].input)
             say(f"{others} holds something else and is kept; the answers about {about} are in {written[0]}")
         return OK
+
+
+def _not_written(error: OSError) -> int:
+    say(f"{error.filename}: not written ({error.strerror or error}); make room, then run again")
+    return INPUT_FAILED

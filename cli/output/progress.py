@@ -19,19 +19,18 @@ from typing import Any, Self, TextIO
 from cli.output.streams import say
 
 EVERY = 10.0  # seconds between two plain lines
-DONE_BEFORE = "done before"
 
 
 class Progress:
     """The counts of a run and how they are shown, as a context manager: the summary is said when it is left.
 
-    `total` is the number of inputs, None where it is not known. With `quiet` nothing is shown. `beside_answers` says
-    that answers appear on the same terminal: they show the progress themselves, and a bar would be in their way.
+    `total` is the number of inputs. With `quiet` nothing is shown. `beside_answers` says that answers appear on the
+    same terminal: they show the progress themselves, and a bar would be in their way.
     """
 
     def __init__(
         self,
-        total: int | None,
+        total: int,
         *,
         quiet: bool = False,
         beside_answers: bool = False,
@@ -40,13 +39,13 @@ class Progress:
         self._total, self._quiet, self._beside_answers, self._clock = total, quiet, beside_answers, clock
         self._inputs = self._answers = 0  # inputs that were answered, and how many answers that were
         self._seconds = 0.0  # of sound in them
-        self._failed, self._skipped = Counter[str](), Counter[str]()
+        self._failed, self._skipped = Counter[str](), 0  # failures by their kind, inputs that were done before
         self._start = self._told = clock()
         self._bar: Any = None
 
     def __enter__(self) -> Self:
         self._start = self._told = self._clock()
-        if not self._quiet and self._total != 1 and not self._beside_answers and _draws_bars(sys.stderr):
+        if not self._quiet and self._total > 1 and not self._beside_answers and _draws_bars(sys.stderr):
             with contextlib.suppress(ImportError):  # without tqdm there are lines
                 self._bar = _open_bar(sys.stderr, self._total)
         return self
@@ -56,7 +55,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        if self._is_told() and (error is None or self._done()):  # a failure before the first input has its own message
+        if self._total > 1 and (error is None or self._done()):  # a failure before the first input has its own message
             say(self.summary(), quiet=self._quiet)
 
     def answered(self, seconds: float, *, answers: int = 1) -> None:
@@ -71,42 +70,33 @@ class Progress:
         self._failed[kind] += 1
         self._show()
 
-    def skipped(self, why: str = DONE_BEFORE) -> None:
-        """There was nothing to do for an input."""
-        self._skipped[why] += 1
+    def skipped(self) -> None:
+        """An input was answered by an earlier run."""
+        self._skipped += 1
         self._show()
 
     def line(self) -> str:
         """How far it is: `12 of 300 files, 3 failed, 41 answers per minute, about 7 min left`."""
-        return ", ".join([f"{self._done()}{self._of_total()} {self._files()}", *self._state()])
+        return ", ".join([f"{self._done()} of {self._total} files", *self._state()])
 
     def summary(self) -> str:
         """The results of the inputs, in one line."""
         heard = [f"{self._seconds:.1f} s of sound", *self._rate()] if self._inputs else []
-        parts = [", ".join([f"{self._inputs}{self._of_total()} {self._files()} answered", *heard])]
-        parts += [
-            f"{counts.total()} {word} ({', '.join(f'{count} {why}' for why, count in counts.most_common())})"
-            for word, counts in (("skipped", self._skipped), ("failed", self._failed))
-            if counts
-        ]
-        left = (self._total or 0) - self._done()
+        parts = [", ".join([f"{self._inputs} of {self._total} files answered", *heard])]
+        if self._skipped:
+            parts.append(f"{self._skipped} skipped ({self._skipped} done before)")
+        if self._failed:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self._failed.most_common())
+            parts.append(f"{self._failed.total()} failed ({kinds})")
+        left = self._total - self._done()
         return "; ".join([*parts, *[f"{left} not reached"] * (left > 0)])
 
     def _done(self) -> int:
-        return self._inputs + self._failed.total() + self._skipped.total()
-
-    def _of_total(self) -> str:
-        return "" if self._total is None else f" of {self._total}"
-
-    def _files(self) -> str:
-        return "file" if (self._done() if self._total is None else self._total) == 1 else "files"
-
-    def _is_told(self) -> bool:
-        return (self._done() if self._total is None else self._total) > 1
+        return self._inputs + self._failed.total() + self._skipped
 
     def _state(self) -> list[str]:
         failed = [f"{self._failed.total()} failed"] if self._failed else []
-        worked, left = self._inputs + self._failed.total(), (self._total or 0) - self._done()
+        worked, left = self._inputs + self._failed.total(), self._total - self._done()
         time_left = [_about(left * self._elapsed() / worked)] if worked and left > 0 else []
         return failed + self._rate() + time_left
 
@@ -122,20 +112,19 @@ class Progress:
 
     def _show(self) -> None:
         if self._bar is not None:
-            columns = _columns(sys.stderr)  # the terminal may have become wider or narrower
-            self._bar.n, self._bar.ncols = self._done(), columns
-            # Without a total, tqdm does not cut what is too long.
-            self._bar.set_postfix_str(", ".join(self._state())[: max(columns - 20, 0)])
-        elif not self._quiet and self._total != 1 and self._clock() - self._told >= EVERY:
+            # The terminal may have become wider or narrower.
+            self._bar.n, self._bar.ncols = self._done(), _columns(sys.stderr)
+            self._bar.set_postfix_str(", ".join(self._state()))
+        elif not self._quiet and self._total > 1 and self._clock() - self._told >= EVERY:
             self._told = self._clock()
             say(self.line())
 
 
-def _open_bar(terminal: TextIO, total: int | None) -> Any:
+def _open_bar(terminal: TextIO, total: int) -> Any:
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     tqdm.monitor_interval = 0  # no thread of its own: each file redraws the bar
-    form = "{percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt} files{postfix}" if total else "{n_fmt} files{postfix}"
+    form = "{percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt} files{postfix}"
     columns = _columns(terminal)
     return tqdm(total=total, file=terminal, bar_format=form, leave=False, mininterval=0, ncols=columns, nrows=24)
 

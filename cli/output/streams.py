@@ -57,29 +57,40 @@ def _write_line(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def check_savepath(path: Path, inputs: Iterable[str]) -> None:
+def check_savepath(path: Path, inputs: Iterable[str], *, flag: str = "--savepath") -> None:
     """Raise UsageError for a file that cannot be written or is an input: better now than after the last answer."""
-    if path.is_dir():
-        raise UsageError(f"--savepath {path}: this is a folder", fix="name a file in it")
-    if not path.parent.is_dir():
-        raise UsageError(f"--savepath {path}: there is no folder {path.parent}", fix="make it first")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UsageError(f"--savepath {path}: you may not write there", fix="name another file")
-    if path.is_file() and any(os.path.exists(name) and path.samefile(name) for name in inputs):  # noqa: PTH110 - "" is no Path
-        raise UsageError(f"--savepath {path}: this is one of the inputs", fix="name another file")
+    wrong = None
+    try:
+        if path.is_dir():
+            wrong = "this is a folder", "name a file in it"
+        elif not path.parent.is_dir():
+            wrong = f"there is no folder {path.parent}", "make it first"
+        elif not os.access(path if path.exists() else path.parent, os.W_OK):
+            wrong = "you may not write there", "name another file"
+        elif path.is_file() and any(os.path.exists(name) and path.samefile(name) for name in inputs):  # noqa: PTH110 - "" is no Path
+            wrong = "this is one of the inputs", "name another file"
+        elif not path.exists():
+            os.stat(path)  # noqa: PTH116 - Path swallows what is wrong with a name
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # ValueError: a NUL, or half a character
+        wrong = getattr(error, "strerror", None) or "no file can be called so", "name another file"
+    if wrong:
+        raise UsageError(f"{flag} {path}: {wrong[0]}", fix=wrong[1])
 
 
 def save_text(path: Path, text: str) -> None:
     """Write a file whole or not at all; a device or a pipe is simply written to. Raises OSError."""
     target = Path(os.path.realpath(path))  # a link stays a link
+    data = text.encode("utf-8", "backslashreplace")  # a name in it may have any bytes
     if target.exists() and not target.is_file():
-        target.write_text(text, encoding="utf-8")
+        target.write_bytes(data)
         return
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.part")
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
     try:
-        with temporary.open("x", encoding="utf-8") as file:  # nothing that is there already is written to
-            file.write(text)
+        with temporary.open("xb") as file:  # nothing that is there already is written to
+            file.write(data)
         if mode is not None:
             temporary.chmod(mode)
         temporary.replace(target)

@@ -8,7 +8,6 @@ before stays in the decoder's cache, so a turn costs only its new tokens.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -19,8 +18,8 @@ from typing import Any
 from cli.errors import INPUT_FAILED, OK, report_failure
 from cli.flags import LONGEST_ANSWER
 from cli.options import Options
-from cli.output.answer import Answer
-from cli.output.streams import save_text, say, show_piece
+from cli.output.answer import Answer, json_text
+from cli.output.streams import check_savepath, save_text, say, show_piece
 from cli.run.open_model import open_model
 from cli.run.segments import Segment, segments
 from cli.signals import clean_up_first
@@ -64,7 +63,7 @@ class Dialogue:
         said = list(zip(self.heard, self.turns, strict=True))
         if as_json:
             rows = [{"audio": names, "question": turn.text, "answer": turn.reply} for names, turn in said]
-            return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+            return json_text(rows, indent=1) + "\n"
         lines = []
         for names, turn in said:
             lines += [f"[{name}]" for name in names] + [f"> {turn.text}", str(turn.reply), ""]
@@ -80,6 +79,7 @@ class Talk:
         if not self._model.chat:
             raise UsageError(f"--chat: {self._model.manifest.directory} is a base model", fix="ask it with --task")
         self.dialogue, self.code = Dialogue(), OK
+        self._sounds: list[str] = []  # all that were heard, before a /reset, too
 
     def line(self, line: str) -> bool:
         """Do what one line says; returns False if it ends the talk. A failure is reported, and the talk continues."""
@@ -107,6 +107,7 @@ class Talk:
             (segment,) = segments([name], notes, long="first")
             (clip,) = listen(segment.waveforms, self._model)
             self.dialogue.waiting.append((name, clip))
+            self._sounds.append(name)
             for note in [*notes, f"{name}: {_heard(segment)}"]:
                 say(note, quiet=self._options.quiet)
 
@@ -116,6 +117,7 @@ class Talk:
         elif name == "/reset":
             self.dialogue = Dialogue()
         elif name == "/save" and argument:
+            check_savepath(Path(argument), self._sounds, flag="/save")
             save_text(Path(argument), self.dialogue.as_text(as_json=argument.endswith(".json")))
         elif name == "/help":
             sys.stderr.write(COMMANDS + "\n")

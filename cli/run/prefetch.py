@@ -33,12 +33,12 @@ _GRACE = 0.2  # seconds for threads that are told to end, when the process does
 
 
 def prefetch(
-    make: Callable[[Job], Iterable[T]], jobs: Iterable[Job], *, depth: int = 1, timeout: float | None = None
+    make: Callable[[Job], Iterable[T]], jobs: Iterable[Job], *, timeout: float | None = None
 ) -> Generator[tuple[Job, T | Exception], None, None]:
     """Every result of `make(job)`, job by job, made in a thread while the caller works on the results before.
 
-    At most `depth` results wait for the caller, so memory is flat. The thread draws from `jobs` too, one at a time,
-    when there is room. With depth 0 a result is made when it is asked for, without a thread unless there is a timeout.
+    At most one result waits for the caller, so memory is flat. The thread draws from `jobs` too, one at a time, when
+    there is room.
 
     What `make` raises is the last result of its job. What `jobs` raises is raised here, after the results before it.
     A result that takes more than `timeout` seconds becomes a QwenAudioError, the last result of its job. Only the time
@@ -47,13 +47,7 @@ def prefetch(
     To say that a job is complete, `make` must yield it at once: the next job may be long in coming. To drop the rest
     of a job, let `make` look at something that the caller sets. Closing the iterator ends the thread after its result.
     """
-    assert depth >= 0
-    if depth == 0 and timeout is None:
-        for job in jobs:
-            for result in _results(make, job):
-                yield job, result
-        return
-    room, waiting = threading.Semaphore(depth), iter(jobs)  # room for results that may still be begun
+    room, waiting = threading.Semaphore(1), iter(jobs)  # room for results that may still be begun
     worker = _Worker(make, waiting, room)
     try:
         while True:
@@ -116,7 +110,8 @@ class _Worker(Generic[Job, T]):
         self._lock = threading.Lock()  # over the next two
         self.is_dismissed = False
         self._making: tuple[Job, float] | None = None  # the job of the result in the making, and since when
-        threading.Thread(target=self._work, name=_NAME, daemon=True).start()
+        self._thread = threading.Thread(target=self._work, name=_NAME, daemon=True)
+        self._thread.start()
 
     def take(self, timeout: float | None) -> tuple[Job, T | Exception] | _End:
         """Wait for the next result; one that takes more than `timeout` seconds is an error, and dismisses this."""
@@ -125,7 +120,8 @@ class _Worker(Generic[Job, T]):
             try:
                 return self._made.get(timeout=max(min(left, _STEP), 0))
             except queue.Empty:
-                pass
+                if not self._thread.is_alive() and self._made.empty():  # it had no memory to say how it ended
+                    return _End(MemoryError("the thread that reads ahead is gone"))
             with self._lock:
                 if timeout is None or self._making is None:
                     continue

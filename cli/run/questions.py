@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from cli.flags import LONGEST_ANSWER, PROMPT
@@ -102,20 +102,11 @@ def settings(options: Options, questions: Sequence[Question], model: Model) -> d
 
 
 def _task_options(options: Options) -> TaskOptions:
-    return TaskOptions(
-        language=options.language,
-        to=options.to,
-        question=options.question,
-        choices=options.choices,
-        word=options.word,
-        itn=options.itn,
-        caption_style=options.caption_style,
-    )
+    return TaskOptions(**{one.name: getattr(options, one.name) for one in fields(TaskOptions)})
 
 
 def _check_unused(options: Options) -> None:
-    """An option of a task without a task would silently do nothing."""
-    given: dict[str, object] = {"language": options.language, "to": options.to, "question": options.question}
-    given |= {"word": options.word, "itn": options.itn, "caption-style": options.caption_style}
+    """An option of a task without a task would silently do nothing; --choices alone has a meaning."""
+    given = vars(replace(_task_options(options), choices=()))
     if unused := [name for name, value in given.items() if value]:
-        raise UsageError(f"--{unused[0]} belongs to a --task", fix="name one, see --list-tasks")
+        raise UsageError(f"--{unused[0].replace('_', '-')} belongs to a --task", fix="name one, see --list-tasks")

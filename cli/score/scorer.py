@@ -5,12 +5,12 @@ An interval is that of the bootstrap: answers are drawn with replacement, and th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from cli.inputs.beside import text_beside
+from cli.output.answer import json_text
 from cli.score.table import METRICS
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Scorer:
             total = self._total(metric, rows) if rows else {"value": None, "answers": 0}
             metrics[name] = {**total, "unit": metric.unit, "by_source": by_source}
         libraries = {one for metric in self._metrics.values() for one in metric.libraries}
-        return json.dumps(
+        return json_text(
             {
                 "metrics": metrics,
                 "failed": self._failed,
@@ -102,7 +102,6 @@ class Scorer:
                 "libraries": {PACKAGES[one]: version(PACKAGES[one]) for one in sorted(libraries)},
                 "models": list(self._models),
             },
-            ensure_ascii=False,
             indent=1,
         )
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from errors import QwenAudioError
+from errors import QwenAudioError, command
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,7 +85,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"models.convert: {error.filename or options.out}: {error.strerror}{free}", file=sys.stderr)
         return 3
     except ImportError as error:
-        print(f"models.convert: {error}; install it with `pip install -r requirements.txt`", file=sys.stderr)
+        install = command("pip install -r requirements.txt")
+        print(f"models.convert: {error}; install it with `{install}`", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
         print(

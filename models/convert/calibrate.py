@@ -20,11 +20,11 @@ import numpy as np
 from models.convert.channel_balance import EvenCheckpoint
 from models.convert.checkpoint import Float32, Tensor
 from models.convert.exact import Layer, Positions, rms_norm, run_layer
-from models.convert.gptq import factor, fit_even, fit_range, round_columns
+from models.convert.gptq import factor, fit_even, fit_zero_point, round_columns
 from models.convert.int8_encoder import balance
 from models.convert.linear import Precision, Storage
 from models.convert.quantize import pack_blocks
-from models.convert.rotation import RotatedCheckpoint
+from models.convert.residual_rotation import RotatedCheckpoint
 from models.convert.rounded import ROWS, RoundedCheckpoint, keep
 from models.manifest import DecoderSizes
 
@@ -195,7 +195,7 @@ def round_rows(rows: Float32, r: Float32, storage: Storage) -> dict[str, Any]:
         levels, scales, _ = round_columns(np.ascontiguousarray(rows.T), r, block=k, fit=fit_even, top=255)
         return {"codes": np.ascontiguousarray((levels - 128).T).astype(np.int8), "scales": scales[0]}
     block = storage.block
-    fit = fit_range(storage.bits)
+    fit = fit_zero_point(storage.bits)
     levels, scales, zeros = round_columns(
         np.ascontiguousarray(rows.T), r, block=block, fit=fit, top=2**storage.bits - 1
     )

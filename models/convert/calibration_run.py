@@ -14,7 +14,7 @@ from models.convert.calibrate import Calibration, Progress
 from models.convert.calibration_set import CalibrationSet, Example, embed_clips
 from models.convert.checkpoint import Checkpoint, Float32
 from models.convert.loss import measure
-from models.convert.rotation import RotatedCheckpoint
+from models.convert.residual_rotation import RotatedCheckpoint
 from models.manifest import Manifest
 
 KEY = "key.txt"

@@ -25,7 +25,7 @@ import numpy as np
 
 from models.convert.checkpoint import Checkpoint, Float32, Tensor
 from models.convert.int8_encoder import balance
-from models.convert.rotation import RotatedCheckpoint
+from models.convert.residual_rotation import RotatedCheckpoint
 
 SMALLEST = 1e-30  # a stream of zeros has no size to divide by
 Factors = tuple[Float32 | None, Float32 | None]  # of rows [n] and of columns [k]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from models.convert.quantize import Float32
+from models.convert.quantize import Float32, fit_range
 
 DAMPING = 0.01  # of the mean of H's diagonal is added to it
 STEP = 32  # columns between two products that move errors on
@@ -63,22 +63,12 @@ def round_columns(weight: Float32, r: Float32, *, block: int, fit: Fit, top: int
     return levels, np.stack(scales), np.stack(zeros)
 
 
-def fit_range(bits: int) -> Fit:
-    """Grids whose zero point is a level: the range of the values and 0, shrunk to where the weighed error is least."""
-    top = np.float32((1 << bits) - 1)
+def fit_zero_point(bits: int) -> Fit:
+    """Grids whose zero point is a level, see `quantize.fit_range`."""
 
     def fit(values: Float32, cost: Float32) -> Grid:
-        low, high = np.minimum(values.min(axis=0), 0), np.maximum(values.max(axis=0), 0)
-        best: tuple[Float32, ...] | None = None
-        for shrunk in RANGE_FACTORS:
-            found = _fit(values, cost, low * np.float32(shrunk), high * np.float32(shrunk), top)
-            if best is None:
-                best = found
-            else:
-                better = found[-1] < best[-1]
-                best = tuple(np.where(better, new, old) for new, old in zip(found, best, strict=True))
-        assert best is not None
-        return best[0], best[1]
+        _, zero, scale = fit_range(np.ascontiguousarray(values.T), bits, RANGE_FACTORS, cost)
+        return scale, zero.astype(np.float32)
 
     return fit
 
@@ -87,18 +77,3 @@ def fit_even(values: Float32, cost: Float32) -> Grid:  # noqa: ARG001 - as every
     """The symmetric grid of 8 bits, its zero at 128."""
     scale = np.abs(values).max(axis=0) / np.float32(127)
     return np.where(scale > 0, scale, np.float32(1)), np.full(values.shape[1], 128, np.float32)
-
-
-def _fit(values: Float32, cost: Float32, low: Float32, high: Float32, top: np.float32) -> tuple[Float32, ...]:
-    """Scale by least squares and zero point of values [block, n] from `low` to `high`, and the weighed error left."""
-    step = (high - low) / top
-    inverse = np.divide(np.float32(1), step, out=np.zeros_like(step), where=step >= np.finfo(np.float32).tiny)
-    zero = np.rint(-low * inverse)
-    levels = values * inverse
-    np.rint(levels, out=levels)
-    np.clip(levels, -zero, top - zero, out=levels)
-    weighed = levels * cost[:, None]
-    cross = np.einsum("ij,ij->j", weighed, values)
-    power = np.einsum("ij,ij->j", weighed, levels)
-    scale = np.divide(cross, power, out=np.zeros_like(cross), where=power != 0)
-    return scale, zero, -cross * scale

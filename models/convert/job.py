@@ -12,7 +12,7 @@ from models.convert.calibrate import Calibration
 from models.convert.calibration_set import CalibrationSet, load_set
 from models.convert.checkpoint import Checkpoint
 from models.convert.linear import CALIBRATED, Precision, precision_of
-from models.convert.rotation import RotatedCheckpoint
+from models.convert.residual_rotation import RotatedCheckpoint
 from models.convert.sizes import read_sizes
 from models.manifest import DecoderSizes, EncoderSizes, FileRecord, Manifest, file_sha256
 

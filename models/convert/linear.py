@@ -34,8 +34,8 @@ SILENT = 1e-30  # a token of zeros has no size to divide by
 class Storage:
     """How a matrix is kept: "float32", "float16", "int8" (a scale for each output), "tokens" or "blocks" (MatMulNBits).
 
-    "tokens" is int8 with a scale for each output, whose inputs are rounded to int8 with a scale for each token; they
-    should be even (see `even`). "smooth" is the encoder's own (see `smooth`), for a whole block at a time.
+    "tokens" is int8 with a scale for each output. Its inputs are rounded to int8 with a scale for each token, so their
+    channels should be even (see `channel_balance`). "smooth" is for whole blocks of the encoder (see `int8_encoder`).
     """
 
     kind: str

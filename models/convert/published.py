@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from errors import ModelError, command
+from models.convert.job import BOUNDARY_ROWS, NAMES, VOCABULARY
+from models.convert.qwen_plain import INPUTS, plain_graph
 from models.convert.sizes import read_sizes
+from models.convert.whisper import PLAIN_INPUTS
 from models.manifest import FileRecord, Graph, Manifest, State, file_sha256, load_manifest, save_manifest
 from models.metadata import read_object
 
-DECODER, ENCODER = "Qwen-Audio-Chat.onnx", "Qwen-Audio-Chat_encode.onnx"
-ENCODER_INPUTS = ("input_audios", "padding_mask", "input_audio_lengths")
-DECODER_INPUTS = ("input_ids", "attention_mask", "audios")
-BOUNDARY_ROWS = ("bos.npy", "eos.npy")
-VOCABULARY = "qwen.tiktoken"
+DECODER, ENCODER = NAMES["plain"].decoder, NAMES["plain"].encoder
 FETCH = "python3 -m models.download ailia-Qwen-Audio-Chat"
 
 # What Qwen/Qwen-Audio-Chat's own config.json says of its sizes.
@@ -63,11 +62,11 @@ def describe(directory: Path, config_path: Path | None = None) -> Manifest:
     encoder_sizes, decoder_sizes = read_sizes(config, path)
     # Whether the published graph knows NTK and LogN is not known: its context ends where they would begin.
     decoder_sizes = replace(decoder_sizes, max_positions=decoder_sizes.seq_length)
-    encoder, encoder_data = _read_graph(directory / ENCODER, ENCODER_INPUTS)
-    decoder, decoder_data = _read_graph(directory / DECODER, DECODER_INPUTS)
-    names = _cache_names(decoder, decoder_sizes.n_layer, directory / DECODER)
+    encoder, encoder_data = _read_graph(directory / ENCODER, PLAIN_INPUTS)
+    decoder, decoder_data = _read_graph(directory / DECODER, INPUTS)
     dtype = decoder["inputs"]["audios"]
-    state = State(names, (1, -1, decoder_sizes.n_head, decoder_sizes.head_dim), dtype, in_place=False)
+    graph = plain_graph(DECODER, decoder_sizes, dtype)
+    _check_cache(decoder, graph.state, decoder_sizes.n_layer, directory / DECODER)
     vocabulary = VOCABULARY if (directory / VOCABULARY).is_file() else None
     files = {DECODER, ENCODER, *BOUNDARY_ROWS, *encoder_data, *decoder_data} | ({vocabulary} if vocabulary else set())
     logits = [name for name in decoder["outputs"] if not name.startswith(("key_cache_out", "value_cache_out"))]
@@ -82,8 +81,8 @@ def describe(directory: Path, config_path: Path | None = None) -> Manifest:
             max_window_size=6144,
             encoder_sizes=encoder_sizes,
             decoder_sizes=decoder_sizes,
-            encoder=Graph(ENCODER, ENCODER_INPUTS, tuple(encoder["outputs"])[:1]),
-            decoder=(Graph(DECODER, DECODER_INPUTS, tuple(logits[:1]), state),),
+            encoder=Graph(ENCODER, PLAIN_INPUTS, tuple(encoder["outputs"])[:1]),
+            decoder=(replace(graph, outputs=tuple(logits[:1])),),
             boundary_rows=BOUNDARY_ROWS,
             embeddings=None,
             vocabulary=vocabulary,
@@ -99,17 +98,14 @@ def describe(directory: Path, config_path: Path | None = None) -> Manifest:
     return load_manifest(directory)
 
 
-def _cache_names(decoder: dict[str, dict[str, str]], n_layer: int, path: Path) -> tuple[tuple[str, str], ...]:
-    """(output, input) of the cache of each layer; raises ModelError where the graph has others."""
-    pairs = [(kind, layer) for layer in range(n_layer) for kind in ("key", "value")]
-    names = tuple((f"{kind}_cache_out{layer}", f"{kind}_cache{layer}") for kind, layer in pairs)
-    for produced, consumed in names:
+def _check_cache(decoder: dict[str, dict[str, str]], state: State | None, n_layer: int, path: Path) -> None:
+    """Raise ModelError where a graph has other inputs and outputs for its cache than `state` says."""
+    for produced, consumed in state.names if state else ():
         if consumed not in decoder["inputs"] or produced not in decoder["outputs"]:
             raise ModelError(f"{path}: no {consumed} or {produced}", fix="is its config another one?")
     found = sum(name.startswith("key_cache") for name in decoder["inputs"])
     if found != n_layer:
         raise ModelError(f"{path}: {found} layers of cache", fix="is its config another one?")
-    return names
 
 
 def _read_graph(path: Path, required: tuple[str, ...]) -> tuple[dict[str, dict[str, str]], set[str]]:

@@ -6,6 +6,7 @@ inputs), and "columns" for DequantizeLinear (int8, one scale for each output). K
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,15 +41,25 @@ def quantize_blocks(rows: Float32, *, bits: int, block: int) -> Blocks:
     blocks = -(-k // block)
     padded = np.pad(rows, ((0, 0), (0, blocks * block - k))) if blocks * block != k else rows
     values = padded.reshape(n * blocks, block)  # [n * blocks, block]
-    low, high = np.minimum(values.min(axis=1), 0), np.maximum(values.max(axis=1), 0)
-    factors = RANGE_FACTORS if bits == 4 else (1.0,)
-    codes, zeros, scales, least = _fit(values, low, high, bits)
-    for factor in factors[1:]:
-        found = _fit(values, low * np.float32(factor), high * np.float32(factor), bits)
-        better = found[-1] < least
-        for kept, new in zip((codes, zeros, scales, least), found, strict=True):
-            kept[better] = new[better]  # type: ignore[index]
+    codes, zeros, scales = fit_range(values, bits, RANGE_FACTORS if bits == 4 else (1.0,))
     return pack_blocks(codes.reshape(n, blocks, block), scales.reshape(n, blocks), zeros.reshape(n, blocks), bits=bits)
+
+
+def fit_range(
+    values: Float32, bits: int, factors: Sequence[float], cost: Float32 | None = None
+) -> tuple[UInt8, UInt8, Float32]:
+    """Codes [blocks, block], zero points and scales [blocks] of values [blocks, block], each block's error the least.
+
+    The range of a block, which 0 is in, is tried at the sizes `factors`. `cost` [block]: what an error in each costs.
+    """
+    low, high = np.minimum(values.min(axis=1), 0), np.maximum(values.max(axis=1), 0)
+    best = _fit(values, low * np.float32(factors[0]), high * np.float32(factors[0]), bits, cost)
+    for factor in factors[1:]:
+        found = _fit(values, low * np.float32(factor), high * np.float32(factor), bits, cost)
+        better = found[-1] < best[-1]
+        for kept, new in zip(best, found, strict=True):
+            kept[better] = new[better]  # type: ignore[index]
+    return best[:3]
 
 
 def pack_blocks(codes: UInt8, scales: Float32, zeros: UInt8, *, bits: int) -> Blocks:
@@ -75,7 +86,9 @@ def quantize_rows(rows: Float32) -> tuple[npt.NDArray[np.int8], Float32]:
     return np.rint(rows / safe[:, None]).astype(np.int8), safe
 
 
-def _fit(values: Float32, low: Float32, high: Float32, bits: int) -> tuple[UInt8, UInt8, Float32, Float32]:
+def _fit(
+    values: Float32, low: Float32, high: Float32, bits: int, cost: Float32 | None
+) -> tuple[UInt8, UInt8, Float32, Float32]:
     """Codes of levels from `low` to `high` of each block, zero point, least-squares scale, squared error left."""
     top = np.float32((1 << bits) - 1)
     step = (high - low) / top
@@ -85,10 +98,11 @@ def _fit(values: Float32, low: Float32, high: Float32, bits: int) -> tuple[UInt8
     levels = values * inverse[:, None]
     np.rint(levels, out=levels)
     np.clip(levels, -zero[:, None], (top - zero)[:, None], out=levels)
-    cross = np.einsum("ij,ij->i", values, levels)
-    power = np.einsum("ij,ij->i", levels, levels)
+    weighed = levels if cost is None else levels * cost
+    cross = np.einsum("ij,ij->i", values, weighed)
+    power = np.einsum("ij,ij->i", levels, weighed)
     scale = np.divide(cross, power, out=np.zeros_like(cross), where=power != 0)
-    error = np.einsum("ij,ij->i", values, values) - cross * scale
+    error = np.einsum("ij,ij->i", values, values if cost is None else values * cost) - cross * scale
     levels += zero[:, None]
     return levels.astype(np.uint8), zero.astype(np.uint8), scale, error
 

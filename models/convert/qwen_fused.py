@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from models.convert.linear import vector
 from models.convert.qwen import Qwen, attention_out, c_attn, gate_and_up, lm_head, mlp_out
-from models.convert.rotary import Run, rotated, token_tables
+from models.convert.rotary_graph import Run, rotate_qk, token_tables
 from models.manifest import DecoderSizes, Graph, State
 
 PART_LAYERS = 9  # four parts of 32 layers: the last has five and the output layer, as large as three to five
@@ -180,11 +180,11 @@ def cache_names(kind: str, layer: int, slot: int | None = None) -> tuple[str, st
 def fused_attention(q: Qwen, y: str, layer: int, tables: list[str], slots: list[Slot]) -> str:
     """c_attn, LogN, then rotary, cache write, causal attention in one operator for each slot, then c_proj.
 
-    `tables` are rotary_cos and rotary_sin, or in a float16 graph those of each token (see `rotary`).
+    `tables` are rotary_cos and rotary_sin, or in a float16 graph those of each token (see `rotary_graph`).
     """
     qkv = c_attn(q, y, layer)
     if q.half:
-        qkv = rotated(q, qkv, tables)
+        qkv = rotate_qk(q, qkv, tables)
     elif q.sizes.logn:
         # The factor commutes with the rotation, and it is an exact 1 for keys, values and the common short context.
         parts = q.graph.node("Reshape", [qkv, q.graph.constant([0, 0, 3, q.sizes.d_model])])

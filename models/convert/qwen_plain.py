@@ -10,6 +10,7 @@ import numpy as np
 
 from models.convert.linear import to_float16, vector
 from models.convert.qwen import Qwen, attention_out, c_attn, gate_and_up, lm_head, mlp_out
+from models.convert.rotary_graph import rotate
 from models.manifest import DecoderSizes, Graph, State
 from models.rotary import logn_scale, ntk_thresholds, rotary_tables
 
@@ -123,16 +124,6 @@ def plain_attention(q: Qwen, y: str, layer: int, positions: tuple[str, str, str,
     mixed = q.graph.node("Transpose", [mixed], perm=[0, 2, 1, 3])
     mixed = q.graph.node("Reshape", [mixed, q.graph.constant([0, 0, q.sizes.d_model])])
     return attention_out(q, mixed, layer)
-
-
-def rotate(q: Qwen, x: str, cos: str, sin: str) -> str:
-    """Half-split rotary: (a, b) -> (a cos - b sin, b cos + a sin). x is [1, t, heads, head_dim]."""
-    halves = [f"{x}.a", f"{x}.b"]
-    a, b = halves[0], halves[1]
-    q.graph.node("Split", [x, q.graph.constant([q.sizes.head_dim // 2] * 2)], halves, axis=3)
-    first = q.graph.node("Sub", [q.graph.node("Mul", [a, cos]), q.graph.node("Mul", [b, sin])])
-    second = q.graph.node("Add", [q.graph.node("Mul", [b, cos]), q.graph.node("Mul", [a, sin])])
-    return q.graph.node("Concat", [first, second], axis=3)
 
 
 def rms_norm(q: Qwen, x: str, name: str) -> str:

@@ -19,7 +19,7 @@ from models.convert.checkpoint import Checkpoint, Float32
 from models.convert.graph import DTYPES, GraphBuilder
 from models.convert.int8_encoder import even_matmul, evening, int8_matmul, made_by, rounded
 from models.convert.linear import BLOCKS8, Storage, linear, vector
-from models.convert.rotation import RotatedCheckpoint
+from models.convert.residual_rotation import RotatedCheckpoint
 from models.manifest import EncoderSizes, Graph
 
 PREFIX = "transformer.audio"
@@ -126,7 +126,7 @@ def block(w: Whisper, x: str, layer: int, *, mask: str | None) -> str:
 
 
 def smooth_block(w: Whisper, x: str, layer: int) -> str:
-    """The block with its products in int8 (see `smooth`)."""
+    """The block with its products in int8 (see `int8_encoder`)."""
     name, state = f"{PREFIX}.blocks.{layer}", w.sizes.n_state
 
     def read(part: str, *shape: int) -> Float32:

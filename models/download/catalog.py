@@ -42,8 +42,8 @@ class RemoteFile:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
             raise ValueError(f"{self.name!a} is not a plain file name")
-        if type(self.size) is not int or not 0 <= self.size < 10**15:
-            raise ValueError(f"{self.name} has no size")
+        if type(self.url) is not str or type(self.size) is not int or not 0 <= self.size < 10**15:
+            raise ValueError(f"{self.name} has no address or no size")
         if not all(re.fullmatch(r"[0-9a-f]{32,64}", digest) for digest in self.hashes.values()):
             raise ValueError(f"{self.name} has no hash")
 

@@ -7,6 +7,7 @@ import ctypes
 import io
 import math
 import mmap
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from models.runtime.session import (
     zeros,
 )
 
+# Read when the library is loaded: it would report to its maker, and complain where it finds no folder to write to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # An in-place cache is reserved in steps: small enough to cost no memory unused, large enough to be copied rarely.
 CAPACITY_STEP = 256
 GPU_FIX = "`pip install 'onnxruntime-gpu[cuda,cudnn]'` instead of onnxruntime, and see `nvidia-smi` for the driver"

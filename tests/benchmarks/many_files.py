@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SOUND = ROOT / "tests" / "golden" / "nano" / "note.flac"
+SOUND = ROOT / "tests" / "golden" / "nano" / "xylophone.flac"
 MARKS = (100, 1_000)
 
 

@@ -37,7 +37,7 @@ from decoder.decoder import Decoder
 from models.convert.checkpoint import Checkpoint, Tensor
 from models.convert.convert import convert
 from models.convert.linear import CALIBRATED, FINER, PRECISIONS, Precision, Storage
-from models.convert.rotation import Rotation
+from models.convert.residual_rotation import Rotation
 from models.manifest import FILE_NAME, Manifest, load_manifest
 from tests.benchmarks.geometry import FULL
 from tests.benchmarks.random_weights import to_bfloat16

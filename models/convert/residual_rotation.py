@@ -23,8 +23,6 @@ import numpy as np
 
 from models.convert.checkpoint import Checkpoint, Float32, Tensor
 
-AUDIO = "transformer.audio"
-
 
 class Rotation:
     """Q [n, n], orthogonal; the same for the same n and seed."""

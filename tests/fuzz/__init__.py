@@ -1,0 +1,1 @@
+"""Cases at random, seeded: what strangers may give to the program."""
