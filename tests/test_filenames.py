@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from cli.inputs.listing import Group
-from cli.output.filenames import DIGITS, LONGEST, plan_filenames
+from cli.output.filenames import DIGITS, LONGEST, Filenames
 from cli.output.formats import FORMATS
+
+
+def plan_filenames(groups, folders=()):
+    filenames = Filenames(groups, folders)
+    return {group: filenames.stem(group) for group in groups}
 
 
 def stems(*names, folders=()):

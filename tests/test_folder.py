@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from cli.output import folder as results
+from cli.output import journal as journals
 from cli.output.answer import Answer, Window
 from cli.output.folder import JOURNAL, PREFIX, SUFFIX, ResultsFolder, content_key
 from cli.output.formats import render
+from cli.output.journal import Journal
 from errors import UsageError, printable
 
 ROOT = Path(__file__).parents[1]
@@ -407,6 +409,69 @@ def test_what_cannot_be_read_twice_or_at_all_has_no_key(sounds, tmp_path):
 
 def test_settings_may_hold_any_text(sounds):
     assert content_key(sounds("a"), {"prompts": ["caf\udce9 大"]})
+
+
+# --- sounds that were hashed before
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The files that were read to be hashed; a file counts as old enough at once."""
+    found = []
+    whole = journals.file_sha256
+    monkeypatch.setattr(journals, "file_sha256", lambda path: found.append(path.name) or whole(path))
+    monkeypatch.setattr(journals, "_SETTLED", -(10**15))
+    return found
+
+
+def test_an_unchanged_sound_is_hashed_once_whatever_is_asked(sounds, tmp_path, hashed):
+    keys = [ResultsFolder(tmp_path / "out", ("txt",)).key(sounds("a", "b"), {"p": p}) for p in "112"]
+    assert hashed == ["a", "b"]
+    assert keys == [content_key(sounds("a", "b"), {"p": p}) for p in "112"]
+
+
+@pytest.mark.parametrize("how", ["written", "same size", "same times", "another file"])
+def test_a_changed_sound_has_another_key(sounds, tmp_path, hashed, how):
+    (path,) = sounds("a")
+    folder = ResultsFolder(tmp_path / "out", ("txt",))
+    before, status = folder.key([path], {}), Path(path).stat()
+    time.sleep(0.05)  # a tick of the file system's clock
+    if how == "another file":
+        Path(*sounds("b")).rename(path)
+    else:
+        Path(path).write_bytes(b"longer" if how == "written" else b"two")
+    if how in ("same times", "another file"):
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert folder.key([path], {}) != before
+    assert folder.key([path], {}) == content_key([path], {})
+
+
+def test_a_sound_that_changed_just_now_is_hashed_again(sounds, tmp_path, hashed, monkeypatch):
+    monkeypatch.setattr(journals, "_SETTLED", 2 * 10**9)
+    folder = ResultsFolder(tmp_path / "out", ("txt",))
+    for _ in range(2):
+        folder.key(sounds("a"), {})
+    assert hashed == ["a", "a"]
+
+
+def test_a_journal_finds_every_line_among_thousands(tmp_path, monkeypatch):
+    monkeypatch.setattr(journals, "_TAIL", 7)
+    other, journal = Journal(tmp_path / "j"), Journal(tmp_path / "j")
+    for number in range(100):
+        journal.add({"key": f"k{number}", "files": {f"{number % 50}.txt": "d", f"{number}.json": "d"}, "input": "me"})
+    other.refresh()
+    for one in (journal, other, Journal(tmp_path / "j")):
+        assert [found.key for found in one.of("3.txt")] == ["k3", "k53"]
+        assert [found.key for found in one.of("99.json")] == ["k99"]
+        assert one.of("100.json") == []
+
+
+def test_names_with_one_hash_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(journals, "hash64", lambda _: 1)
+    journal = Journal(tmp_path / "j")
+    for name in "ab":
+        journal.add({"key": name, "files": {name: "d"}, "input": ""})
+    assert [found.key for found in journal.of("a")] == ["a"]
 
 
 # --- what killed runs leave, and runs beside each other

@@ -124,7 +124,7 @@ def test_imports_are_read_at_every_depth():
 
 
 def test_a_room_imports_only_the_rooms_below_it():
-    training = {"errors", "models", "audio_encoder", "decoder", "tokenizer", "qwen_audio"}
+    training = {"errors", "models", "audio_encoder", "decoder", "tokenizer", "qwen_audio", "cli"}
     above = {}
     for path in SOURCES:
         allowed = training if is_training(path) else ROOMS[path.parts[0].removesuffix(".py")]

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ import pytest
 
 from audio_encoder.kinds import ENDINGS
 from cli.inputs.listing import Group, find_inputs
+from cli.inputs.text import decode_pieces, split
+from cli.options import parse_arguments
 from errors import InputError, printable
 
 NOT_NAMED = "\udcff\n\tü.wav"  # a byte that is no UTF-8, a line end, a tab
@@ -30,7 +33,9 @@ def find(*inputs, lists=(), each=False, recursive=False, null=False, extensions=
             shard=shard,
         )
     )
-    return replace(found, problems=tuple((path, str(error)) for path, error in found.problems))
+    problems = tuple((path, str(error)) for path, error in found.problems)
+    lists = {name: tuple(getattr(found, name)) for name in ("groups", "skipped", "whole")}
+    return replace(found, problems=problems, **lists)
 
 
 def names(found):
@@ -694,3 +699,30 @@ def test_half_a_character_in_a_prompt_is_a_problem():
     make("a.wav")
     found = find(lists=write_list(b'{"audio": "a.wav", "prompt": "\\ud800"}\n'))
     assert "surrogate" in found.problems[0][1]
+
+
+# --- long lists
+
+
+def test_a_long_list_is_read_in_pieces_and_not_held(monkeypatch):
+    """What is allocated for 20,000 lines more is a few bytes a line."""
+    peaks = []
+    Path("many").mkdir()
+    monkeypatch.setattr("cli.inputs.listing.named", lambda path, _: [Group((path,))])
+    for count in (2_000, 22_000):
+        write_list("".join(f"many/{number:090}.wav\n" for number in range(count)))
+        tracemalloc.start()
+        found = find_inputs(parse_arguments(["--files-from", "list.txt"]))
+        paths = sum(len(group.paths[0]) for group in found.groups)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert (len(found.groups), paths) == (count, count * 99)
+    assert (peaks[1] - peaks[0]) / 20_000 < 150  # a name alone has 99 letters; the sorting holds 5 numbers a line
+
+
+def test_lines_are_the_same_wherever_a_piece_ends(monkeypatch):
+    lines = ["größer.wav", "a.wav\r", "", "b.flac"]
+    for size in range(1, 12):
+        monkeypatch.setattr("cli.inputs.text._PIECE", size)
+        pieces = decode_pieces(io.BytesIO("\n".join(lines).encode()))
+        assert list(split(pieces, "\n")) == lines

@@ -1,6 +1,8 @@
 """Training's own parts that need neither torch nor a synthesizer: the vocabulary, the texts, the batches, the measures."""
 
+import json
 import random
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,7 +12,6 @@ import pytest
 from models.nano.train.bpe import train_ranks, write_ranks
 from models.nano.train.recordings import spoken, training
 from models.nano.train.recordings import test_ids as listed
-from models.nano.train.score import distance, quoted
 from models.nano.train.texts import book_sentences, said
 from tests.conftest import GOLDEN
 from tokenizer.tokenizer import Tokenizer
@@ -47,19 +48,6 @@ def test_special_tokens_are_not_merged_from():
 
 def test_training_stops_when_nothing_is_left_to_merge():
     assert train_ranks(["ab"], 400)[256:] == [b"ab"]
-
-
-@pytest.mark.parametrize(
-    ("found", "wanted", "errors"),
-    [("", "a b", 2), ("a b", "a b", 0), ("a c", "a b", 1), ("a x b", "a b", 1), ("b", "a b", 1), ("x y z", "", 3)],
-)
-def test_the_distance_counts_words(found, wanted, errors):
-    assert distance(found.split(), wanted.split()) == errors
-
-
-def test_a_transcript_is_read_out_of_its_quotes():
-    assert quoted('The person says: "It\'s ten".') == "It's ten"
-    assert quoted("it's ten") == "it's ten"
 
 
 def test_what_is_said_has_no_marks():
@@ -241,12 +229,86 @@ def test_a_variant_has_the_times_of_its_recording_at_its_speed():
     assert at_speed([(0.0, 9.0)], faster) is None
 
 
-def test_an_answer_is_right_only_as_a_whole():
-    from models.nano.train.score import Scores, score_labels
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """A folder of recordings with a test list of its own."""
+    from models.nano.train import lists
 
-    row = {"id": "a", "audio": str(GOLDEN / "nano" / "speech.flac"), "gender": "man", "language": "en", "sound": "rain"}
-    scores = Scores(0)
-    said = {"man or": "The speaker is a woman.", "sound": "This is the sound of rainstick."}
-    score_labels(lambda *_: said["man or"], {"librispeech": [row | {"sound": None}]}, scores)
-    score_labels(lambda *_: said["sound"], {"sounds": [row]}, scores)
-    assert {(one["measure"], one["value"]) for one in scores.rows()} == {("language", 0), ("gender", 0), ("event", 0)}
+    rows = [
+        {"audio": "speech.flac", "text": "ROOM ONE", "language": "en", "labels": {"gender": "male"}},
+        {"audio": "event.flac", "labels": {"sound": "rain"}},
+    ]
+    for row in rows:
+        shutil.copy(GOLDEN / "nano" / row["audio"], tmp_path)
+    (tmp_path / "meta.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.setattr(lists, "test_ids", lambda: {"librispeech": ["speech.flac"], "sounds": ["event.flac"]})
+    return tmp_path
+
+
+def test_an_answer_is_right_only_as_a_whole(recorded):
+    pytest.importorskip("jiwer", reason="requirements-eval.txt is not installed")
+    from cli.output.answer import Answer
+    from cli.score.scorer import Scorer
+    from models.nano.train.lists import clips, labels
+
+    said = {
+        "librispeech gender": "The speaker is a woman.",
+        "librispeech language": "the language is english",
+        "sounds event": "This is the sound of rainstick.",
+    }
+    scorer = Scorer(["accuracy"])
+    for row in labels(clips(recorded), recorded):
+        scorer.add(Answer([], "", text=said[row["source"]], references=(row["text"],), source=row["source"]))
+    found = json.loads(scorer.as_json())["metrics"]["accuracy"]["by_source"]
+    assert {name: one["value"] for name, one in found.items()} == {
+        "librispeech gender": 0,
+        "librispeech language": 1,
+        "sounds event": 0,
+    }
+
+
+def test_a_telephone_lets_a_band_through_in_noise(recorded):
+    from audio_encoder.waveform import load_waveform
+    from models.nano.train.lists import clips, telephone
+
+    (row,) = telephone(clips(recorded), recorded / "out")
+    heard, clean = (load_waveform(path) for path in (row["audio"], recorded / "speech.flac"))
+    hertz = np.fft.rfftfreq(len(clean), 1 / 16_000)
+    low, band = hertz < 280, (hertz > 320) & (hertz < 3300)
+    before, after = (np.abs(np.fft.rfft(one)) ** 2 for one in (clean, heard))
+    assert after[low].sum() < 0.1 * before[low].sum()
+    assert after[band].sum() == pytest.approx(before[band].sum(), rel=0.3)
+    noise = after[hertz > 3500].sum() / (hertz > 3500).sum() * len(hertz)
+    assert 10 * np.log10(after[band].sum() / noise) == pytest.approx(10, abs=3)
+
+
+def test_nothing_is_to_be_said_about_noise_and_sounds(recorded):
+    from models.nano.train.lists import clips, silence
+
+    rows = list(silence(clips(recorded), recorded / "out"))
+    assert {row["text"] for row in rows} == {""}
+    assert [row["source"] for row in rows] == ["noise"] * 30 + ["sounds"]
+    assert all(Path(row["audio"]).is_file() for row in rows)
+
+
+@pytest.mark.slow
+def test_the_card_has_the_scores_of_every_list(recorded, capsys, monkeypatch):
+    pytest.importorskip("jiwer", reason="requirements-eval.txt is not installed")
+    from models.nano.train import card, lists
+
+    monkeypatch.setattr(lists, "SILENT", 1)
+    monkeypatch.setattr(card, "whisper", lambda _: lambda _: "room two")
+    assert card.main([str(recorded), str(recorded / "out"), "--whisper", "stub"]) == 0
+    rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    found = {(row["set"], row["measure"]): (row["clips"], row.get("whisper")) for row in rows}
+    assert found == {
+        ("words", "words wrong, base prompt"): (1, 0.5),
+        ("words", "words wrong, chat"): (1, None),
+        ("telephone", "words wrong, base prompt"): (1, 0.5),
+        ("librispeech language", "right"): (1, None),
+        ("librispeech gender", "right"): (1, None),
+        ("sounds event", "right"): (1, None),
+        ("noise", "words invented"): (1, None),
+        ("sounds", "words invented"): (1, None),
+    }
+    assert all(0 <= row["low"] <= row["value"] <= row["high"] for row in rows)

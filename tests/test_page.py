@@ -189,6 +189,74 @@ def test_standard_input_has_answers_and_no_player(tmp_path):
     assert "standard input" in found.text
 
 
+# --- scores
+
+
+def scored(path, value, *, metric="wer", alignment=(), references=("one two",)):
+    said = answer(path)
+    said.references, said.score = references, {metric: {"value": value}}
+    if alignment:
+        said.score[metric]["alignment"] = [list(pair) for pair in alignment]
+    return said
+
+
+def shown(page):
+    """The names of the inputs, from the top."""
+    return [Path(unquote(one)).stem for one in read(page.write()).of("audio", "src")]
+
+
+def test_the_worst_sounds_come_first_and_those_without_a_score_last(tmp_path):
+    for name, value in {"a": 0.0, "b": None, "c": 1.5, "d": 0.2, "e": 1.5}.items():
+        page = put(tmp_path / "out", scored(tone(tmp_path / f"{name}.wav"), value))
+    page = put(tmp_path / "out", answer(tone(tmp_path / "0.wav")))
+    assert shown(page) == ["c", "e", "d", "a", "b", "0"]
+    assert "the worst first" in read(page.write()).text
+
+
+def test_of_other_metrics_the_lowest_score_is_the_worst(tmp_path):
+    for name, value in {"a": 1.0, "b": 0.0, "c": 0.5}.items():
+        page = put(tmp_path / "out", scored(tone(tmp_path / f"{name}.wav"), value, metric="accuracy"))
+    assert shown(page) == ["b", "c", "a"]
+    assert "accuracy 0.5 one two" in read(page.write()).text
+
+
+def test_without_scores_nothing_is_the_worst(tmp_path):
+    assert "the worst first" not in read(put(tmp_path / "out", answer(tone(tmp_path / "a.wav"))).write()).text
+
+
+def test_the_words_that_differ_are_marked(tmp_path):
+    pairs = [("the", "the"), ("cat", "dog"), ("sat down", ""), ("", "<b>now</b>")]
+    text = put(tmp_path / "out", scored(tone(tmp_path / "a.wav"), 0.75, alignment=pairs)).write().read_text()
+    marks = re.findall(r"<(del|ins) title=\"[^\"]+\">(.*?)</", text)
+    assert marks == [("del", "cat"), ("ins", "dog"), ("del", "sat down"), ("ins", "&lt;b&gt;now&lt;/b&gt;")]
+    assert re.sub("<[^>]*>", "", text[text.index("wer 0.75") : text.index("&lt;b")]) == "wer 0.75 the cat dog sat down "
+
+
+def test_letters_that_differ_stand_side_by_side(tmp_path):
+    pairs = [("你", "你"), ("好", "号"), ("吗", "")]
+    page = put(tmp_path / "out", scored(tone(tmp_path / "a.wav"), 0.66, metric="cer", alignment=pairs))
+    assert "cer 0.66 你好号吗" in read(page.write()).text
+
+
+@pytest.mark.slow
+def test_a_run_with_scores_shows_the_worst_first(tmp_path, ask):
+    pytest.importorskip("jiwer", reason="requirements-eval.txt is not installed")
+    names = "abc"
+    for number, name in enumerate(names, start=1):
+        tone(tmp_path / f"{name}.wav", 0.5 * number)
+        (tmp_path / f"{name}.txt").write_text("some words that nobody said"[: 5 * number])
+    out = tmp_path / "out"
+    assert (
+        ask("-i", *(tmp_path / f"{name}.wav" for name in names), "--each", "-o", out, "-f", "html", "--score", "wer")[0]
+        == OK
+    )
+    values = {name: json.loads((out / f"{name}.json").read_text())["score"]["wer"]["value"] for name in names}
+    found = read(out / "index.html")
+    order = [Path(one).stem for one in found.of("audio", "src")]
+    assert [values[name] for name in order] == sorted(values.values(), reverse=True)
+    assert {"del", "ins"} & {tag for tag, _ in found.elements}
+
+
 # --- resumed runs, other processes
 
 
@@ -322,8 +390,10 @@ def test_damaged_notes_about_sounds_are_passed_over(tmp_path, line):
         {"input": "a.wav", "prompt": "?", "text": "", "windows": [{"start": float("nan"), "end": 1, "text": ""}]},
         {"input": "a.wav", "prompt": "?", "text": "", "words": [{"word": "x", "start": -1, "end": 1}]},
         {"input": 1, "prompt": "?", "text": ""},
+        {"input": "a.wav", "prompt": "?", "text": "", "score": {"wer": {"value": float("nan")}}},
+        {"input": "a.wav", "prompt": "?", "text": "", "score": {"wer": {"value": 1, "alignment": [1]}}},
     ],
-    ids=range(6),
+    ids=range(8),
 )
 def test_a_record_of_another_kind_is_left_out(tmp_path, record):
     folder = ResultsFolder(tmp_path, ("json",))

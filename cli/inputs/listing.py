@@ -6,11 +6,13 @@ about what was skipped. No sound is opened here: folders are read, and each file
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 from cli.inputs.rows import from_json, from_table, is_table
 from cli.inputs.search import (
@@ -27,7 +29,8 @@ from cli.inputs.search import (
     typed,
     unreadable,
 )
-from cli.inputs.text import decode
+from cli.inputs.spool import GROUP, NOTE, PROBLEM, Picked, Spool
+from cli.inputs.text import MARKS, decode_pieces, split
 from cli.options import Options
 from errors import InputError
 
@@ -38,17 +41,17 @@ PLAYLISTS = {".m3u", ".m3u8"}  # lines that begin with # are comments
 
 @dataclass(frozen=True)
 class Listing:
-    """What there is to do.
+    """What there is to do. A long list is not held: each of these is read from a file, item by item.
 
     `problems` are (path, error) of inputs that failed before they could be opened, `skipped` notes about what was
     passed over and is no failure. Both keep a name as it is: `say` makes one line of it. `whole` are the
     groups of all shards, for what each shard must decide alike, such as the names of output files.
     """
 
-    groups: tuple[Group, ...]
-    problems: tuple[tuple[str, InputError], ...]
-    skipped: tuple[str, ...]
-    whole: tuple[Group, ...] = ()
+    groups: Sequence[Group]
+    problems: Sequence[tuple[str, InputError]]
+    skipped: Sequence[str]
+    whole: Sequence[Group] = ()
 
 
 def find_inputs(options: Options) -> Listing:
@@ -70,31 +73,49 @@ def find_inputs(options: Options) -> Listing:
     search = Search(options.recursive, options.extensions)
     together = () if options.each else tuple(filter(is_plain, inputs))
     apart = set(inputs) - set(together)
-    items = [item for name in inputs if name in apart for item in typed(name, search)]
-    items += [item for name in lists for item in _listed(name, search, null=options.null)]
-    due = [item for item in items if isinstance(item, Group) or item.state == "failed"]
-    if not due and not any(map(exists, together)):
+    spool, is_due = Spool(), any(map(exists, together))
+    if together:
+        spool.add(Group(together))
+    listed = (_listed(name, search, null=options.null) for name in lists)
+    for item in chain.from_iterable([*(typed(name, search) for name in inputs if name in apart), *listed]):
+        is_due = is_due or isinstance(item, Group) or item.state == "failed"
+        spool.add(item)
+    if not is_due:
         missing = [Remark(name, MISSING, "absent", CHECK_PATH) for name in together]
-        raise _nothing([*missing, *(item for item in items if isinstance(item, Remark))])
-    return _listing(_without_duplicates([Group(together)] * bool(together) + items), options.shard)
+        raise _nothing([*missing, *(item for item in spool if isinstance(item, Remark))])
+    return _listing(spool, options.shard)
 
 
-def _listing(items: Iterable[Item], shard: tuple[int, int] | None) -> Listing:
+def _listing(spool: Spool, shard: tuple[int, int] | None) -> Listing:
     """Items in order -> the listing. Problems take turns like groups, so that each is told by one shard only."""
-    notes, turns = list[str](), list[Item]()
-    for item in items:
-        if isinstance(item, Remark) and item.state == "skipped":
-            notes.append(str(item.error()))
-        else:
-            turns.append(item)
+    first_of = spool.find_duplicates()
+
+    def group(place: int) -> Group:
+        found = spool[place]
+        assert isinstance(found, Group)
+        return found
+
+    def problem(place: int) -> tuple[str, InputError]:
+        found = spool[place]
+        assert isinstance(found, Remark)
+        return found.path, found.error()
+
+    def note(place: int) -> str:
+        if place not in first_of:
+            return str(problem(place)[1])
+        path, first = group(place).paths[0], group(first_of[place]).paths[0]
+        named = f" as {first}" if first != path else ""
+        return str(Remark(path, f"given before{named}", "skipped", "it is answered once").error())
+
     number, count = shard or (1, 1)
     first = (number - 1) % count  # 0/4 is 4/4: a job array may count from 0 or from 1
-    ours = turns[first::count]
+    ours = spool.places(GROUP, PROBLEM)[first::count]
+    is_group = spool.is_group(ours)
     return Listing(
-        groups=tuple(item for item in ours if isinstance(item, Group)),
-        problems=tuple((item.path, item.error()) for item in ours if isinstance(item, Remark)),
-        skipped=tuple(notes if first == 0 else ()),
-        whole=tuple(item for item in turns if isinstance(item, Group)),
+        groups=Picked(ours[is_group], group),
+        problems=Picked(ours[~is_group], problem),
+        skipped=Picked(spool.places(NOTE) if first == 0 else ours[:0], note),
+        whole=Picked(spool.places(GROUP), group),
     )
 
 
@@ -110,52 +131,25 @@ def _nothing(remarks: Sequence[Remark]) -> InputError:
     return InputError(f"{told}{', '.join(last)}: {reason}", fix, kind=remarks[-1].kind)
 
 
-def _without_duplicates(items: Iterable[Item]) -> Iterator[Item]:
-    """Pass items on; a lone file that has been asked the same before becomes a remark."""
-    first: dict[tuple[str | None, str | None, str], str] = {}
-    folders: dict[str, str] = {}  # a folder as it is named -> the real one: one look for thousands of files in it
-    for item in items:
-        if isinstance(item, Group) and len(item.paths) == 1:
-            (path,) = item.paths
-            key = item.prompt, item.task, _real(path, folders)
-            if key in first:
-                named = f" as {first[key]}" if first[key] != path else ""
-                yield Remark(path, f"given before{named}", "skipped", "it is answered once")
-                continue
-            first[key] = path
-        yield item
-
-
-def _real(path: str, folders: dict[str, str]) -> str:
-    """What os.path.realpath says of a file; `folders` keeps what was found out about its folder."""
-    if path == STDIN:
-        return STDIN
-    try:
-        if os.path.islink(path):  # noqa: PTH114 - Path would change the name
-            return os.path.realpath(path)
-        folder, name = os.path.split(path)
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        return os.path.join(folders[folder], name)  # noqa: PTH118
-    except ValueError:  # no file can have this name
-        return path
-
-
 def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
     """The items of a list, line by line. A missing file counts as failed, and each one is reported."""
-    text = _read(name, null=null)
+    pieces = _read(name, null=null)
+    head = next(pieces, "")
+    pieces = chain([head], pieces)
     suffix = "" if null else Path(name).suffix
-    if is_table(text, suffix):
-        yield from _rows(name, from_table(text, suffix), search)
+    if is_table(head, suffix):
+        end = "\r" if "\r" in head and "\n" not in head else "\n"
+        yield from _rows(name, from_table((line + end for line in split(pieces, end)), suffix), search)
         return
-    is_playlist = not null and (text.startswith("#EXTM3U") or Path(name).suffix.lower() in PLAYLISTS)
-    lines = list(enumerate(text.split("\0" if null else "\n"), start=1))
-    if is_playlist:
-        lines = [(number, line) for number, line in lines if not line.startswith("#")]
-    entries = [(number, entry) for number, line in lines if (entry := line if null else line.removesuffix("\r"))]
-    yield from _rows(name, ((number, _group(entry, null=null)) for number, entry in entries), search)
-    if not entries:
+    is_playlist = not null and (head.startswith("#EXTM3U") or Path(name).suffix.lower() in PLAYLISTS)
+    lines = enumerate(split(pieces, "\0" if null else "\n"), start=1)
+    entries = ((number, line if null else line.removesuffix("\r")) for number, line in lines)
+    kept = ((number, entry) for number, entry in entries if entry and not (is_playlist and entry.startswith("#")))
+    entry = next(kept, None)
+    if entry is None:
         yield Remark(name, "this list is empty", "skipped", "write one name on each line")
+        return
+    yield from _rows(name, ((number, _group(line, null=null)) for number, line in chain([entry], kept)), search)
 
 
 def _group(entry: str, *, null: bool) -> Group | ValueError:
@@ -174,22 +168,23 @@ def _rows(name: str, rows: Iterable[tuple[int, Group | ValueError]], search: Sea
             continue
         for item in named(group.paths[0], search) if len(group.paths) == 1 else [group]:
             if isinstance(item, Group):
-                yield replace(group, paths=item.paths)
+                yield group if item.paths == group.paths else replace(group, paths=item.paths)
             else:
                 yield replace(item, state="failed") if item.state == "absent" else item
 
 
-def _read(name: str, *, null: bool) -> str:
-    """The text of a list; raises InputError. Names may have any bytes. `find -print0` writes no byte order mark."""
+def _read(name: str, *, null: bool) -> Iterator[str]:
+    """The text of a list in pieces; raises InputError. Names may have any bytes; `find -print0` writes no mark."""
     try:
-        data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
-    except (OSError, ValueError) as error:
-        raise unreadable(name, error).error() from None
-    try:
-        return data.decode("utf-8", "surrogateescape") if null else decode(data)
+        opened: AbstractContextManager[BinaryIO]
+        opened = nullcontext(sys.stdin.buffer) if name == STDIN else Path(name).open("rb")  # noqa: SIM115
+        with opened as file:
+            yield from decode_pieces(file, MARKS[:0] if null else MARKS)
     except UnicodeDecodeError as error:
         fix = "save it as UTF-8"
         raise InputError(f"{name}: begins like {error.encoding}, but is not valid {error.encoding}", fix) from None
+    except (OSError, ValueError) as error:
+        raise unreadable(name, error).error() from None
 
 
 def _from_line(line: str) -> Group:

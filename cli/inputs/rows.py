@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from io import StringIO
 from typing import Any
 
 from cli.inputs.search import Group
@@ -32,14 +32,14 @@ def is_table(text: str, suffix: str) -> bool:
     """Whether a list is a table: by the ending of its name, and a head that names the sounds."""
     if suffix.lower() not in TABLES:
         return False
-    head: list[str] = next(_cells(text.partition("\n")[0], suffix), [])
+    head: list[str] = next(_cells([re.split("[\r\n]", text, maxsplit=1)[0]], suffix), [])
     return "audio" in head
 
 
-def from_table(text: str, suffix: str) -> Iterator[tuple[int, Group | ValueError]]:
+def from_table(lines: Iterable[str], suffix: str) -> Iterator[tuple[int, Group | ValueError]]:
     """(line, group or what is wrong with it) of each row of a table."""
     head: list[str] = []
-    reader = _cells(text, suffix)
+    reader = _cells(lines, suffix)
     for row in reader:
         if not head:
             head = row
@@ -51,11 +51,11 @@ def from_table(text: str, suffix: str) -> Iterator[tuple[int, Group | ValueError
             yield reader.line_num, group
 
 
-def _cells(text: str, suffix: str) -> Any:
+def _cells(lines: Iterable[str], suffix: str) -> Any:
     # In TSV a quotation mark is a letter, as LibriVox, Common Voice and CoVoST write it.
     if suffix.lower() == ".tsv":
-        return csv.reader(StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
-    return csv.reader(StringIO(text, newline=""))
+        return csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    return csv.reader(lines)
 
 
 def _row(head: list[str], row: list[str]) -> dict[str, str | None]:

@@ -7,9 +7,10 @@ the stem, that no other group has and that every file system takes. No file is o
 from __future__ import annotations
 
 import hashlib
+import os
 import unicodedata
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import chain
 from pathlib import Path, PurePath
 
 from cli.inputs.listing import STDIN, Group
@@ -19,40 +20,60 @@ LONGEST = 255 - len(".json")  # bytes of a name: what file systems take, less th
 DIGITS = 12  # of a hash in a name: enough for 100,000 files that are all called audio.wav
 
 
-def plan_filenames(
-    groups: Sequence[Group], folders: Sequence[str] = (), *, reserved: Collection[str] = ()
-) -> dict[Group, str]:
-    """The stem of each group's output files; `folders` are the inputs as typed, for those that are folders.
+class Filenames:
+    """The stem of each group's output files, from the whole list of groups; it is read twice and not held."""
 
-    `talk.flac` gets `talk`; below one of `folders` it keeps its sub-folders; standard input is `stdin`, and several
-    sounds of one prompt are called after the first: `talk+1`. Where two would be the same, also for a file system that
-    ignores case, both get the full name, `talk.flac`, and a hash of path and prompt after it if that is not enough.
+    def __init__(self, groups: Sequence[Group], folders: Sequence[str] = (), *, reserved: Collection[str] = ()) -> None:
+        """`folders` are the inputs as typed, for those that are folders; `reserved` are stems of other files.
 
-    `reserved` are stems of files that are not of one input.
+        `talk.flac` gets `talk`; below one of `folders` it keeps its sub-folders; standard input is `stdin`, and several
+        sounds of one prompt are called after the first: `talk+1`. Where two would be the same, also for a file system
+        that ignores case, both get the full name, `talk.flac`, and a hash of path and prompt after it if that is not
+        enough.
 
-    The order of the groups makes no difference, but which there are does: plan the whole list, then take a shard of it.
-    """
-    roots = frozenset(map(PurePath, folders))
-    chosen = {group: _stem(group, roots, level=0) for group in groups}
-    for level in (1, 2):
-        taken = Counter(map(_folded, chosen.values()))
-        # A sound called talk.txt is never short: in its own folder the answers about it, or talk.wav, would replace it.
-        unsure = [
-            group
-            for group, stem in chosen.items()
-            if taken[_folded(stem)] > 1 or _folded(stem) in reserved or (level == 1 and _ends_like_ours(group.paths[0]))
-        ]
-        chosen |= {group: _stem(group, roots, level=level) for group in unsure}
-    return chosen
+        The order of the groups makes no difference, but which there are does: give the whole list, not a shard of it.
+        """
+        self._roots, self._reserved = frozenset(map(PurePath, folders)), reserved
+        self._taken: list[frozenset[int]] = []  # at each level, hashes of the stems that several groups would have
+        for _ in range(2):
+            self._taken.append(_several(groups, self.stem))
+
+    def stem(self, group: Group) -> str:
+        """Relative path without ending."""
+        stem = _stem(group, self._roots, level=0)
+        for level, taken in enumerate(self._taken, start=1):
+            folded = _folded(stem)
+            # Never short is a sound called talk.txt: beside it the answers about it, or talk.wav, would replace it.
+            is_unsure = folded in self._reserved or (level == 1 and _ends_like_ours(group.paths[0]))
+            if is_unsure or hash64(folded) in taken:
+                stem = _stem(group, self._roots, level=level)
+        return stem
+
+
+def hash64(text: str) -> int:
+    """A hash of 64 bits, the same in each process."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def _several(groups: Iterable[Group], stem_of: Callable[[Group], str]) -> frozenset[int]:
+    """Hashes of the stems that different groups would have; 16 bytes are held for each group."""
+    import numpy as np
+
+    pairs = ((hash64(_folded(stem_of(group))), hash(group) % 2**64) for group in groups)
+    found = np.fromiter(chain.from_iterable(pairs), np.uint64).reshape(-1, 2)
+    found = found[np.lexsort((found[:, 1], found[:, 0]))]
+    is_again = (found[1:, 0] == found[:-1, 0]) & (found[1:, 1] != found[:-1, 1])
+    return frozenset(found[1:, 0][is_again].tolist())
 
 
 def _stem(group: Group, roots: frozenset[PurePath], *, level: int) -> str:
     """From the shortest to the surest: 0 talk, 1 talk.flac, 2 talk.flac-0123456789ab; each below its sub-folders."""
     first, *others = group.paths
-    *parents, name = ("stdin",) if first == STDIN else _relative(PurePath(first), roots)
+    *parents, name = ("stdin",) if first == STDIN else _relative(first, roots)
     parents = [part + "_" if _ends_like_ours(part) else part for part in parents]  # a.txt may be one of our files
     if level == 0:
-        name = PurePath(name).stem
+        dot = name.rfind(".")
+        name = name[:dot] if 0 < dot < len(name) - 1 else name
     if others:
         name += f"+{len(others)}"
     if level == 2 or _size(name) > LONGEST:
@@ -60,11 +81,13 @@ def _stem(group: Group, roots: frozenset[PurePath], *, level: int) -> str:
     return "/".join([*parents, name])
 
 
-def _relative(path: PurePath, roots: frozenset[PurePath]) -> tuple[str, ...]:
+def _relative(first: str, roots: frozenset[PurePath]) -> tuple[str, ...]:
     """The sub-folders and the name of a file: those below the outermost of `roots`, never out of it again."""
-    for root in reversed(path.parents):
-        parts = path.relative_to(root).parts
-        if root in roots and ".." not in parts:
+    if not roots and (name := first[first.rfind("/") + 1 :]) not in ("", ".") and os.sep == "/":
+        return (name,)  # a PurePath for each of a million takes its time
+    path = PurePath(first)
+    for root in reversed(path.parents) if roots else ():
+        if root in roots and ".." not in (parts := path.relative_to(root).parts):
             return parts
     return (path.name or "unnamed",)
 

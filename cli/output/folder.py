@@ -17,17 +17,17 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cli.inputs.listing import STDIN
-from cli.output import journal
 from cli.output.answer import Answer
 from cli.output.cues import Layout
 from cli.output.filenames import DIGITS, LONGEST
 from cli.output.formats import LAYOUT, render
+from cli.output.journal import Journal
 from errors import UsageError
 from models.manifest import file_sha256
 
@@ -51,13 +51,14 @@ class ResultsFolder:
         self.folder = folder
         self.formats = tuple(formats)
         self._tidied: set[Path] = set()
+        self._looked_at: str | None = None  # the sub-folder of the last input
         self._overwrite, self._layout = overwrite, layout
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._tidy(folder)
             with _temporary(folder) as probe:
                 probe.write_bytes(b"\n")  # rights say little about a disk that is full or mounted to be read only
-            self._noted = journal.read(folder / JOURNAL)
+            self._journal = Journal(folder / JOURNAL)
         except (FileExistsError, NotADirectoryError):
             raise UsageError(f"--output-dir {folder}: a file is in its place", fix="name a folder") from None
         except (OSError, ValueError) as error:  # ValueError: a name that no folder can have
@@ -66,9 +67,15 @@ class ResultsFolder:
                 f"--output-dir {folder}: cannot be written ({reason})", fix="name another folder"
             ) from None
 
+    def key(self, paths: Sequence[str], settings: Mapping[str, object]) -> str | None:
+        """`content_key`; a sound that was hashed for this folder before is not read again while it is unchanged."""
+        return content_key(paths, settings, self._journal.sha256)
+
     def is_done(self, stem: str, key: str | None, source: str = "") -> bool:
         """Whether each file of `stem`, or of the other name of `source`, is as it was written for this key."""
-        self._tidy((self.folder / stem).parent)
+        if (below := stem.rpartition("/")[0]) != self._looked_at:
+            self._looked_at = below
+            self._tidy((self.folder / stem).parent)
         names = (stem, _other_name(stem, source))
         return key is not None and any(
             all(self._is_whole(f"{one}.{fmt}", key) for fmt in self.formats) for one in names
@@ -132,26 +139,27 @@ class ResultsFolder:
             own = {self.folder / file for file in files if self._may_replace(file, source)}
             if all(self.folder / file in own or not os.path.lexists(self.folder / file) for file in files):
                 return own
-            self._noted = journal.read(self.folder / JOURNAL)  # another process may have written it for us
+            self._journal.refresh()  # another process may have written it for us
         return None
 
     def _note(self, files: Mapping[str, bytes], key: str | None, source: str) -> None:
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        journal.append(self.folder / JOURNAL, {"key": key or "", "files": digests, "input": source})
-        for name, digest in digests.items():
-            self._noted.setdefault(name, []).append(journal.Noted(key or "", digest, source))
+        self._journal.add({"key": key or "", "files": digests, "input": source})
 
     def _may_replace(self, name: str, source: str) -> bool:
         """Whether a file is the answers about this very input as they were written, or may be replaced anyway."""
         if self._overwrite:
             return True
         digest = self._digest(name)
-        ours = any(one.digest == digest and one.input in ("", source) for one in self._noted.get(name, ()))
+        noted = [] if digest is None else self._journal.of(name)
+        ours = any(one.digest == digest and one.input in ("", source) for one in noted)
         return ours and (self.folder / name).stat().st_mode & 0o222 != 0
 
     def _is_whole(self, name: str, key: str) -> bool:
-        wanted = [one.digest for one in self._noted.get(name, ()) if one.key == key]
-        return not self._overwrite and bool(wanted) and self._digest(name) in wanted
+        if self._overwrite:
+            return False
+        wanted = [one.digest for one in self._journal.of(name) if one.key == key]
+        return bool(wanted) and self._digest(name) in wanted
 
     def _digest(self, name: str) -> str | None:
         path = self.folder / name
@@ -167,7 +175,9 @@ class ResultsFolder:
                 _remove_leftovers(folder)
 
 
-def content_key(paths: Sequence[str], settings: Mapping[str, object]) -> str | None:
+def content_key(
+    paths: Sequence[str], settings: Mapping[str, object], sha256: Callable[[Path], str] = file_sha256
+) -> str | None:
     """A hash of what is in the files and of `settings`: all else that an answer depends on, in JSON types.
 
     Where the files lie makes no difference. None if one of them can be read only once, such as standard input, or not
@@ -176,7 +186,7 @@ def content_key(paths: Sequence[str], settings: Mapping[str, object]) -> str | N
     try:
         if not all(path != STDIN and stat.S_ISREG(os.stat(path).st_mode) for path in paths):  # noqa: PTH116 - Path("") is "."
             return None
-        sounds = [file_sha256(Path(path)) for path in paths]
+        sounds = [sha256(Path(path)) for path in paths]
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
     everything = {"version": KEY_VERSION, "sounds": sounds, "settings": settings}

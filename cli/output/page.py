@@ -36,6 +36,7 @@ HERE = Path(__file__).parent
 _MOST_COLUMNS = 200_000  # of all waveforms together: those of many sounds are coarser
 _FEWEST_COLUMNS = 100
 _HEIGHT = 100  # of a waveform
+_ERRORS = ("wer", "cer", "word-times")  # metrics of --score of which less is better
 _NOTES = {"loop": "stopped, for it repeated itself", "length": "cut off, for it was too long"}
 # What is wrong with a record that another program wrote.
 _WRONG = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
@@ -78,6 +79,12 @@ class Card:
         """The windows of its only sound, if there are several."""
         windows = self.answers[0][0].windows
         return windows if len(self.players) == 1 and len(windows) > 1 else []
+
+    @property
+    def badness(self) -> tuple[float, ...]:
+        """How bad the worst of its answers is, by each metric of --score in turn; nothing without one."""
+        scores = [answer.score or {} for answer, _ in self.answers]
+        return max((tuple(_bad(name, one["value"]) for name, one in score.items()) for score in scores), default=())
 
     @property
     def words(self) -> list[Word]:
@@ -128,7 +135,10 @@ class Page:
         return self._template.render(given)
 
     def _cards(self) -> list[Card]:
-        """A card for each input, in the order of the files; of several files about one, the newest counts."""
+        """A card for each input, the worst first by their scores, else in the order of the files.
+
+        Of several files about one input, the newest counts.
+        """
         newest = dict[str, tuple[int, str]]()
         for file, source in self._files():
             changed = (self._folder.folder / file).stat().st_mtime_ns
@@ -143,7 +153,7 @@ class Page:
                 found = [sounds.get(path) for path in inputs.get(source, ())] or [None] * len(names)
                 players = [self._player(*pair, columns) for pair in zip(names, found, strict=False)]
                 cards.append(Card(players, answers))
-        return cards
+        return sorted(cards, key=lambda card: card.badness, reverse=True)  # stable
 
     def _files(self) -> Iterator[tuple[str, str]]:
         """The JSON files that are as the journal says, and the identity of the input of each."""
@@ -213,7 +223,24 @@ def _answer(record: dict[str, Any]) -> Answer:
         text=record["text"].strip(),
         windows=windows or [Window(0.0, 0.0, record["text"].strip())],
         words=words,
+        references=tuple(str(one) for one in record.get("references") or ()),
+        score={str(name): _scored(one) for name, one in (record.get("score") or {}).items()} or None,
     )
+
+
+def _scored(one: dict[str, Any]) -> dict[str, Any]:
+    """What a metric says of an answer: its value, and pairs of wanted and heard words."""
+    value = one["value"] if one["value"] is None else float(one["value"])
+    if value is not None and not math.isfinite(value):
+        raise ValueError(f"a score of {value}")
+    return {"value": value, "alignment": [(str(wanted), str(heard)) for wanted, heard in one.get("alignment", ())]}
+
+
+def _bad(metric: str, value: float | None) -> float:
+    """What is not scored is not bad."""
+    if value is None:
+        return -math.inf
+    return value if metric in _ERRORS else -value
 
 
 def _seconds(number: Any) -> float:

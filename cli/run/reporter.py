@@ -36,7 +36,7 @@ class Reporter:
         self._under_way: deque[Job] = deque()
         self._clock = time.perf_counter()
         self.code = OK
-        self.answered: list[Job] = []
+        self.answered: list[Job] | None = None  # filled for --benchmark, which asks them again
 
     def fail_input(self, path: str, error: QwenAudioError) -> None:
         """An input failed before it could be opened."""
@@ -156,7 +156,8 @@ class Reporter:
         for warning in job.warnings():
             say(warning)
         self._progress.answered(job.seconds, answers=len(job.answers))
-        self.answered.append(job)
+        if self.answered is not None:
+            self.answered.append(job)
 
     def _tell_failure(self, job: Job, failure: Exception) -> None:
         error = file_error(failure, str(job))

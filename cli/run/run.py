@@ -65,6 +65,8 @@ def run(options: Options) -> int:
         reporter = Reporter(outputs, progress, streams=outputs.shows_text and options.batch == 1, is_alone=total == 1)
         for note in listing.skipped:
             say(note, quiet=options.quiet)
+        if options.benchmark_count:
+            reporter.answered = []
         try:
             for path, problem in listing.problems:
                 reporter.fail_input(path, problem)
@@ -117,7 +119,7 @@ def _answer_all(listing: Listing, options: Options, outputs: Outputs, reporter: 
     if options.benchmark_count:
         from cli.run.benchmark import benchmark
 
-        for job in reporter.answered:
+        for job in reporter.answered or ():
             benchmark(partial(_answer_again, job, model, options), options.benchmark_count)
 
 
@@ -125,21 +127,23 @@ def plan_jobs(
     listing: Listing, model: Model, options: Options, outputs: Outputs, *, load_s: float = 0.0
 ) -> Iterator[Job]:
     """All inputs as jobs, in order; each is made when there is room for it, for its sounds are hashed here."""
-    from cli.output.filenames import plan_filenames
-    from cli.output.folder import content_key, identity
+    from cli.output.filenames import Filenames
+    from cli.output.folder import identity
 
     questions = find_questions(options, chat=model.chat)
+    common = settings(options, questions, model) if outputs.folder else {}
     reserved = ("score",) if options.score else ()
-    filenames = plan_filenames(listing.whole, options.inputs, reserved=reserved) if outputs.folder else {}
-    for group in listing.groups:
+    filenames = Filenames(listing.whole if outputs.folder else (), options.inputs, reserved=reserved)
+    for number, group in enumerate(listing.groups, start=1):
         asked, problem = own_questions(group, questions, options, chat=model.chat)
         job = Job(group, asked, [_blank(group, question, model, load_s) for question in asked], problem=problem)
         if options.score:
             _refer(job)
-        job.is_last = group is listing.groups[-1] and not options.benchmark_count
+        job.is_last = number == len(listing.groups) and not options.benchmark_count
         if outputs.folder:
-            job.filename = filenames[group]
-            job.key = content_key(group.paths, settings(options, asked, model) | job.scored(options.score))
+            job.filename = filenames.stem(group)
+            own = common if asked is questions else settings(options, asked, model)
+            job.key = outputs.folder.key(group.paths, own | job.scored(options.score))
             job.source = identity(group.paths, group.prompt)
             if outputs.page:
                 outputs.page.add(group.paths, job.source)

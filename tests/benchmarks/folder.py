@@ -70,7 +70,7 @@ def outputs(folder: Path) -> dict[str, bytes]:
 def answered(folder: Path) -> Counter[str]:
     """How often the journal says that each file was written."""
     lines = (folder / ".qwen_audio.jsonl").read_text().splitlines()
-    return Counter(name for line in lines if line for name in json.loads(line)["files"])
+    return Counter(name for line in lines if line for name in json.loads(line).get("files", ()))
 
 
 def killed_run(sounds: Path, out: Path, kills: int, seconds: float) -> tuple[int, str, int]:

@@ -1,7 +1,8 @@
-"""`python3 -m models.nano.train.lists RECORDINGS OUT`: the test clips as lists for --score, one for each metric.
+"""`python3 -m models.nano.train.lists RECORDINGS OUT`: the test clips as lists for --score.
 
-`words.jsonl` is for --score wer, `labels.jsonl` for --score contains, `silence.jsonl` for --score accuracy. The clips
-are those of test_clips.json; a list names its set as the source.
+`words` and `telephone` are for --score wer, `labels` and `silence` for --score accuracy. The clips are those of
+test_clips.json; a list names their set as the source. Sounds that are made (the telephone's, noise) are written to OUT.
+`models.nano.train.card` has them all answered.
 """
 
 from __future__ import annotations
@@ -9,24 +10,37 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from models.nano.train import wordings
-from models.nano.train.recordings import CHILD, Recording, recordings, test_ids
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from audio_encoder.waveform import load_waveform
+from models.nano.train import acoustics, wordings
+from models.nano.train.answers import TASKS
+from models.nano.train.corpus import Clip
+from models.nano.train.recordings import Recording, recordings, test_ids
 
 Row = dict[str, Any]
+Sets = dict[str, list[Recording]]
+Waveform = NDArray[np.float32]
 
 SEED = 20261128
+RATE = 16_000
 MOST = 60  # clips of a set
 SPEECH = ("librispeech", "studio_man", "non_native_adults", "non_native_children", "librivox", "wake_words")
 SPOKEN = ("librispeech", "non_native_adults", "multilingual", "wake_words_es", "mandarin_words")
 WORDED = {"singing voice", "crowd of people", "screaming or yelling", "laughter", "choir", "mouth noises"}
-SILENT = 30  # sounds in which nobody speaks
+SILENT = 30  # sounds in which nobody speaks, and as many clips of noise
+NOISES = ("white", "pink", "brown", "hum", "babble", "silence")
+BAND = (300, 3400)  # Hz that a telephone lets through
+TELEPHONE_SNR = 10.0  # dB
 
 
-def clips(folder: Path, count: int = MOST) -> dict[str, list[Recording]]:
+def clips(folder: Path, count: int = MOST) -> Sets:
     """The fixed clips, at most `count` of each set, spread over it."""
     by_id = {row["id"]: row for row in recordings(folder)}
     sets = {}
@@ -36,41 +50,93 @@ def clips(folder: Path, count: int = MOST) -> dict[str, list[Recording]]:
     return sets
 
 
-def words(sets: dict[str, list[Recording]]) -> Iterator[Row]:
+def words(sets: Sets, _: Path) -> Iterator[Row]:
     """What is said, word by word."""
     for name in SPEECH:
         for row in sets.get(name, ()):
             yield {"audio": row["audio"], "text": row["text"], "task": "transcribe", "source": name}
 
 
-def labels(sets: dict[str, list[Recording]]) -> Iterator[Row]:
-    """Language, gender, age and sound: the word that must stand in the answer, and a question."""
+def telephone(sets: Sets, out: Path) -> Iterator[Row]:
+    """The same of LibriSpeech as a telephone in a noisy room gives it."""
+    for row in sets.get("librispeech", ()):
+        path = _write(out / "telephone" / f"{Path(row['audio']).stem}.flac", by_telephone(row))
+        yield {"audio": path, "text": row["text"], "task": "transcribe", "source": "telephone"}
+
+
+def labels(sets: Sets, _: Path) -> Iterator[Row]:
+    """Language, gender, age, sound and instrument: a question in a wording of the tests, and the whole answer."""
     for name, rows in sets.items():
         for row in rows:
-            for task, wanted in _wanted(name, row):
+            for task in _tasks(name, row):
                 rng = random.Random(f"{SEED}/{row['id']}")  # noqa: S311 - reproducible data, not secrets
                 question = wordings.question(task, rng, split="test")
-                yield {"audio": row["audio"], "text": wanted, "question": question, "source": f"{name} {task}"}
+                answer = "".join(piece.text for piece in TASKS[task].answer(Clip(Path(), 0, 0, row)))
+                yield {"audio": row["audio"], "text": answer, "question": question, "source": f"{name} {task}"}
 
 
-def silence(sets: dict[str, list[Recording]]) -> Iterator[Row]:
-    """Sounds without words, whose transcript is empty."""
+def silence(sets: Sets, out: Path) -> Iterator[Row]:
+    """Sounds and noise without words, whose transcript is empty."""
     others = [row for row in sets.get("sounds", ()) if row["sound"] not in WORDED]
+    rng = np.random.default_rng(SEED)
+    for number in range(SILENT if others else 0):
+        kind = NOISES[number % len(NOISES)]
+        path = _write(out / "noise" / f"{number:02}-{kind}.flac", noise_clip(kind, number, rng))
+        yield {"audio": path, "text": "", "task": "transcribe", "source": "noise"}
     for row in others[:SILENT]:
         yield {"audio": row["audio"], "text": "", "task": "transcribe", "source": "sounds"}
 
 
-def _wanted(name: str, row: Recording) -> Iterator[tuple[str, str]]:
-    """Tasks and the words that must stand in their answers."""
-    language = wordings.LANGUAGE_NAMES.get(row.get("language") or "")
-    if language and name in SPOKEN:
-        yield "language", language
+LISTS: tuple[Callable[[Sets, Path], Iterator[Row]], ...] = (words, telephone, labels, silence)
+
+
+def by_telephone(row: Recording) -> Waveform:
+    """A clip in the band of a telephone, in white noise."""
+    sound = load_waveform(row["audio"])
+    rng = random.Random(f"{SEED}/{row['id']}")  # noqa: S311
+    spectrum, hertz = np.fft.rfft(sound), np.fft.rfftfreq(len(sound), 1 / RATE)
+    spectrum[(hertz < BAND[0]) | (hertz > BAND[1])] = 0
+    narrow = np.fft.irfft(spectrum, len(sound)).astype(np.float32)
+    return acoustics.add_noise(narrow, TELEPHONE_SNR, rng, kind="white")
+
+
+def noise_clip(kind: str, number: int, rng: np.random.Generator) -> Waveform:
+    """Two to six seconds."""
+    samples = int(rng.uniform(2, 6) * RATE)
+    if kind == "silence":
+        return rng.normal(0, 1e-4, samples).astype(np.float32)
+    quiet = rng.normal(0, 1e-5, samples).astype(np.float32)
+    return acoustics.add_noise(quiet, -60.0, random.Random(number), kind=kind) * np.float32(0.1)  # noqa: S311
+
+
+def _write(path: Path, sound: Waveform) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, sound.clip(-1, 1), RATE, subtype="PCM_24")
+    return str(path)
+
+
+def _tasks(name: str, row: Recording) -> Iterator[str]:
+    """What a clip can be asked."""
+    if name in SPOKEN and row.get("language") in wordings.LANGUAGE_NAMES:
+        yield "language"
     if name in {"librispeech", "non_native_adults"}:
-        yield "gender", row["gender"]
+        yield "gender"
     if name.startswith("non_native"):
-        yield "age", "child" if row["age"] <= CHILD else "adult"
+        yield "age"
     if row.get("sound"):
-        yield "event", row["sound"]
+        yield "event"
+    if name == "instruments":
+        yield "instrument"
+
+
+def write_lists(folder: Path, out: Path, count: int = MOST) -> dict[str, int]:
+    """Write OUT/NAME.jsonl for each list; returns how many rows each has."""
+    sets = clips(folder, count)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = {make.__name__: [json.dumps(row, ensure_ascii=False) + "\n" for row in make(sets, out)] for make in LISTS}
+    for name, lines in rows.items():
+        (out / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return {name: len(lines) for name, lines in rows.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,12 +146,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--count", type=int, default=MOST, help=f"clips of each set at most (default: {MOST})")
     options = parser.parse_args(argv)
-    sets = clips(options.recordings, options.count)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for make in (words, labels, silence):
-        rows = [json.dumps(row, ensure_ascii=False) + "\n" for row in make(sets)]
-        (options.out / f"{make.__name__}.jsonl").write_text("".join(rows), encoding="utf-8")
-        print(f"{make.__name__}.jsonl: {len(rows)} rows")
+    for name, rows in write_lists(options.recordings, options.out, options.count).items():
+        print(f"{name}.jsonl: {rows} rows")
     return 0
 
 

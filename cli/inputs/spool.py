@@ -1,0 +1,135 @@
+"""What the inputs of a run stand for, kept in a temporary file: a list of a million lines needs 24 bytes a line here.
+
+Items go in as they are found. Then `Picked` gives some of them back, one at a time, as often as one likes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import threading
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar, overload
+
+from cli.inputs.search import STDIN, Group, Item, Remark
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Places = npt.NDArray[np.intp]
+
+T = TypeVar("T")
+
+GROUP, PROBLEM, NOTE = range(3)  # kinds of items
+_IN_MEMORY = 1 << 20  # bytes of items for which no file is made
+
+
+class Spool:
+    """Items in order: groups of sounds, what failed, and notes."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - open as long as this lives
+        self._lock = threading.Lock()
+        self._ends, self._kinds, self._keys = array("Q", [0]), bytearray(), bytearray()
+        self._folders: dict[str, str] = {}  # a folder as it is named -> the real one: one look for all files in it
+
+    def add(self, item: Item) -> None:
+        """Put an item behind the others."""
+        line = json.dumps(vars(item)).encode()
+        self._file.write(line)
+        self._ends.append(self._ends[-1] + len(line))
+        self._kinds.append(GROUP if isinstance(item, Group) else NOTE if item.state == "skipped" else PROBLEM)
+        if isinstance(item, Group) and len(item.paths) == 1:
+            asked = json.dumps([item.prompt, item.task, _real(item.paths[0], self._folders)])
+            self._keys += hashlib.blake2b(asked.encode(), digest_size=16).digest()
+        else:
+            self._keys += bytes(8) + len(self._kinds).to_bytes(8)
+
+    def __len__(self) -> int:
+        """How many items there are."""
+        return len(self._kinds)
+
+    def __iter__(self) -> Iterator[Item]:
+        """All of them, in order."""
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, place: int) -> Item:
+        """One item."""
+        with self._lock:
+            self._file.seek(self._ends[place])
+            line = self._file.read(self._ends[place + 1] - self._ends[place])
+        found = json.loads(line)
+        if "reason" in found:
+            return Remark(**found)
+        references = found.pop("references")
+        paths = tuple(found.pop("paths"))
+        return Group(paths, **found, references=None if references is None else tuple(references))
+
+    def find_duplicates(self) -> dict[int, int]:
+        """A lone file that was asked the same before becomes a note; returns place -> place of the first."""
+        import numpy as np
+
+        keys = np.frombuffer(bytes(self._keys), np.uint64).reshape(-1, 2)
+        order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: the first of equal ones is the first in the list
+        is_new = np.ones(len(order), bool)
+        is_new[1:] = (keys[order[1:]] != keys[order[:-1]]).any(1)
+        firsts = order[np.maximum.accumulate(np.where(is_new, np.arange(len(order)), 0))] if len(order) else order
+        found = dict(zip(order[~is_new].tolist(), firsts[~is_new].tolist(), strict=True))
+        for place in found:
+            self._kinds[place] = NOTE
+        return found
+
+    def places(self, *kinds: int) -> Places:
+        """Where items of these kinds are, in order."""
+        import numpy as np
+
+        return np.flatnonzero(np.isin(np.frombuffer(bytes(self._kinds), np.uint8), kinds))
+
+    def is_group(self, places: Places) -> npt.NDArray[np.bool_]:
+        """Which of these places are of groups."""
+        import numpy as np
+
+        found: npt.NDArray[np.bool_] = np.frombuffer(bytes(self._kinds), np.uint8)[places] == GROUP
+        return found
+
+
+class Picked(Sequence[T]):
+    """Some items of a spool, read one at a time as `read` makes them."""
+
+    def __init__(self, places: Places, read: Callable[[int], T]) -> None:
+        """`read` takes a place."""
+        self._places, self._read = places, read
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, number: int) -> T: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[T]: ...
+    def __getitem__(self, number: int | slice) -> T | Sequence[T]:
+        """One of them, or a part."""
+        if isinstance(number, slice):
+            return Picked(self._places[number], self._read)
+        return self._read(int(self._places[number]))
+
+
+def _real(path: str, folders: dict[str, str]) -> str:
+    """What os.path.realpath says of a file; `folders` keeps what was found out about its folder."""
+    if path == STDIN:
+        return STDIN
+    try:
+        if os.path.islink(path):  # noqa: PTH114 - Path would change the name
+            return os.path.realpath(path)
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        return os.path.join(folders[folder], name)  # noqa: PTH118
+    except ValueError:  # no file can have this name
+        return path
