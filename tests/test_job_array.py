@@ -15,12 +15,13 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "cli" / "job_array.sh"
-ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 ASK = ["-p", "what is that sound?", "--max-new-tokens", "8"]
 
 
-def run(command):
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=500)
+def run(command, **more):
+    """(exit code, standard error) of a command in which python3 is this Python; `more` is added to the environment."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **more}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=500)
     return done.returncode, done.stderr
 
 
@@ -51,10 +52,7 @@ def sbatch(script, *arguments, spool):
     found = []
     for number in range(first, last + 1):
         task = {"SLURM_ARRAY_TASK_ID": str(number), "SLURM_ARRAY_TASK_COUNT": str(last - first + 1)}
-        environment = {**ENVIRONMENT, **task, "SLURM_CPUS_PER_TASK": cores}
-        command = ["bash", str(copy), *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        found.append((done.returncode, done.stderr))
+        found.append(run(["bash", str(copy), *arguments], **task, SLURM_CPUS_PER_TASK=cores))
     return found
 
 
@@ -81,6 +79,7 @@ def test_the_command_for_parallel_in_the_job_script_is_one_that_runs():
     """Its words are known flags: the script's own command and the one in its remark."""
     text = SCRIPT.read_text()
     flags = set(re.findall(r"(?<=\s)(--?[a-z-]+)(?=[\s=])", " ".join(re.findall(r"qwen_audio\.py (.*)", text))))
-    help_text = subprocess.run([sys.executable, "qwen_audio.py", "--help"], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "qwen_audio.py", "--help"]
+    known = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert flags
-    assert [flag for flag in flags if not re.search(rf"(?<![\w-]){flag}\b", help_text.stdout)] == []
+    assert [flag for flag in flags if not re.search(rf"(?<![\w-]){flag}\b", known)] == []
