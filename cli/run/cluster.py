@@ -235,6 +235,8 @@ def _connect(ray: Any, address: str) -> None:
         reason = str(error).strip().split("\n")[0]
         text = f"--ray {address}: no cluster answers after {perf_counter() - begun:.0f} s ({reason})"
         raise BackendError(text, "start one with `ray start`; a file after --ray is taken for its ADDRESS") from None
+    # Else Ray writes what happens to machines to standard output, among the answers; it has no public switch for that.
+    ray._private.worker._worker_logs_enabled = False  # noqa: SLF001
     clean_up_first()  # Ray has put a handler of its own in the place of ours
 
 
