@@ -184,7 +184,7 @@ def test_a_node_that_dies_costs_nothing(sounds, local, cluster, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_that_does_not_open_ends_the_run_as_a_local_one(sounds, tiny, tmp_path):
+def test_a_model_that_does_not_open_ends_the_run_as_a_local_one(sounds, tmp_path):
     pytest.importorskip("ray", reason="requirements-ray.txt is not installed")
     model = tmp_path / "model"
     model.mkdir()
