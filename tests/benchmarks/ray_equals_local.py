@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def main() -> int:
         folder = Path(name)
         (folder / "sounds").mkdir()
         make_sounds(folder / "sounds", count)
-        ways = {
+        ways: dict[str, Callable[[Path], int]] = {
             "local": lambda out: start(folder / "sounds", out).wait(),
             "ray": lambda out: on_cluster(folder / "sounds", out, count),
             "shards": lambda out: max(start(folder / "sounds", out, "--shard", f"{i}/3").wait() for i in range(3)),
@@ -95,7 +96,7 @@ def main() -> int:
                           "differ": differ}  # fmt: skip
             print(f"{way}: {found[way]}", file=sys.stderr, flush=True)
     print(json.dumps(found))
-    return max(found[way]["differ"] for way in ways)
+    return max(int(found[way]["differ"]) for way in ways)
 
 
 if __name__ == "__main__":
