@@ -104,6 +104,7 @@ def cluster():
         for name in ("worker_register_timeout_seconds", "raylet_start_wait_time_s"):  # two cores may be busy
             patch.setenv(f"RAY_{name}", "600")
         patch.setenv("RAY_health_check_timeout_ms", "300000")
+        patch.setenv("RAY_worker_niceness", "0")  # it is 15
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **free_ports()})
         yield cluster, cluster.add_node(num_cpus=1, **free_ports())
         cluster.shutdown()
