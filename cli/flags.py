@@ -152,6 +152,10 @@ class Options:
     keep: float | None = _running(
         "--keep", "MINUTES", "keep the model open for later runs (default: $QWEN_AUDIO_KEEP); 0 closes it"
     )
+    ray: str | None = _running(
+        "--ray", "ADDRESS", "answer on a Ray cluster, without ADDRESS on one that is started here", nargs="?", const=""
+    )
+    actors: int | None = _running("--actors", "N", "models on the cluster (default: one for each of its machines)")
     doctor: bool = _running("--doctor", "", "show what is installed, what can run and what to do next")
     completion: str | None = _running(
         "--completion", "", "print a completion script for this shell", choices=("bash", "zsh", "fish")

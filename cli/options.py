@@ -8,10 +8,12 @@ import re
 import stat
 import sys
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 
 from cli.flags import FTYPES, PROMPT, SAMPLE, SYSTEM, Options, build_parser
 from cli.inputs.text import decode
+from errors import QwenAudioError
 
 __all__ = ["PROMPT", "SAMPLE", "SYSTEM", "Options", "parse_arguments"]
 
@@ -131,8 +133,23 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
         parser.error("--clip does not go with --chat or --long first")
     if given.chat and (given.output_dir or given.benchmark or given.choices or given.raw):
         parser.error("--chat does not go with --output-dir, --benchmark, --choices or --raw")
+    _check_cluster(parser, given)
     if given.formats and not given.output_dir:
         parser.error("--format needs --output-dir; for standard output there is --json")
+
+
+def _check_cluster(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    if given.ray is None:
+        if given.actors is not None:
+            parser.error("--actors belongs to --ray")
+        return
+    if given.chat or given.benchmark:
+        parser.error("--ray does not go with --chat or --benchmark")
+    if given.actors is not None and given.actors < 1:
+        parser.error("--actors must be at least 1")
+    if find_spec("ray") is None:
+        fix = "`python3 -m pip install -r requirements-ray.txt`"
+        raise QwenAudioError("--ray: ray is not installed", fix, kind="package", exit_code=3)
 
 
 def _prompts(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:

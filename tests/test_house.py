@@ -54,6 +54,7 @@ LATE = {
     "whisper_normalizer",
     "sklearn",
     "pycocoevalcap",
+    "ray",
 }
 AT_THE_SEAM = {Path("models/runtime") / name for name in ("onnxruntime.py", "ailia.py")}
 LATE_THEMSELVES = {  # imported inside functions

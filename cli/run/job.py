@@ -79,6 +79,11 @@ class Job:
         self.queries += queries
         return queries
 
+    def take_over(self, copy: Job) -> None:
+        """Take over what became of a copy of it that was answered elsewhere."""
+        self.answers, self.queries, self.notes, self.failure = copy.answers, copy.queries, copy.notes, copy.failure
+        self.is_heard, self.open_queries = copy.is_heard, copy.open_queries
+
     def finish(self) -> None:
         """Put each answer together from its windows, once they are all answered."""
         for question, answer in zip(self.questions, self.answers, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cli.options import ROOT, SYSTEM, Options
@@ -22,27 +22,51 @@ ABOUT_NANO = "a small model that comes with the program, see models/nano/README.
 GET_THE_REAL_ONE = "python3 -m models.download --help"
 
 
+@dataclass(frozen=True)
+class Described:
+    """What is known of a model before it is open; `reasons` say why it is not on the first backend."""
+
+    manifest: Manifest
+    backend: str
+    chat: bool
+    reasons: tuple[str, ...]
+
+    def say_notes(self, options: Options) -> None:
+        """What the user should know of it."""
+        if self.reasons:
+            say(f"running on {self.backend}, since {'; '.join(self.reasons)}", quiet=options.quiet)
+        if not self.chat and options.system != SYSTEM:
+            say("--system: ignored, a prompt of the base form has no system prompt", quiet=options.quiet)
+
+
 def open_model(options: Options) -> Model:
     """Find and open a model; raises ModelError for a missing or damaged one, BackendError if nothing can run it."""
+    found = describe_model(options)
+    if options.keep is not None:
+        _prepare_keeping(options)
+    if options.verify:
+        verify_files(found.manifest)
+    wanted = _session(options)
+    session = replace(wanted, backend=found.backend, keep=60 * (options.keep or 0), wait=options.timeout)
+    model = _load(found.manifest, session, options)
+    found.say_notes(options)
+    return model
+
+
+def describe_model(options: Options) -> Described:
+    """Find a model and a backend for it, and open nothing; raises as `open_model` does."""
     clean_up_first()  # a first run may write nano's model directory
     manifest = load_manifest(find_model(options))
     end_at_once()
     if manifest.vocabulary is None:
         fix = "put qwen.tiktoken into the checkpoint and convert it again"
         raise ModelError(f"{manifest.directory}: converted without a vocabulary", fix)
-    wanted = SessionOptions(options.backend, options.device, options.threads, options.env_id, options.memory_mode)
-    backend, reasons = choose_backend(manifest, wanted)
-    if options.keep is not None:
-        _prepare_keeping(options)
-    if options.verify:
-        verify_files(manifest)
-    session = replace(wanted, backend=backend, keep=60 * (options.keep or 0), wait=options.timeout)
-    model = _load(manifest, session, options)
-    if reasons:
-        say(f"running on {backend}, since {'; '.join(reasons)}", quiet=options.quiet)
-    if not model.chat and options.system != SYSTEM:
-        say("--system: ignored, a prompt of the base form has no system prompt", quiet=options.quiet)
-    return model
+    backend, reasons = choose_backend(manifest, _session(options))
+    return Described(manifest, backend, manifest.chat_format == "chatml" and not options.raw, tuple(reasons))
+
+
+def _session(options: Options) -> SessionOptions:
+    return SessionOptions(options.backend, options.device, options.threads, options.env_id, options.memory_mode)
 
 
 def _load(manifest: Manifest, session: SessionOptions, options: Options) -> Model:

@@ -15,6 +15,7 @@ from models.manifest import FILE_NAME, file_sha256
 from tokenizer.tasks import Task, TaskOptions, find_task, task_prompt
 
 if TYPE_CHECKING:
+    from cli.run.open_model import Described
     from qwen_audio import Model
 
 STITCHED = ("transcribe", "translate", "timestamps")  # tasks whose windows join to one text
@@ -85,7 +86,7 @@ def own_questions(
         return questions, QwenAudioError(f"{', '.join(group.paths)}: {error.message}", error.fix, kind="list")
 
 
-def settings(options: Options, questions: Sequence[Question], model: Model) -> dict[str, object]:
+def settings(options: Options, questions: Sequence[Question], model: Model | Described) -> dict[str, object]:
     """Everything beside the sounds that an answer depends on, in JSON types."""
     return {
         "prompts": [(one.prompt, one.max_new_tokens, one.task.name if one.task else None) for one in questions],

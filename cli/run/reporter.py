@@ -7,7 +7,8 @@ In: segments that were heard, pieces of text, failures. Out: whole answers and f
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cli.errors import INPUT_FAILED, OK, file_error, named_error
@@ -30,10 +31,22 @@ class RunOver(Exception):  # noqa: N818 - not an error of its own: what it was h
 class Reporter:
     """The jobs in progress, in order, and what the user sees of them."""
 
-    def __init__(self, outputs: Outputs, progress: Progress, *, streams: bool, is_alone: bool = False) -> None:
-        """`streams`: text is shown as it is decoded, one answer at a time; `is_alone`: there is one job only."""
+    def __init__(
+        self,
+        outputs: Outputs,
+        progress: Progress,
+        *,
+        streams: bool,
+        is_alone: bool = False,
+        hand_on: Callable[[Job], None] | None = None,
+    ) -> None:
+        """`streams`: text is shown as it is decoded, one answer at a time; `is_alone`: there is one job only.
+
+        `hand_on` takes each job that is over, in place of showing it here.
+        """
         self._outputs, self._progress, self._streams, self._is_alone = outputs, progress, streams, is_alone
-        self._under_way: deque[Job] = deque()
+        self._tell = hand_on or self._tell_here
+        self._under_way: OrderedDict[Job, None] = OrderedDict()
         self._clock = time.perf_counter()
         self.code = OK
         self.answered: list[Job] | None = None  # filled for --benchmark, which asks them again
@@ -45,11 +58,15 @@ class Reporter:
 
     def begin(self, job: Job) -> None:
         """A job is under way; the next calls are about it, or about others."""
-        if job not in self._under_way:
-            self._under_way.append(job)
+        self._under_way.setdefault(job)
 
-    def skip(self, job: Job) -> None:
-        """A job was answered in an earlier run."""
+    @property
+    def under_way(self) -> int:
+        """How many jobs were begun and are not shown yet."""
+        return len(self._under_way)
+
+    def settle(self, job: Job) -> None:
+        """A job is over: it was answered in an earlier run, or elsewhere. Raises RunOver."""
         self.begin(job)
         self._settle()
 
@@ -102,7 +119,7 @@ class Reporter:
 
     def abort(self, failure: Exception) -> None:
         """What ends the whole run, told for the job that is being answered; raises `failure` if it is a bug."""
-        answers = self._under_way[0].answers[:1] if self._under_way else [Answer([], "")]
+        answers = self._first.answers[:1] if self._first else [Answer([], "")]
         error = named_error(failure, ", ".join(answers[0].input))
         self._outputs.fail(answers, error, cause=failure)
         self.code = error.exit_code
@@ -120,7 +137,7 @@ class Reporter:
         """Text of an answer: shown at once where it is certain to be how the whole answer begins."""
         job, begins = query.job, not query.window.text
         query.window.text += text
-        if not (self._streams and job.is_streamed and self._under_way[0] is job):
+        if not (self._streams and job.is_streamed and self._first is job):
             return
         if begins and (text or is_end) and (len(query.answer.windows) > 1 or not job.is_heard):
             self._outputs.end_line()
@@ -138,15 +155,22 @@ class Reporter:
 
     def _settle(self) -> None:
         """Show all finished jobs, up to the first unfinished one."""
-        while self._under_way and self._under_way[0].is_over:
-            job = self._under_way.popleft()
-            if job.failure is not None:
-                self._tell_failure(job, job.failure)
-            elif job.is_done_before:
-                self._outputs.recall(job.answers, job.filename, job.key, job.source)
-                self._progress.skipped()
-            else:
-                self._show(job)
+        while self._first and self._first.is_over:
+            job, _ = self._under_way.popitem(last=False)
+            self._tell(job)
+
+    @property
+    def _first(self) -> Job | None:
+        return next(iter(self._under_way), None)
+
+    def _tell_here(self, job: Job) -> None:
+        if job.failure is not None:
+            self._tell_failure(job, job.failure)
+        elif job.is_done_before:
+            self._outputs.recall(job.answers, job.filename, job.key, job.source)
+            self._progress.skipped()
+        else:
+            self._show(job)
 
     def _show(self, job: Job) -> None:
         job.finish()

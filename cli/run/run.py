@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from cli.output.outputs import Outputs
 from cli.output.progress import Progress
 from cli.output.streams import check_savepath, say
 from cli.run.job import Job
-from cli.run.open_model import open_model, say_environments
+from cli.run.open_model import Described, describe_model, open_model, say_environments
 from cli.run.prefetch import prefetch
 from cli.run.questions import Question, find_questions, own_questions, settings
 from cli.run.reporter import Reporter, RunOver
@@ -105,11 +105,20 @@ def _open_scorer(options: Options, listing: Listing) -> Scorer | None:
 
 def _answer_all(listing: Listing, options: Options, outputs: Outputs, reporter: Reporter) -> None:
     begun = time.perf_counter()
-    model = open_model(options)
+    model: Model | Described
+    answer: Callable[..., None]
+    if options.ray is None:
+        model = open_model(options)
+        answer = partial(answer_jobs, model=model, options=options)
+    else:
+        from cli.run.cluster import Cluster
+
+        model = describe_model(options)
+        answer = Cluster(options, model, answer_jobs).answer
     clean_up_first()
-    load_s = time.perf_counter() - begun
+    jobs = plan_jobs(listing, model, options, outputs, load_s=time.perf_counter() - begun)
     try:
-        answer_jobs(plan_jobs(listing, model, options, outputs, load_s=load_s), model, options, reporter)
+        answer(jobs, reporter=reporter)
     except RunOver:
         pass
     except BrokenPipeError:
@@ -119,12 +128,13 @@ def _answer_all(listing: Listing, options: Options, outputs: Outputs, reporter: 
     if options.benchmark_count:
         from cli.run.benchmark import benchmark
 
+        assert not isinstance(model, Described)  # --ray does not go with --benchmark
         for job in reporter.answered or ():
             benchmark(partial(_answer_again, job, model, options), options.benchmark_count)
 
 
 def plan_jobs(
-    listing: Listing, model: Model, options: Options, outputs: Outputs, *, load_s: float = 0.0
+    listing: Listing, model: Model | Described, options: Options, outputs: Outputs, *, load_s: float = 0.0
 ) -> Iterator[Job]:
     """All inputs as jobs, in order; each is made when there is room for it, for its sounds are hashed here."""
     from cli.output.filenames import Filenames
@@ -139,7 +149,7 @@ def plan_jobs(
         job = Job(group, asked, [_blank(group, question, model, load_s) for question in asked], problem=problem)
         if options.score:
             _refer(job)
-        job.is_last = number == len(listing.groups) and not options.benchmark_count
+        job.is_last = number == len(listing.groups) and not options.benchmark_count and options.ray is None
         if outputs.folder:
             job.filename = filenames.stem(group)
             own = common if asked is questions else settings(options, asked, model)
@@ -148,8 +158,6 @@ def plan_jobs(
             if outputs.page:
                 outputs.page.add(group.paths, job.source)
             job.is_done_before = outputs.folder.is_done(job.filename, job.key, job.source)
-        if options.timeout is not None:
-            job.deadline = time.monotonic() + options.timeout
         yield job
 
 
@@ -174,7 +182,7 @@ def _ask(jobs: Iterable[Job], model: Model, options: Options, reporter: Reporter
                 reporter.fail(job, segment)
                 continue
             if segment is None:
-                reporter.skip(job)
+                reporter.settle(job)
                 continue
             for query in reporter.hear(job, segment):
                 if segment.is_silent and query.question.is_about_words and not options.choices:
@@ -192,6 +200,8 @@ def _ask(jobs: Iterable[Job], model: Model, options: Options, reporter: Reporter
 
 def _hear(job: Job, model: Model, options: Options) -> Iterator[Segment | None]:
     """The segments of a job with their clips, or None for one that was answered in an earlier run."""
+    if options.timeout is not None:
+        job.deadline = time.monotonic() + options.timeout
     if job.is_done_before:
         yield None
         return
@@ -238,7 +248,7 @@ def _refer(job: Job) -> None:
         answer.language = job.group.language
 
 
-def _blank(group: Group, question: Question, model: Model, load_s: float) -> Answer:
+def _blank(group: Group, question: Question, model: Model | Described, load_s: float) -> Answer:
     answer = Answer(list(group.paths), question.prompt, model=str(model.manifest.directory), backend=model.backend)
     answer.task = question.task.name if question.task else None
     answer.timings["load_s"] = load_s
