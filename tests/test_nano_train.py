@@ -236,12 +236,12 @@ def recorded(tmp_path, monkeypatch):
 
     rows = [
         {"audio": "speech.flac", "text": "ROOM ONE", "language": "en", "labels": {"gender": "male"}},
-        {"audio": "event.flac", "labels": {"sound": "rain"}},
+        {"audio": "sitar.flac", "labels": {"sound": "rain"}},
     ]
     for row in rows:
         shutil.copy(GOLDEN / "nano" / row["audio"], tmp_path)
     (tmp_path / "meta.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    monkeypatch.setattr(lists, "test_ids", lambda: {"librispeech": ["speech.flac"], "sounds": ["event.flac"]})
+    monkeypatch.setattr(lists, "test_ids", lambda: {"librispeech": ["speech.flac"], "sounds": ["sitar.flac"]})
     return tmp_path
 
 
