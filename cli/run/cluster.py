@@ -37,6 +37,7 @@ from models.manifest import FILE_NAME, Manifest, file_sha256
 
 BATCH = 8  # jobs for each row of the decoder: what is lost when a worker dies
 AHEAD = 32  # batches for each actor that may be over before an earlier job is: they are held in memory
+REACH_S = 10  # a cluster answers at once; Ray itself would try an address where nobody listens for minutes
 OPENINGS = 3  # tries to open a model in a new worker, when the first ones die
 PATIENCE = 30.0  # seconds to wait for a worker until the user is told
 
@@ -230,14 +231,22 @@ def _connect(ray: Any, address: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to Ray's authors
     begun = perf_counter()
     try:
+        _check_reachable(address)
         ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = str(error).strip().split("\n")[0]
         text = f"--ray {address}: no cluster answers after {perf_counter() - begun:.0f} s ({reason})"
         raise BackendError(text, "start one with `ray start`; a file after --ray is taken for its ADDRESS") from None
     # Else Ray writes what happens to machines to standard output, among the answers; it has no public switch for that.
     ray._private.worker._worker_logs_enabled = False  # noqa: SLF001
     clean_up_first()  # Ray has put a handler of its own in the place of ours
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError or OverflowError where nobody listens at HOST:PORT; other addresses Ray looks for itself."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=REACH_S).close()
 
 
 def _environment() -> dict[str, str]:
