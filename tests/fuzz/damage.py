@@ -114,7 +114,7 @@ def flags_at_random(rng: random.Random, place: Place) -> Case:
     for action in rng.sample(flags, rng.randrange(1, 6)):
         flag = rng.choice(action.option_strings)
         if flag in {"--model", "--env_list", "-e", "--env_id", "--device", "--backend", "-b", "--benchmark", "--chat",
-                    "--model_dir", "-bc", "--benchmark_count", "--keep"}:  # fmt: skip
+                    "--model_dir", "-bc", "--benchmark_count", "--keep", "--ray"}:  # fmt: skip
             continue  # another model, another machine, or a long time
         arguments.append(flag)
         if action.nargs != 0:

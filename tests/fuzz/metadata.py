@@ -120,7 +120,8 @@ def _only_right_files(directory: Path, ended: Ended) -> str | None:
         pinned = json.loads((directory / PINS_NAME).read_text())["files"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):  # what was left before, or nothing
         pinned = {}
-    counted = WANTED if ended.code == 0 else set(WANTED) & set(pinned)
+    names = pinned if isinstance(pinned, dict) else {}
+    counted = WANTED if ended.code == 0 else set(WANTED) & set(names)
     wrong = [name for name in counted if _differs(directory / name, WANTED[name])]
     strange = [str(path) for path in directory.parent.parent.glob("x*") if path.suffix == ".safetensors"]
     return f"{wrong}{strange} with code {ended.code}" if wrong or strange else _few_lines(ended)
