@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cli.flags import FTYPES, PROMPT, SAMPLE, SYSTEM, Options, build_parser
 from cli.inputs.text import decode
-from errors import QwenAudioError
+from errors import QwenAudioError, command
 
 __all__ = ["PROMPT", "SAMPLE", "SYSTEM", "Options", "parse_arguments"]
 
@@ -148,7 +148,7 @@ def _check_cluster(parser: argparse.ArgumentParser, given: argparse.Namespace) -
     if given.actors is not None and given.actors < 1:
         parser.error("--actors must be at least 1")
     if find_spec("ray") is None:
-        fix = "`python3 -m pip install -r requirements-ray.txt`"
+        fix = f"`{command('pip install -r requirements-ray.txt')}`"
         raise QwenAudioError("--ray: ray is not installed", fix, kind="package", exit_code=3)
 
 
