@@ -131,6 +131,40 @@ def test_the_attention_asked_for_is_that_of_the_layer():
     assert hidden.attention[1, 3:].abs().max() == 0
 
 
+def test_a_splice_has_the_sounds_and_times_of_its_words_and_no_others(tmp_path):
+    from models.nano.train.drawing import Balanced
+    from models.nano.train.splices import spliced
+
+    spoken_words = {"one": 10, "two": 20, "three": 30}  # what sounds in the middle of a word -> its features' value
+    words = [(0.2, 0.6), (1.0, 1.4), (1.8, 2.4)]
+    one = clip(tmp_path, 65, text="one two three", language="en", words=words)
+    timed = Balanced([one], lambda _: True, lambda _: "all")
+    features = np.zeros((65, 512), np.float16)
+    for value, (start, end) in zip(spoken_words.values(), words, strict=True):
+        features[int((start + end) / 2 / 0.04)] = value
+    np.save(one.shard, features)
+    for seed in range(40):
+        found = spliced(random.Random(seed), timed)
+        heard = found.features[:, 0]
+        said = found.get("text").split()
+        assert len(heard) == found.tokens
+        assert [int(value) for value in heard[heard > 0]] == [spoken_words[word] for word in said]
+        for word, (start, end) in zip(said, found.get("words"), strict=True):
+            assert spoken_words[word] in heard[round(start / 0.04) : round(end / 0.04) + 1]
+
+
+def test_groups_of_several_levels_are_drawn_evenly_at_each():
+    from models.nano.train.drawing import Balanced
+
+    voices = [("man", "a")] * 9 + [("man", "b")] + [("woman", "c")]
+    clips = [labelled(gender=gender, speaker=speaker) for gender, speaker in voices]
+    drawn = Balanced(clips, lambda _: True, lambda one: (one.get("gender"), one.get("speaker")))
+    rng = random.Random(0)
+    speakers = [drawn.draw(rng).get("speaker") for _ in range(4000)]
+    for speaker, share in {"a": 0.25, "b": 0.25, "c": 0.5}.items():
+        assert abs(speakers.count(speaker) / 4000 - share) < 0.04
+
+
 def test_letters_are_forced_to_where_they_sound():
     pytest.importorskip("torch")
     from models.nano.train.align import forced_path, word_times

@@ -147,11 +147,11 @@ def _label(name: str) -> Callable[[Clip], Hashable]:
 
 TASKS: dict[str, About] = {
     "language": About(drawing.language, language),
-    "gender": About(lambda clip: (of := drawing.adult_gender(clip)) and (of, clip.get("source")), gender),
-    "age": About(drawing.age, age),
+    "gender": About(drawing.voice, gender),
+    "age": About(drawing.aged_voice, age),
     "speakers": About(_label("speakers"), speakers),
     "event": About(_label("sound"), event, 0.5),
-    "events": About(lambda clip: clip.get("events") and tuple(clip.get("events")), events),
+    "events": About(lambda clip: clip.get("events") and ", ".join(clip.get("events")), events),
     "background": About(_label("background"), background),
     "instrument": About(drawing.instrument, instrument),
     "note": About(_label("pitch"), note),

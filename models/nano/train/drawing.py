@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
@@ -27,7 +28,11 @@ SOFT, LOUD = 50, 100  # velocities of MIDI: at most, at least
 
 
 class Balanced:
-    """Clips in groups: a group is drawn first, evenly or by its size to the power of `exponent`, then a clip of it."""
+    """Clips in groups: a group is drawn first, evenly or by its size to the power of `exponent`, then a clip of it.
+
+    A group that is a tuple is drawn level by level, evenly at each: (gender, speaker) gives as many men as women, and
+    of the men each one as often.
+    """
 
     def __init__(
         self,
@@ -41,7 +46,11 @@ class Balanced:
             if wanted(clip):
                 self.groups[group(clip)].append(clip)
         self._names = list(self.groups)
-        self._weights = [SOURCES.get(str(name), 1.0) * len(self.groups[name]) ** exponent for name in self._names]
+        evenly = _even_shares(self._names)
+        self._weights = [
+            SOURCES.get(str(name), 1.0) * len(self.groups[name]) ** exponent * share
+            for name, share in zip(self._names, evenly, strict=True)
+        ]
 
     def draw(self, rng: random.Random) -> Clip:
         """One clip."""
@@ -50,6 +59,16 @@ class Balanced:
     def of(self, rng: random.Random, name: Hashable) -> Clip:
         """One clip of a group."""
         return rng.choice(self.groups[name])
+
+
+def _even_shares(names: Sequence[Hashable]) -> list[float]:
+    """The share of each name where every level of a tuple is drawn evenly; names that are no tuples have one level."""
+    paths = [name if isinstance(name, tuple) else (name,) for name in names]
+    below: defaultdict[tuple[Hashable, ...], set[Hashable]] = defaultdict(set)
+    for path in paths:
+        for level, part in enumerate(path):
+            below[path[:level]].add(part)
+    return [math.prod(1 / len(below[path[:level]]) for level in range(len(path))) for path in paths]
 
 
 def is_english(clip: Clip) -> bool:
@@ -71,6 +90,20 @@ def language(clip: Clip) -> str | None:
 def adult_gender(clip: Clip) -> str | None:
     """Man or woman; children have voices of their own."""
     return clip.get("gender") if (clip.get("age") or 30) > CHILD else None
+
+
+def voice(clip: Clip) -> tuple[str, str] | None:
+    """Man or woman, and who: of people only, as a synthesizer's voices tell little about theirs."""
+    gender = adult_gender(clip)
+    if gender is None or clip.get("source") in {"synthetic", "scenes"}:
+        return None
+    return gender, str(clip.get("speaker") or clip.get("source"))
+
+
+def aged_voice(clip: Clip) -> tuple[str, str, str] | None:
+    """Child or adult, from which recordings, and who: so that it is not the room that tells them apart."""
+    of = age(clip)
+    return (of, str(clip.get("source")), str(clip.get("speaker"))) if of else None
 
 
 def age(clip: Clip) -> str | None:

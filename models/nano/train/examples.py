@@ -14,9 +14,11 @@ from functools import partial
 from models.nano.train import answers, drawing, wordings
 from models.nano.train.answers import DECIDING, Answer, Piece
 from models.nano.train.corpus import Clip
+from models.nano.train.splices import spliced
 from models.nano.train.texts import Sentence
 
 TIME_WEIGHT = 2.0
+SPLICED = 0.5  # of the transcripts by the base model's tags
 TAGGED = 0.3  # of the captions that are asked for by the base model's tags
 NO_SPEECH = "There is no speech."
 
@@ -69,9 +71,7 @@ class Source:
         self.timed = drawing.Balanced(
             clips, lambda clip: drawing.is_english(clip) and len(clip.get("words") or ()), drawing.source
         )
-        self.genders = drawing.Balanced(
-            clips, drawing.adult_gender, lambda clip: (drawing.adult_gender(clip), clip.get("source"))
-        )
+        self.genders = drawing.Balanced(clips, drawing.voice, drawing.voice)
         self.sounds = drawing.Balanced(clips, lambda clip: clip.get("sound"), lambda clip: clip.get("sound"), 0.5)
         self.silent = drawing.Balanced(clips, drawing.wordless, drawing.wordless, 0.5)
         self.readers = drawing.Balanced(
@@ -114,7 +114,7 @@ class Source:
 
     def transcribe_base(self, rng: random.Random) -> Example:
         """Write down English speech by the base model's tags, without marks."""
-        clip = self.english.draw(rng)
+        clip = spliced(rng, self.timed) if self.timed.groups and rng.random() < SPLICED else self.english.draw(rng)
         return Example("transcribe_base", (clip,), (("", (Piece(clip.get("text")),)),), wordings.TRANSCRIBE_TAGS)
 
     def transcribe(self, rng: random.Random) -> Example:
