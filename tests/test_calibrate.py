@@ -105,6 +105,7 @@ def test_the_exact_model_in_numpy_is_the_float_graph(checkpoint, model, tmp_path
     np.testing.assert_allclose(logits, exact, atol=1e-3 * np.abs(exact).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "precision",
     [pytest.param("int8", marks=pytest.mark.slow), pytest.param("int4-fine", marks=pytest.mark.slow), "int4"],

@@ -50,6 +50,7 @@ def test_parts_choose_what_one_graph_chooses(tiny, whole):
     assert_same_choice(found, forced(Decoder(whole, ONNX_RUNTIME), ids, [], expected), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "int8-fine", "int8", "int4"])
 def test_rows_of_a_decoder_in_parts_give_the_bits_that_they_give_alone(tiny, precision):
     manifest = tiny(precision, geometry=DEEP)

@@ -112,6 +112,7 @@ def test_all_one_id_answers_and_their_rest_make_one():
     assert total == pytest.approx(1, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_long_option_is_walked_without_recursion():
     long = 1_200
     decoder = ScriptedDecoder(max_positions=5_000)

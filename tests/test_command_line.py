@@ -111,6 +111,7 @@ def write(path, samples=None, rate=RATE, **options):
 # --- one answer
 
 
+@pytest.mark.slow
 def test_an_answer_is_its_text_and_a_line_break_and_nothing_else(ask_open, speech):
     text, record = ask_open("-i", speech), ask_open("-i", speech, "--json").record
     assert (text.code, text.out, text.err) == (0, record["text"] + "\n", "")
@@ -156,6 +157,7 @@ def test_any_rate_and_number_of_channels_work(ask_open, tmp_path, rate, channels
     assert (record["status"], record["audio"][0]["seconds"]) == ("ok", 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
 def test_seconds_left_out_are_told_even_when_quiet(ask_open, tmp_path, quiet):
     sound = write(tmp_path / "long.wav", tone(32.5))
@@ -198,6 +200,7 @@ def test_a_prompt_with_lone_surrogates_is_answered(ask_open, speech):
     assert ended.record["prompt"] == "what is \udce4?"
 
 
+@pytest.mark.slow
 def test_benchmark_shows_the_answer_once_and_leaves_the_first_run_out(ask_open, speech, monkeypatch):
     told = []
     monkeypatch.setattr("cli.run.benchmark.mean", lambda values: told.append(len(values)) or 0.0)
@@ -393,6 +396,7 @@ def heard_at_once(monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("heard_at_once")
 def test_clips_over_the_context_are_wrong_usage(ask_open, tmp_path):
     sound = write(tmp_path / "x.wav", tone(30))
@@ -545,6 +549,7 @@ def copy(demo_model, tmp_path):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_model_that_cannot_be_opened_is_one_line_and_code_3(ask, copy, speech, damage):
     do, arguments, word = DAMAGES[damage]
@@ -562,6 +567,7 @@ def test_a_model_that_cannot_be_opened_leaves_standard_output_empty(ask, copy, s
     assert "models.convert" in ended.told
 
 
+@pytest.mark.slow
 def test_a_whole_model_is_verified_and_answers(ask, demo_model, speech):
     ended = ask("-i", speech, "--model", demo_model, "--verify", "--max-new-tokens", 1, "--json")
     assert (ended.code, ended.record["status"]) == (0, "ok")
@@ -578,6 +584,7 @@ def test_too_little_memory_for_a_model_says_how_much_it_is(ask, demo_model, spee
     assert "not enough memory for 0.04 GB" in ended.told
 
 
+@pytest.mark.slow
 def test_a_base_model_says_that_it_has_no_system_prompt(ask, copy, speech):
     edit(lambda data: data.update(chat_format="raw"))(copy)
     ended = ask("-i", speech, "--model", copy, "--system", "Be terse.", "--max-new-tokens", 1)
@@ -585,6 +592,7 @@ def test_a_base_model_says_that_it_has_no_system_prompt(ask, copy, speech):
     assert ended.told.startswith("--system: ignored")
 
 
+@pytest.mark.slow
 def test_the_model_may_be_named_by_its_manifest(ask, demo_model, speech):
     ended = ask("-i", speech, "--model", demo_model / "manifest.json", "--max-new-tokens", 1, "--json")
     assert ended.record["model"] == str(load_manifest(demo_model).directory)
@@ -593,6 +601,7 @@ def test_the_model_may_be_named_by_its_manifest(ask, demo_model, speech):
 # --- the process itself
 
 
+@pytest.mark.slow
 def test_a_process_gives_the_same_bytes_in_any_locale(spawn, ask_open, speech):
     names = ("LANG", "LC_ALL", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONCOERCECLOCALE")
     bare = {name: value for name, value in os.environ.items() if name not in names}
@@ -610,17 +619,20 @@ def test_without_arguments_the_sample_is_answered_from_any_folder(ask, tmp_path)
     assert bare.stdout.decode() == asked.out
 
 
+@pytest.mark.slow
 def test_python_may_be_told_not_to_look_beside_the_script(spawn, ask_open, speech):
     safe = spawn("-i", speech, env={**os.environ, "PYTHONSAFEPATH": "1"})
     assert (safe.code, safe.out, safe.err) == (0, ask_open("-i", speech).out, "")
 
 
+@pytest.mark.slow
 def test_standard_error_that_takes_nothing_does_not_change_the_exit_code(demo_model, speech):
     command = '"$0" "$1" --model "$2" --max-new-tokens 2 -i "$3" 2>/dev/full'
     done = subprocess.run(["sh", "-c", command, *COMMAND, demo_model, speech], capture_output=True, check=False)
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("heard_at_once")
 def test_one_entry_over_the_context_is_that_entrys_failure(ask_open, speech, tmp_path):
     lines = [{"audio": [str(write(tmp_path / "x.wav", tone(30)))] * 12}, {"audio": str(speech)}]
@@ -630,6 +642,7 @@ def test_one_entry_over_the_context_is_that_entrys_failure(ask_open, speech, tmp
     assert [json.loads(line)["status"] for line in ended.out.splitlines()] == ["error", "ok"]
 
 
+@pytest.mark.slow
 def test_a_sound_that_is_piped_in_is_the_input(spawn, ask_open, speech):
     piped = spawn("-p", "hm?", input=speech.read_bytes())
     assert (piped.code, piped.out) == (0, ask_open("-p", "hm?", "-i", speech).out)
@@ -671,6 +684,7 @@ def test_a_sound_is_read_from_a_pipe(spawn, speech):
     assert ended.record["audio"][0]["seconds"] == 5.855
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_utf8_comes_through(spawn, speech, tmp_path):
     name = os.path.join(os.fsencode(tmp_path), b"l\xe4rm.flac")  # noqa: PTH118 - bytes
     shutil.copy(speech, name)
@@ -699,6 +713,7 @@ def begin(demo_model, speech):
     return process, process.stdout.read(1)
 
 
+@pytest.mark.slow
 def test_interrupted_in_an_answer_the_line_ends_and_the_process_ends_by_the_signal(demo_model, speech):
     process, first = begin(demo_model, speech)
     process.send_signal(signal.SIGINT)
@@ -713,6 +728,7 @@ def caught(pid):
     return int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say which signals are handled")
 @pytest.mark.parametrize(
     ("number", "waits"), [(signal.SIGINT, (0.0, 0.05, 0.2, 0.5)), (signal.SIGTERM, (0.05,)), (signal.SIGHUP, (0.2,))]
@@ -738,6 +754,7 @@ def test_at_every_moment_a_signal_ends_the_process_with_one_line(tmp_path, numbe
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_answer_quietly(demo_model, speech):
     process, _ = begin(demo_model, speech)
     process.stdout.close()
@@ -746,6 +763,7 @@ def test_a_reader_that_goes_away_ends_the_answer_quietly(demo_model, speech):
     process.stderr.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("redirection", "code", "err"),
     [

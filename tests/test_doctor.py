@@ -255,6 +255,7 @@ def ailia(monkeypatch):
     return lambda: len(started)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [None, -1, 0, 3, 7, "other", "empty", "folder"])
 def test_ailia_is_not_started_where_it_would_fetch_a_licence(home, report, ailia, days):
     path = home.parent / "AILIA.lic"

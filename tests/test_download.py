@@ -600,6 +600,7 @@ def test_the_hub_files_arrive_without_code(hub, tmp_path, capsys):
     }
 
 
+@pytest.mark.slow
 def test_the_environment_of_the_hub_counts(hub, tmp_path):
     env = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_secret"}
     done = command("Qwen-Audio", "--to", str(tmp_path / "m"), **env)
@@ -708,6 +709,7 @@ def test_names_that_lead_elsewhere_or_have_control_characters_are_refused_and_es
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_at_once_and_leaves_no_rubbish(hub, tmp_path):
     hub.faults[f"GET {CDN}"] = ["hang:200000"]
     code = (

@@ -84,6 +84,7 @@ def test_very_short_clips_in_one_batch_are_the_originals(reference, original, fl
 # --- without goldens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("frames", [[80], [79], [3], [4, 5, 6, 7], [80, 30, 31], [12, 77, 3]])
 def test_both_flavours_agree(tiny, frames, seed):

@@ -60,6 +60,7 @@ def until_stop(ids):
     return ids[: ids.index(151645)] if 151645 in ids else ids
 
 
+@pytest.mark.slow
 def test_the_first_turn_of_a_chat(flavour, original, checkpoints, golden_chat, golden):
     turn = golden_chat["turns"][0]
     sound = golden / "1272-128104-0000.flac"
@@ -69,6 +70,7 @@ def test_the_first_turn_of_a_chat(flavour, original, checkpoints, golden_chat, g
     assert record["prompt_tokens"] == turn["context_len"]
 
 
+@pytest.mark.slow
 def test_the_base_model_with_its_tags(flavour, original, checkpoints, golden_chat, golden):
     case = golden_chat["base"]
     sound = golden / "1272-128104-0000-middle_classes.wav"

@@ -107,6 +107,7 @@ def test_the_order_of_the_inputs_makes_no_difference_nor_how_they_are_typed(tmp_
     assert list(plain.values()) == list(absolute.values())
 
 
+@pytest.mark.slow
 def test_thousands_of_names_are_planned_quickly():
     groups = [Group((f"corpus/{i % 300}/{i // 3}.{ending}",)) for i in range(3_000) for ending in ("wav", "mp3", "ogg")]
     start = time.process_time()

@@ -632,6 +632,7 @@ def test_a_kill_at_any_line_leaves_whole_files_and_no_wrong_entry(tmp_path):
     assert left > 10  # kills in between, that had something to tidy up
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_a_run_that_is_killed_again_and_again_leaves_whole_files_and_does_none_twice(tmp_path):
     count, size, told, kills = 20, 20_000, [], 0

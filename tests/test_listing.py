@@ -704,6 +704,7 @@ def test_half_a_character_in_a_prompt_is_a_problem():
 # --- long lists
 
 
+@pytest.mark.slow
 def test_a_long_list_is_read_in_pieces_and_not_held(monkeypatch):
     """What is allocated for 20,000 lines more is a few bytes a line."""
     peaks = []

@@ -72,6 +72,7 @@ def test_mel_of_longer_clips_equals_the_original(clip, reference):
     assert_allclose(mel[:, : expected.shape[1]], expected, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "samples",
     [

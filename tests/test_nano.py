@@ -36,6 +36,7 @@ def clips_of(row):
     return [CLIPS / name for name in row["audio"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ANSWERS, ids=lambda row: row["audio"][0])
 @pytest.mark.parametrize("precision", ["int8-fine", pytest.param("fp32", marks=pytest.mark.slow)])
 def test_the_committed_clips_are_answered_rightly(models, precision, row, capsys):

@@ -42,6 +42,7 @@ def test_the_steps_are_the_answer(model, said):
     assert "".join(qwen_audio.answer(ids, clips, model, max_new_tokens=256)) == said
 
 
+@pytest.mark.slow
 def test_several_sounds_are_in_one_prompt(model):
     clips = qwen_audio.listen([SPEECH, SPEECH], model)
     ids = qwen_audio.prompt_ids(PROMPT, clips, model)
@@ -49,6 +50,7 @@ def test_several_sounds_are_in_one_prompt(model):
     assert model.answer(PROMPT, SPEECH, SPEECH, max_new_tokens=8)
 
 
+@pytest.mark.slow
 def test_a_long_recording_gets_a_line_for_each_window(model):
     speech = load_waveform(SPEECH)
     pause = np.zeros(16_000 * 28, np.float32)

@@ -206,6 +206,7 @@ def test_choices_are_told_with_their_log_probabilities(ask, sounds):
 # --- long recordings
 
 
+@pytest.mark.slow
 def test_a_long_recording_is_asked_about_window_by_window(ask, tmp_path):
     path = speech_like(tmp_path / "long.wav", [(0, 25), (26, 51), (52, 70)], 70.5)
     (record,) = records(ask("-i", path, "--json")[1])
@@ -244,6 +245,7 @@ def test_a_recording_that_is_cut_short_fails_as_a_whole(ask, tmp_path):
 # --- batches and time
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["-p", "one?", "-p", "two?"], ["--choices", "yes,no"]])
 def test_a_batch_gives_the_answers_of_each_alone_in_the_same_order(ask, sounds, flags):
     alone = ask("-q", "-r", "-i", sounds, "--json", *flags)
@@ -253,6 +255,7 @@ def test_a_batch_gives_the_answers_of_each_alone_in_the_same_order(ask, sounds, 
     assert batch[2] == alone[2]
 
 
+@pytest.mark.slow
 def test_the_windows_of_a_recording_are_the_same_in_a_batch(ask, tmp_path):
     for number in range(2):
         noise(tmp_path / f"long{number}.wav", 70, seed=number)
@@ -362,6 +365,7 @@ def test_an_output_folder_that_cannot_be_is_wrong_usage(ask, sounds):
 # --- dialogues
 
 
+@pytest.mark.slow
 def test_a_dialogue_that_is_not_utf8_goes_on(demo_model, sounds):
     command = [*COMMAND, "-q", "--model", str(demo_model), "--max-new-tokens", "4", "--chat", "-i", sounds / "a.wav"]
     lines = b"one?\n\xff\xfe two?\nthree?\n"
@@ -434,6 +438,7 @@ def start(demo_model, *arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_terminated_the_finished_files_are_kept(demo_model, sounds, tmp_path):
     os.mkfifo(sounds / "z.wav")
     process = start(
@@ -457,6 +462,7 @@ def test_what_only_tells_ends_well(demo_model, flag):
     assert len(out) > 200
 
 
+@pytest.mark.slow
 def test_a_damaged_mp3_is_one_line_of_ours(demo_model, tmp_path):
     soundfile.write(tmp_path / "x.mp3", np.zeros(RATE), RATE, format="MP3", subtype="MPEG_LAYER_III")
     data = bytearray((tmp_path / "x.mp3").read_bytes())

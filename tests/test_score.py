@@ -130,6 +130,7 @@ def test_cider():
     assert total["value"] == pytest.approx(2.5)
 
 
+@pytest.mark.slow
 def test_labels_are_scored_by_mean_average_precision():
     pytest.importorskip("sklearn")
     # bright: named for both, true of one: 1/2. dark: true of the second, never named: its share, 1/2.
@@ -298,6 +299,7 @@ def test_a_row_brings_its_own_task_question_and_language(sounds, capsys, demo_mo
     assert "no task 'nonsense'" in err
 
 
+@pytest.mark.slow
 def test_without_the_flag_no_library_of_it_is_imported(sounds, capsys, demo_model, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("cli.score")]:
         monkeypatch.delitem(sys.modules, name)

@@ -252,6 +252,7 @@ def test_nobody_asks_and_it_ends(tiny, runtime):
     assert [path.name for path in (runtime / "qwen-audio").iterdir()] == ["lock"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ends_its_turn(tiny):
     manifest = tiny("fp32")
     code = (
@@ -375,6 +376,7 @@ def stopped(tiny):
     assert ask_server("state")["pid"] == pid == address.server_pid(decoder._contract._session._channel._connection)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wait", [None, 0.1])
 def test_a_run_ends_that_meets_a_stopped_server(tiny, stopped, wait):
     with pytest.raises(BackendError, match="keeps the model open does not answer") as failure:
@@ -544,6 +546,7 @@ def run(*arguments, **environment):
     )
 
 
+@pytest.mark.slow
 def test_a_shell_loop_pays_for_opening_once():
     alone = json.loads(run().stdout)
     assert ask_server("state") == {}
@@ -558,6 +561,7 @@ def test_a_shell_loop_pays_for_opening_once():
     eventually(lambda: ask_server("state") == {})
 
 
+@pytest.mark.slow
 def test_the_doctor_says_what_is_kept():
     run("--keep", "1")
     state = held()
@@ -567,6 +571,7 @@ def test_the_doctor_says_what_is_kept():
     assert f"kept open: {state['models'][0]}, by process {state['pid']}, for " in found.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", ["-1", "nan", "inf", "soon"])
 def test_minutes_that_are_none_are_refused(minutes):
     for found in (run(f"--keep={minutes}"), run(QWEN_AUDIO_KEEP=minutes)):
@@ -596,6 +601,7 @@ def start_waiting():
     return waiting
 
 
+@pytest.mark.slow
 def test_a_run_that_waits_says_so_and_is_served_then(busy):
     waiting = start_waiting()
     busy.communicate()
@@ -618,6 +624,7 @@ def test_the_timeout_of_a_run_counts_where_the_keeper_was_stopped():
     assert f"does not answer (stopped?); end it with `kill -9 {pid}`" in found.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_waits_can_be_interrupted(busy):
     waiting = start_waiting()
     time.sleep(0.2)

@@ -264,6 +264,7 @@ def test_guessing_can_be_left():
     assert len(runs(decoder)) == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 2, 4])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-fine", "int8", "int4"])
 def test_a_real_decoder_says_the_same_with_guesses_and_without(tiny, precision, rows):

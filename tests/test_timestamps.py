@@ -135,6 +135,7 @@ def random_answer(rng):
     return "".join(piece() for piece in rng.choices(pieces, weights, k=rng.randrange(25)))
 
 
+@pytest.mark.slow
 def test_any_answer_gives_a_clean_text_and_words_in_order():
     rng, with_words = random.Random(4), 0
     for _ in range(20_000):

@@ -183,6 +183,7 @@ def test_the_blocks_are_the_waveform_converted_as_a_whole(tmp_path, rate, channe
         assert np.array_equal(np.concatenate(blocks), (steps / 32768).astype(np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
 def test_other_samples_are_the_same_whatever_follows_them(tmp_path, subtype, rate):

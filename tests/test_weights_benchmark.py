@@ -64,6 +64,7 @@ def test_a_checkpoint_in_q4_0_has_rounded_matrices_and_all_else_as_it_was(tmp_pa
         np.testing.assert_array_equal(found.take(name, *shape).read(), given.take(name, *shape).read())
 
 
+@pytest.mark.slow
 def test_logits_err_less_in_int4_than_with_q4_0s_weights(tmp_path, capsys):
     """Attention has 8 bits in int4, and attention is what gets the logits."""
     geometry = dataclasses.replace(OUTLIERS, hidden_size=256, intermediate_size=1408, num_attention_heads=2,

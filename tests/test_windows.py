@@ -67,6 +67,7 @@ def test_no_samples_give_no_window():
     assert windows_of(np.zeros(0, np.float32)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("floor", [-90, -60, -40, -34])
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 @pytest.mark.parametrize("pause", [0.2, 0.5, 1.5])
