@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--vocabulary", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(argv)
     aligner = Aligner(options.state, options.vocabulary)
-    shards = {index: corpus.read_shard(index) for index in sorted(options.features.glob("*.jsonl"))}
+    shards = {index: corpus.read_shard(index) for index in sorted(options.features.glob("*-*.jsonl"))}
     known: dict[str, Times] = {}  # of the recordings as they are, by id
     for index, clips in sorted(shards.items(), key=lambda item: bool(item[1][0].get("variant"))):
         out = index.with_suffix(".words.json")

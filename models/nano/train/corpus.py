@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.nano.train.recordings import spoken
+
 TOKEN_SECONDS = 0.04
+WRITTEN = "written.jsonl"  # beside the shards
 LONGEST = {"word": 0.4, "letter": 0.12}  # seconds of one word, and more for each of its letters
 
 
@@ -41,10 +44,10 @@ def _shard(path: Path) -> NDArray[np.float16]:
 
 
 def load(folders: Sequence[Path]) -> list[Clip]:
-    """All clips of all whole shards, with the times of their words where `align` found them."""
+    """All clips of all whole shards, with the times of words that `align` found and the texts of `whisper_labels`."""
     clips = []
     for folder in folders:
-        for index in sorted(folder.glob("*.jsonl")):
+        for index in sorted(folder.glob("*-*.jsonl")):
             times = index.with_suffix(".words.json")
             found = json.loads(times.read_text()) if times.exists() else {}
             for number, clip in enumerate(read_shard(index)):
@@ -55,6 +58,13 @@ def load(folders: Sequence[Path]) -> list[Clip]:
     return clips
 
 
+@lru_cache(maxsize=8)
+def _written(path: Path) -> dict[str, str]:
+    """Text by the id of the recording."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {row["id"]: row["written"] for row in map(json.loads, lines) if "written" in row}
+
+
 def plausible(text: str, times: Sequence[Sequence[float]]) -> bool:
     """Whether no word lasts longer than people draw it out: CTC may put a last letter into the silence behind it."""
     words = zip(text.split(), times, strict=True)
@@ -62,11 +72,14 @@ def plausible(text: str, times: Sequence[Sequence[float]]) -> bool:
 
 
 def read_shard(index: Path) -> list[Clip]:
-    """The clips of one shard, in order."""
+    """The clips of one shard, in order, with the texts of `whisper_labels`."""
     clips = []
+    texts = _written(index.with_name(WRITTEN))
     for line in index.read_text(encoding="utf-8").splitlines():
         labels = json.loads(line)
         first, tokens = labels.pop("first"), labels.pop("tokens")
+        if (text := texts.get(labels.get("id"))) is not None:
+            labels = {"text": spoken(text), "written": text} | labels
         clips.append(Clip(index.with_suffix(".npy"), first, tokens, labels))
     return clips
 

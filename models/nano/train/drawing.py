@@ -17,6 +17,7 @@ SOURCES = {  # source of English speech -> its weight
     "librispeech_more": 0.18,
     "asterisk": 0.03,
     "speechocean762": 0.16,
+    "speech_to_intent": 0.06,
     "kathleen": 0.10,
     "lj_speech": 0.02,
     "wake_words": 0.02,
