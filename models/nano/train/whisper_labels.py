@@ -1,7 +1,7 @@
 """`python3 -m models.nano.train.whisper_labels FEATURES RECORDINGS --whisper DIR`: texts as Whisper base writes them.
 
 Capitals and marks for read English whose transcript has none, and the words of spoken orders that have no transcript.
-FEATURES/written.jsonl gets a line for each recording: `id`, and `written` where Whisper understood it. `corpus` reads it.
+FEATURES/written.jsonl gets a line for each recording: `id`, and `written` where Whisper understood it.
 A text is kept where its words are those of the transcript, or, where there is none, where Whisper was sure of it. It
 goes on where it was cut off. DIR: Whisper base as a CTranslate2 folder; needs faster-whisper.
 """
