@@ -331,7 +331,8 @@ def test_the_card_has_the_scores_of_every_list(recorded, capsys, monkeypatch):
     from models.nano.train import card, lists
 
     monkeypatch.setattr(lists, "SILENT", 1)
-    monkeypatch.setattr(card, "whisper", lambda _: lambda _: "room two")
+    said = (lambda _: "room two"), (lambda _: "<|0.50|>one<|1.00|>hundred<|1.50|>")
+    monkeypatch.setattr(card, "whisper", lambda _: said)
     assert card.main([str(recorded), str(recorded / "out"), "--whisper", "stub"]) == 0
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
     found = {(row["set"], row["measure"]): (row["clips"], row.get("whisper")) for row in rows}
@@ -344,5 +345,6 @@ def test_the_card_has_the_scores_of_every_list(recorded, capsys, monkeypatch):
         ("sounds event", "right"): (1, None),
         ("noise", "words invented"): (1, None),
         ("sounds", "words invented"): (1, None),
+        ("times", "words begin and end, off by"): (1, None),
     }
     assert all(0 <= row["low"] <= row["value"] <= row["high"] for row in rows)

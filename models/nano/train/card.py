@@ -1,7 +1,8 @@
 """`python3 -m models.nano.train.card RECORDINGS OUT`: the scores of nano's card, by --score on the fixed test clips.
 
 A checkpoint is converted and asked on the command line, list by list (models.nano.train.lists). `--whisper MODEL` has
-faster-whisper transcribe the same lists (MODEL: Whisper base as a CTranslate2 folder); `cli.score` scores them, too.
+faster-whisper transcribe the same lists (MODEL: Whisper base as a CTranslate2 folder); `cli.score` scores them, too. It
+also says when words are, which nano's word times are held against.
 A second run goes on where the first stopped. A table for the card is printed; the last line is JSON.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,11 @@ RUNS = (
     Run("telephone", "words wrong, base prompt", "wer", ("--raw",)),
     Run("labels", "right", "accuracy", ("--long", "first")),
     Run("silence", "words invented", "accuracy", ("--raw", "--long", "first"), is_inverse=True),
+    Run("times", "words begin and end, off by", "word-times", ("--raw",)),
 )
+TIMED = ("librispeech", "studio_man")  # sets whose words are clear enough for Whisper to say when they are
 Score = dict[str, Any]  # value, low, high, answers
+Transcribe = Callable[[str], str]  # sound file -> text
 
 
 def convert_checkpoint(checkpoint: Path, out: Path, precision: str) -> Path:
@@ -61,7 +65,7 @@ def answered(run: Run, model: Path, out: Path) -> dict[str, Score]:
     return by_set(json.loads((folder / "score.json").read_text(encoding="utf-8")), run)
 
 
-def whispered(run: Run, transcribe: Any, out: Path) -> dict[str, Score]:
+def whispered(run: Run, transcribe: Transcribe, out: Path) -> dict[str, Score]:
     """Whisper's transcripts of the same list, as OUT/whisper-NAME.jsonl; returns the score of each set."""
     scorer = Scorer([run.metric])
     with (out / f"whisper-{run.rows}.jsonl").open("w", encoding="utf-8") as file:
@@ -84,8 +88,8 @@ def by_set(score: dict[str, Any], run: Run) -> dict[str, Score]:
     return sets
 
 
-def whisper(folder: str) -> Any:
-    """Whisper as a whole, greedy, English: sound file -> text."""
+def whisper(folder: str) -> tuple[Transcribe, Transcribe]:
+    """Whisper as a whole, greedy, English: sound file -> text, and sound file -> words with their times."""
     from faster_whisper import WhisperModel
 
     from audio_encoder.waveform import load_waveform
@@ -97,7 +101,22 @@ def whisper(folder: str) -> Any:
         segments, _ = model.transcribe(sound, language="en", beam_size=1, without_timestamps=True)
         return " ".join(segment.text.strip() for segment in segments)
 
-    return transcribe
+    def timed(path: str) -> str:
+        segments, _ = model.transcribe(load_waveform(path), language="en", beam_size=1, word_timestamps=True)
+        words = (word for segment in segments for word in segment.words)
+        return "".join(f"<|{word.start:.2f}|>{word.word.strip()}<|{word.end:.2f}|>" for word in words)
+
+    return transcribe, timed
+
+
+def write_times(timed: Transcribe, out: Path) -> int:
+    """OUT/times.jsonl: when Whisper says that the words of clear speech are; returns how many clips there are."""
+    rows = map(json.loads, (out / "words.jsonl").read_text(encoding="utf-8").splitlines())
+    lines = [
+        json.dumps({**row, "text": timed(row["audio"]), "task": "timestamps"}) for row in rows if row["source"] in TIMED
+    ]
+    (out / "times.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return len(lines)
 
 
 def table(rows: list[Score]) -> Iterator[str]:
@@ -105,9 +124,10 @@ def table(rows: list[Score]) -> Iterator[str]:
     yield "| recordings | measure | nano | 95 % interval | Whisper base | clips |"
     yield "|---|---|---|---|---|---|"
     for row in rows:
-        other = f"{row['whisper']:.0%}" if "whisper" in row else ""
-        between = f"{row['low']:.0%} to {row['high']:.0%}"
-        yield f"| {row['set']} | {row['measure']} | {row['value']:.0%} | {between} | {other} | {row['clips']} |"
+        shown = "{:.0f} ms" if row["metric"] == "word-times" else "{:.0%}"
+        value, low, high = (shown.format(row[name]) for name in ("value", "low", "high"))
+        other = shown.format(row["whisper"]) if "whisper" in row else ""
+        yield f"| {row['set']} | {row['measure']} | {value} | {low} to {high} | {other} | {row['clips']} |"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -123,13 +143,16 @@ def main(argv: list[str] | None = None) -> int:
     out: Path = options.out
     counts = write_lists(options.recordings, out, options.count)
     model = convert_checkpoint(options.checkpoint, out, options.precision)
-    transcribe = whisper(options.whisper) if options.whisper else None
+    transcribe = None
+    if options.whisper:
+        transcribe, timed = whisper(options.whisper)
+        counts["times"] = write_times(timed, out)
     rows: list[Score] = []
-    for run in (run for run in RUNS if counts[run.rows]):
+    for run in (run for run in RUNS if counts.get(run.rows)):
         print(f"{run.rows}: {run.measure}, {counts[run.rows]} rows", file=sys.stderr)
         beside = whispered(run, transcribe, out) if transcribe and run.metric == "wer" and run.flags else {}
         for name, score in answered(run, model, out).items():
-            row = {"set": name, "measure": run.measure, "clips": score.pop("answers"), **score}
+            row = {"set": name, "measure": run.measure, "metric": run.metric, "clips": score.pop("answers"), **score}
             rows.append(row | ({"whisper": beside[name]["value"]} if name in beside else {}))
     print("\n".join(table(rows)))
     print(json.dumps({"benchmark": "nano", "precision": options.precision, "rows": rows}))

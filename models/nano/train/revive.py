@@ -20,6 +20,7 @@ from models.nano.train.corpus import load
 from models.nano.train.examples import Source
 from models.nano.train.export import FILES
 from models.nano.train.losses import GUIDED_LAYER
+from models.nano.train.muon import HALF
 from models.nano.train.texts import sentences
 from models.nano.train.train import build, trained_state
 
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, metavar="OUT", help="file to write")
     parser.add_argument("--features", type=Path, required=True, nargs="+", metavar="DIR")
     parser.add_argument("--texts", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--size", type=int, default=4_000, help="ids in a batch, padding included")
     options = parser.parse_args(argv)
     torch.manual_seed(0)
@@ -53,19 +54,21 @@ def main(argv: list[str] | None = None) -> int:
     left = model.load_state_dict(weights(options.checkpoint), strict=False)
     assert not left.unexpected_keys, left.unexpected_keys
     source = Source(load(options.features), list(sentences(options.texts)), HEARD)
+    losses: list[float] = []
     tool = torch.optim.AdamW(teacher.parameters(), lr=1e-2)
     for step, batch in zip(
         range(options.steps), batches(source, Encoder(tokenizer), 0, size=options.size), strict=False
     ):
         tool.param_groups[0]["lr"] = 1e-2 * (1 - step / options.steps)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=HALF):
             middle = model.hidden(model.embed(batch.ids, batch.features, batch.places, batch.ends), GUIDED_LAYER).middle
         loss = teacher.loss(middle, batch)
         tool.zero_grad()
         loss.backward()
         tool.step()
-        if (step + 1) % 25 == 0:
-            print(f"step {step + 1}: {float(loss.detach()):.3f} nats a letter", file=sys.stderr, flush=True)
+        losses.append(float(loss.detach()))
+        if (step + 1) % 10 == 0:
+            print(f"step {step + 1}: {sum(losses[-10:]) / 10:.3f} nats a letter", file=sys.stderr, flush=True)
     torch.save({"step": 0, "model": trained_state(model), "teacher": teacher.state_dict()}, options.out)
     print(options.out)
     return 0
