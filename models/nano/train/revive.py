@@ -1,7 +1,7 @@
 """`python3 -m models.nano.train.revive CHECKPOINT OUT --features DIR… --texts DIR`: a state to go on from.
 
 States of training are too large to keep in the repository, so training may begin with the checkpoint that is shipped
-(`train --start OUT`). What it lacks is the head of the letters, which is learned here while the model stays as it is.
+(`train --begin OUT`). What it lacks is the head of the letters, which is learned here while the model stays as it is.
 """
 
 from __future__ import annotations

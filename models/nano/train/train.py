@@ -224,7 +224,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=8_000, help="ids in a batch, padding included")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--decay", type=int, default=10_000, help="steps at the end in which the rate falls to zero")
-    parser.add_argument("--start", type=Path, metavar="FILE", help="state of another run to begin with")
+    parser.add_argument("--begin", type=Path, metavar="FILE", help="state of another run to begin with")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -238,7 +238,7 @@ def main(argv: list[str] | None = None) -> int:
     source = Source(load(options.features), list(sentences(options.texts)), shares)
     plan = Plan(options.steps, options.size, options.rate, options.decay, seed=options.seed)
     how = {"device": options.device, "half": options.half, "compiled": options.compile}
-    train(source, options.out, options.vocabulary, plan, start=options.start, **how)
+    train(source, options.out, options.vocabulary, plan, start=options.begin, **how)
     return 0
 
 
