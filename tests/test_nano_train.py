@@ -228,6 +228,39 @@ def test_clips_of_speech_are_never_taken_for_silent_ones():
     assert drawing.wordless(labelled(instrument="flute")) == "music"
 
 
+@pytest.mark.parametrize(
+    ("text", "written", "certainty", "kept"),
+    [
+        ("may i go", "May I go?", -2.0, True),
+        ("may i go", "May I come?", -0.1, False),
+        (None, "Make me a coffee.", -0.1, True),
+        (None, "Make me a coffee.", -0.9, False),
+        (None, "A 12 ounce coffee.", -0.1, False),
+        (None, "Thank you.", -0.1, False),  # what Whisper says about noise
+    ],
+)
+def test_whispers_text_stands_where_it_says_the_same_or_is_sure(text, written, certainty, kept):
+    from models.nano.train.whisper_labels import usable
+
+    assert usable({"text": text}, written, certainty) == kept
+
+
+def test_texts_that_whisper_wrote_belong_to_their_recordings(tmp_path):
+    from models.nano.train.corpus import load
+
+    rows = [{"id": "a", "text": "may i go"}, {"id": "b"}, {"id": "c", "text": "no"}]
+    lines = [json.dumps(row | {"first": 9 * place, "tokens": 9}) for place, row in enumerate(rows)]
+    (tmp_path / "real-0-000.jsonl").write_text("\n".join(lines))
+    texts = [{"id": "a", "written": "May I go?"}, {"id": "b", "written": "Make me a coffee."}, {"id": "c"}]
+    (tmp_path / "written.jsonl").write_text("\n".join(map(json.dumps, texts)))
+    found = {clip.get("id"): (clip.get("text"), clip.get("written")) for clip in load([tmp_path])}
+    assert found == {
+        "a": ("may i go", "May I go?"),
+        "b": ("make me a coffee", "Make me a coffee."),
+        "c": ("no", None),
+    }
+
+
 def test_words_that_last_too_long_are_no_times():
     from models.nano.train.corpus import plausible
 
