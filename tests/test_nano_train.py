@@ -358,6 +358,22 @@ def test_nothing_is_to_be_said_about_noise_and_sounds(recorded):
     assert all(Path(row["audio"]).is_file() for row in rows)
 
 
+def test_two_clips_are_of_one_speaker_or_of_two(tmp_path):
+    from models.nano.train.lists import together
+
+    paths = [str(GOLDEN / "nano" / name) for name in ("man.flac", "woman.flac")]
+    rows = [{"audio": path, "speaker": name} for name in ("a", "b") for path in paths]
+    made = list(together({"non_native_adults": rows}, tmp_path))
+    assert [row["text"] for row in made] == [
+        "It is the same speaker.",
+        "There is one speaker.",
+        "They are different speakers.",
+        "There are two speakers.",
+    ]
+    assert set(made[0]["audio"]) == set(paths)
+    assert all(Path(row["audio"]).is_file() for row in made[1::2])
+
+
 @pytest.mark.slow
 def test_the_card_has_the_scores_of_every_list(recorded, capsys, monkeypatch):
     pytest.importorskip("jiwer", reason="requirements-eval.txt is not installed")

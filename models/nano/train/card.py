@@ -40,6 +40,7 @@ RUNS = (
     Run("words", "words wrong, chat", "wer"),
     Run("telephone", "words wrong, base prompt", "wer", ("--raw",)),
     Run("labels", "right", "accuracy", ("--long", "first")),
+    Run("together", "right", "accuracy", ("--long", "first")),
     Run("silence", "words invented", "accuracy", ("--raw", "--long", "first"), is_inverse=True),
     Run("times", "words begin and end, off by", "word-times", ("--raw",)),
 )

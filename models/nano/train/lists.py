@@ -1,15 +1,17 @@
 """`python3 -m models.nano.train.lists RECORDINGS OUT`: the test clips as lists for --score.
 
-`words` and `telephone` are for --score wer, `labels` and `silence` for --score accuracy. The clips are those of
-test_clips.json; a list names their set as the source. Sounds that are made (the telephone's, noise) are written to OUT.
-`models.nano.train.card` has them all answered.
+`words` and `telephone` are for --score wer, `labels`, `together` and `silence` for --score accuracy. The clips are
+those of test_clips.json; a list names their set as the source. Sounds that are made (the telephone's, noise, two clips
+joined) are written to OUT. `models.nano.train.card` has them all answered.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ Waveform = NDArray[np.float32]
 SEED = 20261128
 RATE = 16_000
 MOST = 60  # clips of a set
+ALL = 1_000_000
 SPEECH = ("librispeech", "studio_man", "non_native_adults", "non_native_children", "librivox", "wake_words")
 SPOKEN = ("librispeech", "non_native_adults", "multilingual", "wake_words_es", "mandarin_words")
 WORDED = {"singing voice", "crowd of people", "screaming or yelling", "laughter", "choir", "mouth noises"}
@@ -75,6 +78,30 @@ def labels(sets: Sets, _: Path) -> Iterator[Row]:
                 yield {"audio": row["audio"], "text": answer, "question": question, "source": f"{name} {task}"}
 
 
+def together(sets: Sets, out: Path) -> Iterator[Row]:
+    """How many people speak, and whether two clips are of one person: pairs of people and clips from the test sets."""
+    by_speaker: defaultdict[str, list[Recording]] = defaultdict(list)
+    for row in sets.get("non_native_adults", []) + sets.get("non_native_children", []):
+        by_speaker[row["speaker"]].append(row)
+    people = sorted(name for name, rows in by_speaker.items() if len(rows) > 1)
+    for number, (name, other) in enumerate(zip(people, people[1:] + people[:1], strict=True)):
+        rng = random.Random(f"{SEED}/{name}")  # noqa: S311
+        first, second = rng.sample(by_speaker[name], 2)
+        if number % 2:
+            second = rng.choice(by_speaker[other])
+        is_same = number % 2 == 0
+        question = wordings.question("same_speaker", rng, split="test")
+        answer = "It is the same speaker." if is_same else "They are different speakers."
+        audio = [first["audio"], second["audio"]]
+        yield {"audio": audio, "text": answer, "question": question, "source": "two clips, same_speaker"}
+        waves = [load_waveform(row["audio"]) for row in (first, second)]
+        joined = np.concatenate([waves[0], np.zeros(RATE // 2, np.float32), waves[1]])
+        path = _write(out / "together" / f"{number:02}.flac", joined)
+        question = wordings.question("speakers", rng, split="test")
+        answer = "There is one speaker." if is_same else "There are two speakers."
+        yield {"audio": path, "text": answer, "question": question, "source": "two clips joined, speakers"}
+
+
 def silence(sets: Sets, out: Path) -> Iterator[Row]:
     """Sounds and noise without words, whose transcript is empty."""
     others = [row for row in sets.get("sounds", ()) if row["sound"] not in WORDED]
@@ -85,9 +112,6 @@ def silence(sets: Sets, out: Path) -> Iterator[Row]:
         yield {"audio": path, "text": "", "task": "transcribe", "source": "noise"}
     for row in others[:SILENT]:
         yield {"audio": row["audio"], "text": "", "task": "transcribe", "source": "sounds"}
-
-
-LISTS: tuple[Callable[[Sets, Path], Iterator[Row]], ...] = (words, telephone, labels, silence)
 
 
 def by_telephone(row: Recording) -> Waveform:
@@ -129,11 +153,17 @@ def _tasks(name: str, row: Recording) -> Iterator[str]:
         yield "instrument"
 
 
+LISTS: tuple[Callable[[Sets, Path], Iterator[Row]], ...] = (words, telephone, labels, silence)
+OF_ALL = (together,)  # lists that need whole speakers, not a few clips of each
+
+
 def write_lists(folder: Path, out: Path, count: int = MOST) -> dict[str, int]:
     """Write OUT/NAME.jsonl for each list; returns how many rows each has."""
     sets = clips(folder, count)
     out.mkdir(parents=True, exist_ok=True)
-    rows = {make.__name__: [json.dumps(row, ensure_ascii=False) + "\n" for row in make(sets, out)] for make in LISTS}
+    made = [(make.__name__, make(sets, out)) for make in LISTS]
+    made += [(make.__name__, itertools.islice(make(clips(folder, ALL), out), 2 * count)) for make in OF_ALL]
+    rows = {name: [json.dumps(row, ensure_ascii=False) + "\n" for row in found] for name, found in made}
     for name, lines in rows.items():
         (out / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     return {name: len(lines) for name, lines in rows.items()}
