@@ -1,9 +1,11 @@
 """Training's own parts that need neither torch nor a synthesizer: the vocabulary, the texts, the batches, the measures."""
 
+import itertools
 import json
 import random
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +155,21 @@ def test_a_splice_has_the_sounds_and_times_of_its_words_and_no_others(tmp_path):
             assert spoken_words[word] in heard[round(start / 0.04) : round(end / 0.04) + 1]
 
 
+def test_what_is_scattered_has_sounds_of_the_clip_in_another_order(tmp_path):
+    from models.nano.train.splices import scattered
+
+    one = clip(tmp_path, 60, text="one two three", language="en", gender="woman")
+    np.save(one.shard, np.tile(np.arange(60, dtype=np.float16)[:, None], (1, 512)))
+    swaps = 0
+    for seed in range(20):
+        found = scattered(one, random.Random(seed))
+        heard = found.features[:, 0].tolist()
+        assert (found.get("gender"), found.get("text"), found.tokens) == ("woman", None, len(heard))
+        assert len(set(heard)) == len(heard) >= 0.3 * 60
+        swaps += sum(later < earlier for earlier, later in itertools.pairwise(heard))
+    assert swaps > 20
+
+
 def test_groups_of_several_levels_are_drawn_evenly_at_each():
     from models.nano.train.drawing import Balanced
 
@@ -207,12 +224,13 @@ LABELLED = {  # task -> labels of a clip that can be asked, the answer
 
 
 @pytest.mark.parametrize("task", LABELLED)
-def test_a_labelled_clip_is_asked_and_answered(task):
+def test_a_labelled_clip_is_asked_and_answered(task, tmp_path):
     from models.nano.train.answers import TASKS
     from models.nano.train.examples import Source
 
     labels, wanted = LABELLED[task]
-    source = Source([labelled(**labels)], [], {task: 1.0})
+    shard = clip(tmp_path, 100).shard
+    source = Source([replace(labelled(**labels), shard=shard)], [], {task: 1.0})
     example = source.example(random.Random(0))
     assert ["".join(piece.text for piece in answer) for _, answer in example.turns] == [wanted]
     assert set(TASKS) == set(LABELLED)

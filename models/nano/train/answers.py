@@ -28,11 +28,15 @@ Answer = tuple[Piece, ...]
 
 @dataclass(frozen=True)
 class About:
-    """A task about one clip: by which label clips are chosen and balanced, and the answer."""
+    """A task about one clip: by which label clips are chosen and balanced, and the answer.
+
+    `scattered` is the share of clips that are heard in another order, so that who speaks is not told by what is said.
+    """
 
     label: Callable[[Clip], Hashable]  # None where the clip cannot be asked
     answer: Callable[[Clip], Answer]
     exponent: float = 0.0  # 0: all labels alike often, 1: by the number of their clips
+    scattered: float = 0.0
 
 
 def decided(before: str, deciding: str, after: str = ".") -> Answer:
@@ -147,13 +151,13 @@ def _label(name: str) -> Callable[[Clip], Hashable]:
 
 TASKS: dict[str, About] = {
     "language": About(drawing.language, language),
-    "gender": About(drawing.voice, gender),
-    "age": About(drawing.aged_voice, age),
+    "gender": About(drawing.voice, gender, scattered=0.7),
+    "age": About(drawing.aged_voice, age, scattered=0.7),
     "speakers": About(_label("speakers"), speakers),
-    "event": About(_label("sound"), event, 0.5),
+    "event": About(_label("sound"), event, 0.5, scattered=0.4),
     "events": About(lambda clip: clip.get("events") and ", ".join(clip.get("events")), events),
     "background": About(_label("background"), background),
-    "instrument": About(drawing.instrument, instrument),
+    "instrument": About(drawing.instrument, instrument, scattered=0.4),
     "note": About(_label("pitch"), note),
     "note_tags": About(_label("pitch"), note_tags),
     "loudness": About(drawing.loudness, loudness),

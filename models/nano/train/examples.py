@@ -14,7 +14,7 @@ from functools import partial
 from models.nano.train import answers, drawing, wordings
 from models.nano.train.answers import DECIDING, Answer, Piece
 from models.nano.train.corpus import Clip
-from models.nano.train.splices import spliced
+from models.nano.train.splices import scattered, spliced
 from models.nano.train.texts import Sentence
 
 TIME_WEIGHT = 2.0
@@ -165,6 +165,8 @@ class Source:
         """One question about one clip, by the table of tasks."""
         clip = drawn.draw(rng)
         answer = answers.TASKS[task].answer(clip)
+        if rng.random() < answers.TASKS[task].scattered:
+            clip = scattered(clip, rng)
         if task == "note_tags":
             return Example(task, (clip,), (("", answer),), wordings.NOTE_TAGS)
         if task == "caption" and rng.random() < TAGGED:

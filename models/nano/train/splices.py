@@ -19,6 +19,8 @@ from models.nano.train.drawing import Balanced
 LEAST = 2  # words of a part
 PARTS = (0.45, 0.4, 0.15)  # how often there are one, two and three
 LONGEST = 700  # tokens in all
+PIECE = (3, 10)  # tokens of what is scattered
+KEPT = (0.4, 1.0)  # share of it
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,16 @@ def spliced(rng: random.Random, timed: Balanced) -> Splice:
         joined = np.concatenate([found.features, new.features])
         found = Splice(found.shard, 0, len(joined), labels, joined)
     return found
+
+
+def scattered(clip: Clip, rng: random.Random) -> Splice:
+    """Some of a clip, cut into short pieces in another order: its sound without what it says."""
+    size = rng.randint(*PIECE)
+    pieces = [(first, min(first + size, clip.tokens)) for first in range(0, clip.tokens, size)]
+    kept = rng.sample(pieces, max(1, round(rng.uniform(*KEPT) * len(pieces))))
+    joined = np.concatenate([clip.features[first:last] for first, last in kept])
+    labels = {name: value for name, value in clip.labels.items() if name not in {"text", "written", "words"}}
+    return Splice(clip.shard, 0, len(joined), labels, joined)
 
 
 def _moved(times: list[tuple[float, float]], seconds: float) -> list[tuple[float, float]]:
