@@ -19,9 +19,10 @@ import pytest
 from cli.output import folder as results
 from cli.output import journal as journals
 from cli.output.answer import Answer, Window
-from cli.output.folder import JOURNAL, PREFIX, SUFFIX, ResultsFolder, content_key
+from cli.output.folder import JOURNAL, PREFIX, SUFFIX, ResultsFolder
 from cli.output.formats import render
 from cli.output.journal import Journal
+from cli.output.key import content_key
 from errors import UsageError, printable
 
 ROOT = Path(__file__).parents[1]
@@ -420,7 +421,7 @@ def hashed(monkeypatch):
     found = []
     whole = journals.file_sha256
     monkeypatch.setattr(journals, "file_sha256", lambda path: found.append(path.name) or whole(path))
-    monkeypatch.setattr(journals, "_SETTLED", -(10**15))
+    monkeypatch.setattr(journals, "SETTLED", -1e6)
     return found
 
 
@@ -447,7 +448,7 @@ def test_a_changed_sound_has_another_key(sounds, tmp_path, hashed, how):
 
 
 def test_a_sound_that_changed_just_now_is_hashed_again(sounds, tmp_path, hashed, monkeypatch):
-    monkeypatch.setattr(journals, "_SETTLED", 2 * 10**9)
+    monkeypatch.setattr(journals, "SETTLED", 2.0)
     folder = ResultsFolder(tmp_path / "out", ("txt",))
     for _ in range(2):
         folder.key(sounds("a"), {})
@@ -467,7 +468,7 @@ def test_a_journal_finds_every_line_among_thousands(tmp_path, monkeypatch):
 
 
 def test_names_with_one_hash_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(journals, "hash64", lambda _: 1)
+    monkeypatch.setattr(journals, "hash", lambda _: 1, raising=False)
     journal = Journal(tmp_path / "j")
     for name in "ab":
         journal.add({"key": name, "files": {name: "d"}, "input": ""})

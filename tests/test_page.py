@@ -22,7 +22,8 @@ from cli.options import parse_arguments
 from cli.output import page as pages
 from cli.output import waveforms
 from cli.output.answer import Answer, Audio, Window, Word
-from cli.output.folder import ResultsFolder, identity
+from cli.output.folder import ResultsFolder
+from cli.output.key import identity
 from cli.output.outputs import Outputs
 from cli.output.page import Page
 from cli.output.waveforms import COLUMNS, FOLDER, NOTES, Waveforms, fewer, find_peaks, is_playable, write_opus

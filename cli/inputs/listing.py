@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from cli.inputs.rows import from_json, from_table, is_table
 from cli.inputs.search import (
@@ -33,6 +33,9 @@ from cli.inputs.spool import GROUP, NOTE, PROBLEM, Picked, Spool
 from cli.inputs.text import MARKS, decode_pieces, split
 from cli.options import Options
 from errors import InputError
+
+if TYPE_CHECKING:
+    from cli.inputs.spool import Places
 
 __all__ = ["STDIN", "Group", "InputError", "Listing", "find_inputs"]
 
@@ -82,7 +85,7 @@ def find_inputs(options: Options) -> Listing:
         spool.add(item)
     if not is_due:
         missing = [Remark(name, MISSING, "absent", CHECK_PATH) for name in together]
-        raise _nothing([*missing, *(item for item in spool if isinstance(item, Remark))])
+        raise _nothing([*missing, *(item for item in spool.read(range(len(spool))) if isinstance(item, Remark))])
     return _listing(spool, options.shard)
 
 
@@ -90,32 +93,30 @@ def _listing(spool: Spool, shard: tuple[int, int] | None) -> Listing:
     """Items in order -> the listing. Problems take turns like groups, so that each is told by one shard only."""
     first_of = spool.find_duplicates()
 
-    def group(place: int) -> Group:
-        found = spool[place]
-        assert isinstance(found, Group)
-        return found
+    def groups(places: Places | list[int]) -> Iterator[Group]:
+        return (found for found in spool.read(places) if isinstance(found, Group))
 
-    def problem(place: int) -> tuple[str, InputError]:
-        found = spool[place]
-        assert isinstance(found, Remark)
-        return found.path, found.error()
+    def problems(places: Places) -> Iterator[tuple[str, InputError]]:
+        return ((found.path, found.error()) for found in spool.read(places) if isinstance(found, Remark))
 
-    def note(place: int) -> str:
-        if place not in first_of:
-            return str(problem(place)[1])
-        path, first = group(place).paths[0], group(first_of[place]).paths[0]
-        named = f" as {first}" if first != path else ""
-        return str(Remark(path, f"given before{named}", "skipped", "it is answered once").error())
+    def notes(places: Places) -> Iterator[str]:
+        for place, found in zip(places, spool.read(places), strict=True):
+            yield str((found if isinstance(found, Remark) else again(found, first_of[int(place)])).error())
+
+    def again(found: Group, place: int) -> Remark:
+        (first,) = groups([place])
+        named = f" as {first.paths[0]}" if first.paths != found.paths else ""
+        return Remark(found.paths[0], f"given before{named}", "skipped", "it is answered once")
 
     number, count = shard or (1, 1)
     first = (number - 1) % count  # 0/4 is 4/4: a job array may count from 0 or from 1
     ours = spool.places(GROUP, PROBLEM)[first::count]
     is_group = spool.is_group(ours)
     return Listing(
-        groups=Picked(ours[is_group], group),
-        problems=Picked(ours[~is_group], problem),
-        skipped=Picked(spool.places(NOTE) if first == 0 else ours[:0], note),
-        whole=Picked(spool.places(GROUP), group),
+        groups=Picked(ours[is_group], groups),
+        problems=Picked(ours[~is_group], problems),
+        skipped=Picked(spool.places(NOTE) if first == 0 else ours[:0], notes),
+        whole=Picked(spool.places(GROUP), groups),
     )
 
 

@@ -22,6 +22,7 @@ from errors import InputError
 
 STDIN = "-"
 MISSING, CHECK_PATH = "no such file", "check the path"
+_NOTHING = (None,) * 5
 MEND_LINK = "repair or remove it"
 
 
@@ -38,6 +39,12 @@ class Group:
     language: str | None = field(default=None, compare=False)
     references: tuple[str, ...] | None = field(default=None, compare=False)
     source: str | None = field(default=None, compare=False)
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is one sound, of which nothing is said: most of a long list are."""
+        said = (self.prompt, self.task, self.language, self.references, self.source)
+        return len(self.paths) == 1 and said == _NOTHING
 
 
 @dataclass(frozen=True)

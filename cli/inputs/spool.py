@@ -1,6 +1,6 @@
 """What the inputs of a run stand for, kept in a temporary file: a list of a million lines needs 24 bytes a line here.
 
-Items go in as they are found. Then `Picked` gives some of them back, one at a time, as often as one likes.
+Items go in as they are found. Then `Picked` gives some of them back, in order, as often as one likes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cli.inputs.search import STDIN, Group, Item, Remark
 
@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 GROUP, PROBLEM, NOTE = range(3)  # kinds of items
 _IN_MEMORY = 1 << 20  # bytes of items for which no file is made
+_AT_ONCE = 1000  # items that are read in one go
 
 
 class Spool:
@@ -40,13 +41,15 @@ class Spool:
 
     def add(self, item: Item) -> None:
         """Put an item behind the others."""
-        line = json.dumps(vars(item)).encode()
+        line = json.dumps(item.paths[0] if isinstance(item, Group) and item.is_bare else vars(item)).encode() + b","
         self._file.write(line)
         self._ends.append(self._ends[-1] + len(line))
         self._kinds.append(GROUP if isinstance(item, Group) else NOTE if item.state == "skipped" else PROBLEM)
         if isinstance(item, Group) and len(item.paths) == 1:
-            asked = json.dumps([item.prompt, item.task, _real(item.paths[0], self._folders)])
-            self._keys += hashlib.blake2b(asked.encode(), digest_size=16).digest()
+            asked = _real(item.paths[0], self._folders)
+            if item.prompt is not None or item.task is not None:
+                asked = json.dumps([item.prompt, item.task, asked])  # begins with [, and what is real with /
+            self._keys += hashlib.blake2b(asked.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         else:
             self._keys += bytes(8) + len(self._kinds).to_bytes(8)
 
@@ -54,21 +57,20 @@ class Spool:
         """How many items there are."""
         return len(self._kinds)
 
-    def __iter__(self) -> Iterator[Item]:
-        """All of them, in order."""
-        return map(self.__getitem__, range(len(self)))
+    def read(self, places: Places | Sequence[int]) -> Iterator[Item]:
+        """The items at these places, which ascend."""
+        for start in range(0, len(places), _AT_ONCE):
+            some = [int(place) for place in places[start : start + _AT_ONCE]]
+            with self._lock:
+                if some[-1] - some[0] < len(some):  # neighbours
+                    lines = self._lines(some[0], some[-1])
+                else:
+                    lines = b"".join(self._lines(place, place) for place in some)
+            yield from map(_item, json.loads(b"[%b]" % lines[:-1]))
 
-    def __getitem__(self, place: int) -> Item:
-        """One item."""
-        with self._lock:
-            self._file.seek(self._ends[place])
-            line = self._file.read(self._ends[place + 1] - self._ends[place])
-        found = json.loads(line)
-        if "reason" in found:
-            return Remark(**found)
-        references = found.pop("references")
-        paths = tuple(found.pop("paths"))
-        return Group(paths, **found, references=None if references is None else tuple(references))
+    def _lines(self, first: int, last: int) -> bytes:
+        self._file.seek(self._ends[first])
+        return self._file.read(self._ends[last + 1] - self._ends[first])
 
     def find_duplicates(self) -> dict[int, int]:
         """A lone file that was asked the same before becomes a note; returns place -> place of the first."""
@@ -99,10 +101,10 @@ class Spool:
 
 
 class Picked(Sequence[T]):
-    """Some items of a spool, read one at a time as `read` makes them."""
+    """Some items of a spool, as `read` makes them of places that ascend."""
 
-    def __init__(self, places: Places, read: Callable[[int], T]) -> None:
-        """`read` takes a place."""
+    def __init__(self, places: Places, read: Callable[[Places], Iterator[T]]) -> None:
+        """`read` is called for each item or iteration."""
         self._places, self._read = places, read
 
     def __len__(self) -> int:
@@ -117,7 +119,22 @@ class Picked(Sequence[T]):
         """One of them, or a part."""
         if isinstance(number, slice):
             return Picked(self._places[number], self._read)
-        return self._read(int(self._places[number]))
+        return next(self._read(self._places[[number]]))
+
+    def __iter__(self) -> Iterator[T]:
+        """All of them, in order."""
+        return self._read(self._places)
+
+
+def _item(found: Any) -> Item:
+    """An item, from what JSON makes of its line."""
+    if isinstance(found, str):
+        return Group((found,))
+    if "reason" in found:
+        return Remark(**found)
+    references = found.pop("references")
+    paths = tuple(found.pop("paths"))
+    return Group(paths, **found, references=None if references is None else tuple(references))
 
 
 def _real(path: str, folders: dict[str, str]) -> str:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
+from array import array
 from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import chain
 from pathlib import Path, PurePath
 
 from cli.inputs.listing import STDIN, Group
 from cli.output.formats import FORMATS
 
 LONGEST = 255 - len(".json")  # bytes of a name: what file systems take, less the longest ending
+_ENDINGS = tuple(f".{name}" for name in FORMATS)
 DIGITS = 12  # of a hash in a name: enough for 100,000 files that are all called audio.wav
 
 
@@ -35,19 +36,33 @@ class Filenames:
         """
         self._roots, self._reserved = frozenset(map(PurePath, folders)), reserved
         self._taken: list[frozenset[int]] = []  # at each level, hashes of the stems that several groups would have
+        is_unsure = bool(reserved)
         for _ in range(2):
-            self._taken.append(_several(groups, self.stem))
+            taken, are_like_ours = _several(groups, self.stem)
+            self._taken.append(taken)
+            is_unsure = is_unsure or are_like_ours
+            if not (taken or is_unsure):
+                break  # no name grew longer, so none is another's
 
     def stem(self, group: Group) -> str:
         """Relative path without ending."""
         stem = _stem(group, self._roots, level=0)
         for level, taken in enumerate(self._taken, start=1):
-            folded = _folded(stem)
             # Never short is a sound called talk.txt: beside it the answers about it, or talk.wav, would replace it.
-            is_unsure = folded in self._reserved or (level == 1 and _ends_like_ours(group.paths[0]))
-            if is_unsure or hash64(folded) in taken:
+            is_unsure = level == 1 and _ends_like_ours(group.paths[0])
+            if is_unsure or ((taken or self._reserved) and self._is_taken(stem, taken)):
                 stem = _stem(group, self._roots, level=level)
         return stem
+
+    def _is_taken(self, stem: str, taken: frozenset[int]) -> bool:
+        folded = _folded(stem)
+        return folded in self._reserved or hash64(folded) in taken
+
+
+def other_name(stem: str, source: str) -> str:
+    """The name of the answers about an input whose own name is taken by another's."""
+    folder, _, name = stem.rpartition("/")
+    return f"{folder}/" * bool(folder) + f"{name[: LONGEST - DIGITS - 1]}-{source}"
 
 
 def hash64(text: str) -> int:
@@ -55,15 +70,22 @@ def hash64(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def _several(groups: Iterable[Group], stem_of: Callable[[Group], str]) -> frozenset[int]:
-    """Hashes of the stems that different groups would have; 16 bytes are held for each group."""
+def _several(groups: Iterable[Group], stem_of: Callable[[Group], str]) -> tuple[frozenset[int], bool]:
+    """Hashes of the stems that different groups would have; 16 bytes are held for each group.
+
+    And whether one of them ends as our files do.
+    """
     import numpy as np
 
-    pairs = ((hash64(_folded(stem_of(group))), hash(group) % 2**64) for group in groups)
-    found = np.fromiter(chain.from_iterable(pairs), np.uint64).reshape(-1, 2)
-    found = found[np.lexsort((found[:, 1], found[:, 0]))]
-    is_again = (found[1:, 0] == found[:-1, 0]) & (found[1:, 1] != found[:-1, 1])
-    return frozenset(found[1:, 0][is_again].tolist())
+    stems, own, are_like_ours = array("Q"), array("q"), False
+    for group in groups:
+        are_like_ours = are_like_ours or _ends_like_ours(group.paths[0])
+        stems.append(hash64(_folded(stem_of(group))))
+        own.append(hash(group))
+    order = np.lexsort((own, stems))
+    first, second = np.asarray(stems)[order], np.asarray(own)[order]
+    is_again = (first[1:] == first[:-1]) & (second[1:] != second[:-1])
+    return frozenset(first[1:][is_again].tolist()), are_like_ours
 
 
 def _stem(group: Group, roots: frozenset[PurePath], *, level: int) -> str:
@@ -93,7 +115,7 @@ def _relative(first: str, roots: frozenset[PurePath]) -> tuple[str, ...]:
 
 
 def _ends_like_ours(name: str) -> bool:
-    return PurePath(name).suffix.lower().removeprefix(".") in FORMATS
+    return name.lower().endswith(_ENDINGS) and PurePath(name).suffix != ""
 
 
 def _hashed(name: str, group: Group) -> str:
@@ -111,4 +133,4 @@ def _size(name: str) -> int:
 
 def _folded(stem: str) -> str:
     """The same for names that some file systems cannot tell apart."""
-    return unicodedata.normalize("NFD", stem.casefold())
+    return stem.lower() if stem.isascii() else unicodedata.normalize("NFD", stem.casefold())

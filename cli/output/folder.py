@@ -5,7 +5,8 @@ depend on. Out: files. Several processes may share a folder; any of them may be 
 
 A file that this program did not write for that very input is never replaced. A file is written under a temporary name
 in the same folder and then gets its own. Nothing is flushed to the disk. A killed process still loses nothing that it
-wrote. After a power cut a file may be damaged; then it no longer has the hash that is in the journal.
+wrote. After a power cut a file may be damaged; then it no longer has the hash that is in the journal. Of what was
+seen to be done (seen.py) only the size, times and inode are looked at.
 """
 
 from __future__ import annotations
@@ -15,25 +16,25 @@ import hashlib
 import json
 import os
 import secrets
-import stat
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cli.inputs.listing import STDIN
 from cli.output.answer import Answer
 from cli.output.cues import Layout
-from cli.output.filenames import DIGITS, LONGEST
+from cli.output.filenames import other_name
 from cli.output.formats import LAYOUT, render
 from cli.output.journal import Journal
+from cli.output.key import key_of, settings_text
+from cli.output.seen import ON_DISK, Seen, stamp_sounds
 from errors import UsageError
 from models.manifest import file_sha256
 
 JOURNAL = ".qwen_audio.jsonl"
 PREFIX, SUFFIX = ".qwen_audio-", ".part"  # of temporary files
-KEY_VERSION = 1  # to be raised when the same settings no longer give the same files
 DAY = 86_400.0
 
 
@@ -51,7 +52,9 @@ class ResultsFolder:
         self.folder = folder
         self.formats = tuple(formats)
         self._tidied: set[Path] = set()
-        self._looked_at: str | None = None  # the sub-folder of the last input
+        self._looked_at = set[str]()  # sub-folders
+        self._written = deque[tuple[float, tuple[str, str, str, str]]]()  # when, and what `is_done` takes
+        self._settings: tuple[Mapping[str, object], tuple[str, str]] = {}, ("", "")  # see _texts
         self._overwrite, self._layout = overwrite, layout
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -59,6 +62,7 @@ class ResultsFolder:
             with _temporary(folder) as probe:
                 probe.write_bytes(b"\n")  # rights say little about a disk that is full or mounted to be read only
             self._journal = Journal(folder / JOURNAL)
+            self._seen = Seen(folder, self.formats, self._journal)
         except (FileExistsError, NotADirectoryError):
             raise UsageError(f"--output-dir {folder}: a file is in its place", fix="name a folder") from None
         except (OSError, ValueError) as error:  # ValueError: a name that no folder can have
@@ -69,27 +73,42 @@ class ResultsFolder:
 
     def key(self, paths: Sequence[str], settings: Mapping[str, object]) -> str | None:
         """`content_key`; a sound that was hashed for this folder before is not read again while it is unchanged."""
-        return content_key(paths, settings, self._journal.sha256)
+        return key_of(paths, self._texts(settings)[0], self._journal.sha256)
 
-    def is_done(self, stem: str, key: str | None, source: str = "") -> bool:
-        """Whether each file of `stem`, or of the other name of `source`, is as it was written for this key."""
-        if (below := stem.rpartition("/")[0]) != self._looked_at:
-            self._looked_at = below
-            self._tidy((self.folder / stem).parent)
-        names = (stem, _other_name(stem, source))
-        return key is not None and any(
-            all(self._is_whole(f"{one}.{fmt}", key) for fmt in self.formats) for one in names
-        )
+    def stamp(self, paths: Sequence[str], settings: Mapping[str, object]) -> str | None:
+        """How the sounds of an input are now, and what is asked about them: far sooner known than the key."""
+        return stamp_sounds(paths, self._texts(settings)[1])
+
+    def is_unchanged(self, stem: str, source: str, stamp: str | None) -> bool:
+        """Whether an earlier run found the input with this stamp done, and all its files are as they were then."""
+        self._look_below(stem)
+        if self._overwrite or stamp is None:
+            return False
+        return self._seen.has(stem, stamp) or self._seen.has(other_name(stem, source), stamp)
+
+    def is_done(self, stem: str, key: str | None, source: str = "", stamp: str | None = None) -> bool:
+        """Whether each file of `stem`, or of the other name of `source`, is as it was written for this key.
+
+        If so, it is noted for the `stamp` of the input.
+        """
+        self._look_below(stem)
+        for name in (stem, other_name(stem, source)):
+            if key is not None and all(self._is_whole(f"{name}.{fmt}", key) for fmt in self.formats):
+                self._seen.add(name, stamp)
+                return True
+        return False
 
     def read(self, stem: str, key: str | None, source: str) -> list[dict[str, Any]]:
         """The records of an input that is done, from its json file; none without one."""
-        for name in (stem, _other_name(stem, source)):
+        for name in (stem, other_name(stem, source)):
             if key is not None and self._is_whole(f"{name}.json", key):
                 found = json.loads((self.folder / f"{name}.json").read_bytes())
                 return found if isinstance(found, list) else [found]
         return []
 
-    def write(self, stem: str, answers: Sequence[Answer], key: str | None, source: str = "") -> list[Path]:
+    def write(
+        self, stem: str, answers: Sequence[Answer], key: str | None, source: str = "", stamp: str | None = None
+    ) -> list[Path]:
         """Write the answers about the input `source` in every format; unless `key` is None, the input then is done.
 
         A file that is not of this input, or that was changed since, is not replaced: then the answers get another
@@ -97,7 +116,11 @@ class ResultsFolder:
         part, and the input not done.
         """
         contents = {fmt: render(answers, fmt, self._layout).encode() for fmt in self.formats}
-        return self.write_files(stem, contents, key, source)
+        written = self.write_files(stem, contents, key, source)
+        if key is not None and stamp is not None:
+            self._written.append((time.monotonic(), (stem, key, source, stamp)))
+        self._see_written()
+        return written
 
     def write_files(self, stem: str, contents: Mapping[str, bytes], key: str | None, source: str) -> list[Path]:
         """Write `contents`, ending -> content, as `write` writes the formats."""
@@ -105,7 +128,7 @@ class ResultsFolder:
         try:
             first.parent.mkdir(parents=True, exist_ok=True)
             self._tidy(first.parent)
-            for name in (stem, _other_name(stem, source)):
+            for name in (stem, other_name(stem, source)):
                 files = {f"{name}.{fmt}": content for fmt, content in contents.items()}
                 targets = {self.folder / file: content for file, content in files.items()}
                 own = self._own(files, source)
@@ -146,6 +169,24 @@ class ResultsFolder:
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         self._journal.add({"key": key or "", "files": digests, "input": source})
 
+    def _see_written(self) -> None:
+        """Look again at what was written a while ago and is on the disk by now: the next run need not read it."""
+        with suppress(IndexError, OSError):  # nothing is left, or another thread was faster
+            while time.monotonic() - self._written[0][0] > ON_DISK:
+                self.is_done(*self._written.popleft()[1])
+
+    def _look_below(self, stem: str) -> None:
+        if (below := stem.rpartition("/")[0]) not in self._looked_at:
+            self._looked_at.add(below)
+            self._tidy((self.folder / stem).parent)
+
+    def _texts(self, settings: Mapping[str, object]) -> tuple[str, str]:
+        """The text of settings and a hash of it; most inputs have those of the one before."""
+        if self._settings[0] is not settings:
+            text = settings_text(settings)
+            self._settings = settings, (text, hashlib.sha256(text.encode()).hexdigest())
+        return self._settings[1]
+
     def _may_replace(self, name: str, source: str) -> bool:
         """Whether a file is the answers about this very input as they were written, or may be replaced anyway."""
         if self._overwrite:
@@ -173,36 +214,6 @@ class ResultsFolder:
             self._tidied.add(folder)
             with suppress(OSError):  # they harm nobody
                 _remove_leftovers(folder)
-
-
-def content_key(
-    paths: Sequence[str], settings: Mapping[str, object], sha256: Callable[[Path], str] = file_sha256
-) -> str | None:
-    """A hash of what is in the files and of `settings`: all else that an answer depends on, in JSON types.
-
-    Where the files lie makes no difference. None if one of them can be read only once, such as standard input, or not
-    at all: it is never done, and opening it will tell why.
-    """
-    try:
-        if not all(path != STDIN and stat.S_ISREG(os.stat(path).st_mode) for path in paths):  # noqa: PTH116 - Path("") is "."
-            return None
-        sounds = [sha256(Path(path)) for path in paths]
-    except (OSError, ValueError):  # ValueError: a name that no file can have
-        return None
-    everything = {"version": KEY_VERSION, "sounds": sounds, "settings": settings}
-    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
-
-
-def identity(paths: Sequence[str], prompt: str | None) -> str:
-    """Which input it is: a hash of where its files lie and of its own prompt, if it has one."""
-    parts = [*(str(Path(path).absolute()) for path in paths), prompt or ""]
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
-
-
-def _other_name(stem: str, source: str) -> str:
-    """The name of the answers about an input whose own name is taken by another's."""
-    folder, _, name = stem.rpartition("/")
-    return f"{folder}/" * bool(folder) + f"{name[: LONGEST - DIGITS - 1]}-{source}"
 
 
 def _write_all(contents: Mapping[Path, bytes], own: Collection[Path]) -> bool:

@@ -1,7 +1,9 @@
 """The journal of an output folder: which files were written, from which input, with which content.
 
-A line of JSON for each input, and one for each sound that was hashed, added in one write each and never changed.
+A line of JSON for each input, for each sound that was hashed, and for each input that was seen to be done (seen.py),
+added in one write each and never changed.
 Several processes add to it; any may be killed at any moment. A `Journal` holds 16 bytes for a name: where its line is.
+A million lines are read at each start: those that `add` writes are taken apart by a pattern, others by the JSON parser.
 """
 
 from __future__ import annotations
@@ -9,25 +11,36 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import threading
-import time
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from cli.output.filenames import hash64
+from cli.output.stamp import is_at_rest, stamp
 from models.manifest import file_sha256
 
-_STAMP = "\0"  # what the name of a stamp begins with, and none of a file can
+_STAMP, _SEEN = "\0", "\0\0"  # what the names of other lines begin with, and none of a file can
 _TAIL = 10_000  # names of own lines that wait to be sorted in
-_SETTLED = 2_000_000_000  # ns: file systems count time in steps of up to two seconds
+SETTLED = 2.0  # seconds: the clocks of file systems go on in steps of up to two
+
+_BLOCK = 1 << 20  # bytes that are read at a time
+
+# The lines that `add` writes, if their strings are ASCII without escapes: there JSON means what stands there.
+_TEXT = rb'"([ !#-\[\]-~]*)"'
+_FILE = re.compile(rb"%b: %b" % (_TEXT, _TEXT))
+_MORE = rb"((?:, %b)*)" % _FILE.pattern.replace(b"(", b"(?:")
+_PLAIN = re.compile(
+    rb'\{(?:"seen": %b|"stamp": %b, "sha256": %b|"key": %b, "files": \{%b: %b%b\}, "input": %b)\}'
+    % (_TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _MORE, _TEXT)
+)
+_PLAIN_LINES = re.compile(rb"^%b\n+" % _PLAIN.pattern, re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Noted:
+class Noted(NamedTuple):
     """What is noted of a file: the hash of all that its answers depend on, its content's SHA-256, and its input.
 
     `input` says whose answers they are: "" in the journals of earlier versions, which did not note it.
@@ -43,82 +56,90 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Raises OSError if the file cannot be read and written."""
-        import numpy as np
-
         self._path, self._lock = path, threading.Lock()
         self._file: BinaryIO | None = None
-        self._names = self._places = np.zeros(0, np.uint64)  # hashes of names in order, and where their lines begin
+        self._names, self._places = array("q"), array("q")  # hashes of names in order, and where their lines begin
         self._tail: dict[int, list[int]] = {}
         self._end = 0
         self.refresh()
 
     def refresh(self) -> None:
         """Take in what other processes added. Raises OSError."""
-        names, places = array("Q"), array("Q")
+        names, places = array("q"), array("q")
         with self._lock:
             if self._file is not None:
                 self._file.close()
             self._file = _open(self._path)
             if self._file is None:
                 return
-            for place, line in _lines(self._file, self._end):
-                self._end = place + len(line)
-                for name in _entries(line):
-                    names.append(hash64(name))
+            for start, lines in _blocks(self._file, self._end):
+                self._end = start + len(lines)
+                for name, place in _index(lines, start):
+                    names.append(hash(name))
                     places.append(place)
             self._sort_in(names, places)
 
     def of(self, name: str) -> list[Noted]:
         """All that was noted of a file, the oldest first."""
-        import numpy as np
-
-        number = hash64(name)  # two names that share one are told apart by their lines
-        with self._lock:
-            first = np.searchsorted(self._names, np.uint64(number))
-            last = np.searchsorted(self._names, np.uint64(number), "right")
-            places = [*self._places[first:last].tolist(), *self._tail.get(number, ())]
-            lines = [self._line(place) for place in places]
-        return [noted for line in lines if (noted := _entries(line).get(name))]
+        return [noted for line in self._lines(name) if (noted := _entries(line).get(name))]
 
     def add(self, entry: Mapping[str, object]) -> None:
         """Add a line. Raises OSError."""
         place = append(self._path, entry)
         with self._lock:
-            for name in _names_of(entry):
-                self._tail.setdefault(hash64(name), []).append(place)
+            for name in _entries(json.dumps(entry).encode()):
+                self._tail.setdefault(hash(name), []).append(place)
             if len(self._tail) > _TAIL:
                 pairs = [(number, place) for number, found in self._tail.items() for place in found]
                 self._tail = {}
-                self._sort_in(array("Q", [one for one, _ in pairs]), array("Q", [one for _, one in pairs]))
+                self._sort_in(array("q", [one for one, _ in pairs]), array("q", [one for _, one in pairs]))
 
-    def sha256(self, path: Path) -> str:
+    def sha256(self, path: str, status: os.stat_result) -> str:
         """SHA-256 of a sound; one that was hashed before is not read while size, times and inode are the same.
 
-        What changed within the last two seconds is not noted: the clock of a file system may stand still that long.
-        Raises OSError.
+        `status` is what os.stat says of it now. What changed within the last two seconds is not noted: the clock of a
+        file system may stand still that long. Raises OSError.
         """
-        begun, status = time.time_ns(), path.stat()
-        stamp = _stamp(status)
-        if found := self.of(_STAMP + stamp):
+        name, sound = stamp(status), Path(path)
+        if found := self.of(_STAMP + name):
             return found[-1].digest
-        digest = file_sha256(path)
-        if begun - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED and _stamp(path.stat()) == stamp:
+        settled = is_at_rest(status, SETTLED)
+        digest = file_sha256(sound)
+        if settled and stamp(sound.stat()) == name:
             with suppress(OSError):  # it is hashed again, then
-                self.add({"stamp": stamp, "sha256": digest})
+                self.add({"stamp": name, "sha256": digest})
         return digest
+
+    def has_seen(self, token: str) -> bool:
+        """Whether there is a line {"seen": token}."""
+        return b'{"seen": "%b"}' % token.encode() in self._lines(_SEEN + token)
 
     def _sort_in(self, names: array[int], places: array[int]) -> None:
         import numpy as np
 
-        both = np.concatenate([self._names, names]), np.concatenate([self._places, places])
-        order = np.argsort(both[0], kind="stable")
-        self._names, self._places = (one.astype(np.uint64)[order] for one in both)
+        self._names, self._places = self._names + names, self._places + places
+        if not names:
+            return
+        order = np.argsort(np.frombuffer(self._names, np.int64), kind="stable")
+        for one in (self._names, self._places):
+            np.frombuffer(one, np.int64)[:] = np.frombuffer(one, np.int64)[order]
+
+    def _lines(self, name: str) -> list[bytes]:
+        """The lines about a name, the oldest first, and perhaps about another that has the same hash."""
+        number, found = hash(name), list[bytes]()
+        with self._lock:
+            names, at = self._names, bisect_left(self._names, number)
+            while at < len(names) and names[at] == number:
+                found.append(self._line(self._places[at]))
+                at += 1
+            found += [self._line(place) for place in self._tail.get(number, ())]
+        return found
 
     def _line(self, place: int) -> bytes:
         if self._file is None:  # it was made after the journal was opened
             self._file = self._path.open("rb")
         self._file.seek(place)
-        return self._file.readline()
+        return self._file.readline().rstrip(b"\n")
 
 
 def read(path: Path) -> dict[str, list[Noted]]:
@@ -126,9 +147,10 @@ def read(path: Path) -> dict[str, list[Noted]]:
     found = dict[str, list[Noted]]()
     if file := _open(path):
         with file:
-            for _, line in _lines(file, 0):
-                for name, noted in _entries(line).items():
-                    found.setdefault(name, []).append(noted)
+            for _, lines in _blocks(file, 0):
+                for line in lines.split(b"\n"):
+                    for name, noted in _entries(line).items():
+                        found.setdefault(name, []).append(noted)
     return found
 
 
@@ -141,17 +163,56 @@ def _open(path: Path) -> BinaryIO | None:
         return None
 
 
-def _lines(file: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:
-    """(where it begins, line) of each whole line."""
+def _blocks(file: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:
+    """(where it begins, whole lines) of each part of the journal; a line without an end is left out."""
     file.seek(start)
-    for line in file:
-        if line.endswith(b"\n"):
-            yield start, line
-        start += len(line)
+    parts = list[bytes]()
+    while block := file.read(_BLOCK):
+        end = block.rfind(b"\n") + 1
+        if end:
+            lines = b"".join([*parts, block[:end]])
+            yield start, lines
+            start, parts = start + len(lines), []
+        parts.append(block[end:])
+
+
+def _index(lines: bytes, start: int) -> Iterator[tuple[str, int]]:
+    """(name, where its line begins) of all that is noted in whole lines, of which the first begins at `start`."""
+    end = 0
+    for found in _PLAIN_LINES.finditer(lines):
+        place = found.start()
+        if place > end:
+            yield from _index_others(lines[end:place], start + end)
+        end = found.end()
+        seen, stamped, _, _, name, _, more, _ = found.groups()
+        if name is not None:
+            yield name.decode(), start + place
+            for other, _ in _FILE.findall(more) if more else ():
+                yield other.decode(), start + place
+        else:
+            yield _SEEN + seen.decode() if stamped is None else _STAMP + stamped.decode(), start + place
+    yield from _index_others(lines[end:], start + end)
+
+
+def _index_others(lines: bytes, start: int) -> Iterator[tuple[str, int]]:
+    for line in lines.split(b"\n"):
+        for name in _entries(line):
+            yield name, start
+        start += len(line) + 1
 
 
 def _entries(line: bytes) -> dict[str, Noted]:
     """What one line of the journal says: nothing, if it is torn or of a kind that we do not know."""
+    if plain := _PLAIN.fullmatch(line):
+        seen, stamped, sha256, key, name, digest, more, source = plain.groups()
+        if seen is not None:
+            return {_SEEN + seen.decode(): Noted("", "", "")}
+        if stamped is not None:
+            return {_STAMP + stamped.decode(): Noted("", sha256.decode(), "")}
+        pairs = [(name, digest), *(_FILE.findall(more) if more else ())]
+        return {name.decode(): Noted(key.decode(), digest.decode(), source.decode()) for name, digest in pairs}
+    if not line:
+        return {}
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
@@ -161,17 +222,11 @@ def _entries(line: bytes) -> dict[str, Noted]:
             source = entry.get("input", "")
             source = source if isinstance(source, str) else ""
             return {name: Noted(key, digest, source) for name, digest in files.items() if isinstance(digest, str)}
-        case {"stamp": str(stamp), "sha256": str(digest)}:
-            return {_STAMP + stamp: Noted("", digest, "")}
+        case {"stamp": str(stamped), "sha256": str(digest)}:
+            return {_STAMP + stamped: Noted("", digest, "")}
+        case {"seen": str(seen)}:
+            return {_SEEN + seen: Noted("", "", "")}
     return {}
-
-
-def _names_of(entry: Mapping[str, object]) -> Iterator[str]:
-    yield from _entries(json.dumps(entry).encode())
-
-
-def _stamp(status: os.stat_result) -> str:
-    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
 
 
 def append(path: Path, entry: Mapping[str, object]) -> int:

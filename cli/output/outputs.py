@@ -47,6 +47,11 @@ class Outputs:
         """Whether answers are shown as plain text, which may be streamed."""
         return not self._json and self.folder is None
 
+    @property
+    def scores(self) -> bool:
+        """Whether the answers are scored, those of earlier runs too."""
+        return self._scorer is not None
+
     def stream(self, text: str) -> None:
         """A piece of an answer that is not whole yet."""
         self._line_is_open = True  # first: an interrupt may come with the first letter
@@ -58,7 +63,9 @@ class Outputs:
             self._line_is_open = False
             self._show("\n")
 
-    def show(self, answers: Sequence[Answer], filename: str, key: str | None, source: str) -> int:
+    def show(
+        self, answers: Sequence[Answer], filename: str, key: str | None, source: str, stamp: str | None = None
+    ) -> int:
         """The whole answers about one input: what of them was not streamed, and their files."""
         streamed = self._line_is_open
         self.end_line()
@@ -70,7 +77,7 @@ class Outputs:
                 self._show(line + "\n")
             if self._savepath:
                 self._saved.append(line)
-        return self._write_files(answers, filename, key, source)
+        return self._write_files(answers, filename, key, source, stamp)
 
     def recall(self, answers: Sequence[Answer], filename: str, key: str | None, source: str) -> None:
         """Answers of an earlier run: they count for the score, too."""
@@ -140,11 +147,13 @@ class Outputs:
             say(f"{path} shows the answers", quiet=self._quiet)
         return OK
 
-    def _write_files(self, answers: Sequence[Answer], filename: str, key: str | None, source: str) -> int:
+    def _write_files(
+        self, answers: Sequence[Answer], filename: str, key: str | None, source: str, stamp: str | None
+    ) -> int:
         if self.folder is None:
             return OK
         try:
-            written = self.folder.write(filename, answers, key, source)
+            written = self.folder.write(filename, answers, key, source, stamp)
         except OSError as error:
             return _not_written(error)
         if written[0].stem != PurePath(f"{filename}.x").stem:

@@ -70,9 +70,9 @@ class Progress:
         self._failed[kind] += 1
         self._show()
 
-    def skipped(self) -> None:
-        """An input was answered by an earlier run."""
-        self._skipped += 1
+    def skipped(self, inputs: int = 1) -> None:
+        """So many inputs were answered by an earlier run."""
+        self._skipped += inputs
         self._show()
 
     def line(self) -> str:

@@ -20,9 +20,10 @@ class Job:
     """A group of sounds, with one answer for each question.
 
     `filename` is that of its output files, without ending; `key` is a hash of all that they depend on, `source` one of
-    which input it is. `deadline` is a
-    time of `time.monotonic`. `open_queries` counts those without an answer yet; `is_heard`: no more will come.
-    `problem`: it cannot be asked. `is_last`: no job follows. `notes` are remarks about its sounds.
+    which input it is. `stamp` is how its sounds were when it was planned. `deadline` is a time of `time.monotonic`.
+    `open_queries` counts those without an answer yet; `is_heard`: no more will come.
+    `problem`: it cannot be asked. `is_last`: no job follows. `inputs`: how many it stands for, which were all done
+    before; `group` is the first of them. `notes` are remarks about its sounds.
     """
 
     group: Group
@@ -31,10 +32,12 @@ class Job:
     filename: str = ""
     key: str | None = None
     source: str = ""
+    stamp: str | None = None
     deadline: float | None = None
     is_last: bool = False
     problem: Exception | None = None
     is_done_before: bool = False
+    inputs: int = 1
     open_queries: int = 0
     is_heard: bool = False
     failure: Exception | None = None

@@ -88,8 +88,7 @@ def own_questions(
 
 def settings(options: Options, questions: Sequence[Question], model: Model | Described) -> dict[str, object]:
     """Everything beside the sounds that an answer depends on, in JSON types."""
-    return {
-        "prompts": [(one.prompt, one.max_new_tokens, one.task.name if one.task else None) for one in questions],
+    common: dict[str, object] = {
         "choices": options.choices,
         "chat": model.chat,
         "system": options.system,
@@ -100,6 +99,13 @@ def settings(options: Options, questions: Sequence[Question], model: Model | Des
         "model": file_sha256(model.manifest.path(FILE_NAME)),
         "backend": model.backend,
     }
+    return with_questions(common, questions)
+
+
+def with_questions(settings: dict[str, object], questions: Sequence[Question]) -> dict[str, object]:
+    """The same settings with other questions."""
+    prompts = [(one.prompt, one.max_new_tokens, one.task.name if one.task else None) for one in questions]
+    return settings | {"prompts": prompts}
 
 
 def _task_options(options: Options) -> TaskOptions:

@@ -119,7 +119,7 @@ class Reporter:
 
     def abort(self, failure: Exception) -> None:
         """What ends the whole run, told for the job that is being answered; raises `failure` if it is a bug."""
-        answers = self._first.answers[:1] if self._first else [Answer([], "")]
+        answers = (self._first.answers[:1] if self._first else []) or [Answer([], "")]
         error = named_error(failure, ", ".join(answers[0].input))
         self._outputs.fail(answers, error, cause=failure)
         self.code = error.exit_code
@@ -168,13 +168,13 @@ class Reporter:
             self._tell_failure(job, job.failure)
         elif job.is_done_before:
             self._outputs.recall(job.answers, job.filename, job.key, job.source)
-            self._progress.skipped()
+            self._progress.skipped(job.inputs)
         else:
             self._show(job)
 
     def _show(self, job: Job) -> None:
         job.finish()
-        self._worsen(self._outputs.show(job.answers, job.filename, job.key, job.source))
+        self._worsen(self._outputs.show(job.answers, job.filename, job.key, job.source, job.stamp))
         for note in job.notes:
             self._outputs.note(note)
         for warning in job.warnings():

@@ -15,7 +15,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cli.inputs.listing import Group, Listing, find_inputs
+from cli.inputs.listing import Listing, find_inputs
 from cli.options import Options
 from cli.output.answer import Answer
 from cli.output.cues import Layout
@@ -26,8 +26,8 @@ from cli.output.progress import Progress
 from cli.output.streams import check_savepath, say
 from cli.run.job import Job
 from cli.run.open_model import Described, describe_model, open_model, say_environments
+from cli.run.plan import plan_jobs
 from cli.run.prefetch import prefetch
-from cli.run.questions import Question, find_questions, own_questions, settings
 from cli.run.reporter import Reporter, RunOver
 from cli.run.segments import Segment, segments
 from cli.signals import clean_up_first
@@ -133,34 +133,6 @@ def _answer_all(listing: Listing, options: Options, outputs: Outputs, reporter: 
             benchmark(partial(_answer_again, job, model, options), options.benchmark_count)
 
 
-def plan_jobs(
-    listing: Listing, model: Model | Described, options: Options, outputs: Outputs, *, load_s: float = 0.0
-) -> Iterator[Job]:
-    """All inputs as jobs, in order; each is made when there is room for it, for its sounds are hashed here."""
-    from cli.output.filenames import Filenames
-    from cli.output.folder import identity
-
-    questions = find_questions(options, chat=model.chat)
-    common = settings(options, questions, model) if outputs.folder else {}
-    reserved = ("score",) if options.score else ()
-    filenames = Filenames(listing.whole if outputs.folder else (), options.inputs, reserved=reserved)
-    for number, group in enumerate(listing.groups, start=1):
-        asked, problem = own_questions(group, questions, options, chat=model.chat)
-        job = Job(group, asked, [_blank(group, question, model, load_s) for question in asked], problem=problem)
-        if options.score:
-            _refer(job)
-        job.is_last = number == len(listing.groups) and not options.benchmark_count and options.ray is None
-        if outputs.folder:
-            job.filename = filenames.stem(group)
-            own = common if asked is questions else settings(options, asked, model)
-            job.key = outputs.folder.key(group.paths, own | job.scored(options.score))
-            job.source = identity(group.paths, group.prompt)
-            if outputs.page:
-                outputs.page.add(group.paths, job.source)
-            job.is_done_before = outputs.folder.is_done(job.filename, job.key, job.source)
-        yield job
-
-
 def answer_jobs(jobs: Iterable[Job], model: Model, options: Options, reporter: Reporter) -> None:
     """The whole way, for all jobs."""
     requests = _ask(jobs, model, options, reporter)
@@ -236,20 +208,3 @@ def _answer_again(job: Job, model: Model, options: Options) -> Answer:
     silent = Reporter(Outputs(show=lambda _: None), Progress(1, quiet=True), streams=False)
     answer_jobs([fresh], model, options, silent)
     return fresh.answers[0]
-
-
-def _refer(job: Job) -> None:
-    """Tell the answers what a good one says."""
-    from cli.score.scorer import references_of
-
-    references = references_of(job.group)
-    for answer in job.answers:
-        answer.references, answer.source = references, job.group.source
-        answer.language = job.group.language
-
-
-def _blank(group: Group, question: Question, model: Model | Described, load_s: float) -> Answer:
-    answer = Answer(list(group.paths), question.prompt, model=str(model.manifest.directory), backend=model.backend)
-    answer.task = question.task.name if question.task else None
-    answer.timings["load_s"] = load_s
-    return answer

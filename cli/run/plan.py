@@ -1,0 +1,105 @@
+"""The inputs of a run as jobs: what is asked about each, what its files are called, and whether it was done before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cli.inputs.listing import Listing
+from cli.options import Options
+from cli.output.answer import Answer
+from cli.output.outputs import Outputs
+from cli.run.job import Job
+from cli.run.questions import find_questions, own_questions, settings, with_questions
+
+if TYPE_CHECKING:
+    from cli.run.open_model import Described
+    from qwen_audio import Model
+
+TOGETHER = 1000  # the most inputs of one job: the progress is shown between two
+
+
+def plan_jobs(
+    listing: Listing, model: Model | Described, options: Options, outputs: Outputs, *, load_s: float = 0.0
+) -> Iterator[Job]:
+    """All inputs as jobs, in order; each is made when there is room for it, for its sounds are hashed here.
+
+    Inputs in a row that were done before are one job, so that a million are soon passed. With --score each is its own:
+    its answers are read.
+    """
+    done: Job | None = None
+    for job in _jobs(listing, model, options, outputs, load_s):
+        if done and (done.inputs == TOGETHER or not job.is_done_before):
+            yield done
+            done = None
+        if not job.is_done_before or options.score:
+            yield job
+        elif done:
+            done.inputs += 1
+        else:
+            done = job
+    if done:
+        yield done
+
+
+def _jobs(
+    listing: Listing, model: Model | Described, options: Options, outputs: Outputs, load_s: float
+) -> Iterator[Job]:
+    """A job for each input; one that was done before has no answers, unless they are to be scored."""
+    from cli.output.filenames import Filenames
+
+    questions = find_questions(options, chat=model.chat)
+    common = settings(options, questions, model) if outputs.folder else {}
+    reserved = ("score",) if options.score else ()
+    filenames = Filenames(listing.whole if outputs.folder else (), options.inputs, reserved=reserved)
+    last = 0 if options.benchmark_count or options.ray is not None else len(listing.groups)
+    for number, group in enumerate(listing.groups, start=1):
+        asked, problem = own_questions(group, questions, options, chat=model.chat)
+        job = Job(group, asked, [], problem=problem, is_last=number == last)
+        if options.score:
+            job.answers = _blanks(job, model, load_s)
+            _refer(job)
+        if outputs.folder:
+            job.filename, own = filenames.stem(group), common if asked is questions else with_questions(common, asked)
+            _look_up(job, own | job.scored(options.score) if options.score else own, outputs)
+        if not (job.answers or job.is_done_before):
+            job.answers = _blanks(job, model, load_s)
+        yield job
+
+
+def _look_up(job: Job, settings: dict[str, object], outputs: Outputs) -> None:
+    """Whether a job was done before; the page is told of its sounds."""
+    from cli.output.key import identity
+
+    folder, paths = outputs.folder, job.group.paths
+    assert folder is not None
+    job.stamp = folder.stamp(paths, settings)
+    job.source = identity(paths, job.group.prompt)
+    if outputs.page:
+        outputs.page.add(paths, job.source)
+    if not outputs.scores and folder.is_unchanged(job.filename, job.source, job.stamp):
+        job.is_done_before = True
+        return
+    job.key = folder.key(paths, settings)
+    job.is_done_before = folder.is_done(job.filename, job.key, job.source, job.stamp)
+
+
+def _refer(job: Job) -> None:
+    """Tell the answers what a good one says."""
+    from cli.score.scorer import references_of
+
+    references = references_of(job.group)
+    for answer in job.answers:
+        answer.references, answer.source = references, job.group.source
+        answer.language = job.group.language
+
+
+def _blanks(job: Job, model: Model | Described, load_s: float) -> list[Answer]:
+    """An answer to each question of a job, which is still to be given."""
+    directory, answers = str(model.manifest.directory), list[Answer]()
+    for question in job.questions:
+        answer = Answer(list(job.group.paths), question.prompt, model=directory, backend=model.backend)
+        answer.task = question.task.name if question.task else None
+        answer.timings["load_s"] = load_s
+        answers.append(answer)
+    return answers
