@@ -146,7 +146,7 @@ def _real(path: str, folders: dict[str, str]) -> str:
             return os.path.realpath(path)
         folder, name = os.path.split(path)
         if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        return os.path.join(folders[folder], name)  # noqa: PTH118
+            folders[folder] = os.path.join(os.path.realpath(folder), "")  # noqa: PTH118
+        return folders[folder] + name
     except ValueError:  # no file can have this name
         return path
