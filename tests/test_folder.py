@@ -18,11 +18,13 @@ import pytest
 
 from cli.output import folder as results
 from cli.output import journal as journals
+from cli.output import temporary as temporaries
 from cli.output.answer import Answer, Window
-from cli.output.folder import JOURNAL, PREFIX, SUFFIX, ResultsFolder
+from cli.output.folder import JOURNAL, ResultsFolder
 from cli.output.formats import render
 from cli.output.journal import Journal
 from cli.output.key import content_key
+from cli.output.temporary import PREFIX, SUFFIX
 from errors import UsageError, printable
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +41,7 @@ def files(folder):
 
 def leftover(folder, prefix=None, *, age=0.0):
     """A temporary file of a process that is no more."""
-    path = folder / f"{results._own_prefix() if prefix is None else prefix}{random.randbytes(8).hex()}{SUFFIX}"
+    path = folder / f"{temporaries.own_prefix() if prefix is None else prefix}{random.randbytes(8).hex()}{SUFFIX}"
     path.write_bytes(b"half")
     os.utime(path, (time.time() - age,) * 2)
     return path
@@ -499,7 +501,7 @@ def test_what_a_run_on_another_machine_left_is_removed_after_a_day(tmp_path):
 
 
 def test_the_temporary_file_of_a_living_process_stays(tmp_path):
-    with results._temporary(tmp_path) as temporary:
+    with temporaries.temporary_file(tmp_path) as temporary:
         ResultsFolder(tmp_path, ("txt",))
         subprocess.run(
             [
@@ -515,7 +517,7 @@ def test_the_temporary_file_of_a_living_process_stays(tmp_path):
 
 
 def test_a_temporary_file_that_is_taken_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
-    lock, taken = results._lock, []
+    lock, taken = temporaries.lock, []
 
     def slow(file, *, wait):
         if wait and not taken:
@@ -523,8 +525,8 @@ def test_a_temporary_file_that_is_taken_before_it_is_locked_is_made_again(tmp_pa
             Path(file.name).unlink()
         return lock(file, wait=wait)
 
-    monkeypatch.setattr(results, "_lock", slow)
-    with results._temporary(tmp_path) as temporary:
+    monkeypatch.setattr(temporaries, "lock", slow)
+    with temporaries.temporary_file(tmp_path) as temporary:
         assert temporary.exists()
     assert len(taken) == 1
 
@@ -595,7 +597,8 @@ def is_killed_at(step, work):
         if step == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         code = frame.f_code
-        watched = code.co_filename == results.__file__ or code.co_name in {"write_bytes", "replace", "unlink", "open"}
+        ours = code.co_filename in (results.__file__, temporaries.__file__)
+        watched = ours or code.co_name in {"write_bytes", "replace", "unlink", "open"}
         return trace if watched else None
 
     child = os.fork()

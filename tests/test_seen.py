@@ -116,6 +116,12 @@ def test_another_question_format_name_or_sound_is_another_input(tmp_path, sound,
     assert not is_unchanged(ResultsFolder(tmp_path / "out", ("txt",), overwrite=True), sound)
 
 
+def test_what_another_version_saw_is_looked_at_again(tmp_path, sound, old, monkeypatch):
+    answer(ResultsFolder(tmp_path / "out", ("txt",)), sound)
+    monkeypatch.setattr(results, "KEY_VERSION", 1000)
+    assert not is_unchanged(ResultsFolder(tmp_path / "out", ("txt",)), sound)
+
+
 def test_answers_under_the_other_name_are_seen_too(tmp_path, sound, old):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.txt").write_text("the user's own")

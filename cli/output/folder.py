@@ -15,27 +15,25 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from cli.output.answer import Answer
 from cli.output.cues import Layout
 from cli.output.filenames import other_name
 from cli.output.formats import LAYOUT, render
 from cli.output.journal import Journal
-from cli.output.key import key_of, settings_text
+from cli.output.key import KEY_VERSION, key_of, settings_text
 from cli.output.seen import ON_DISK, Seen, stamp_sounds
+from cli.output.temporary import lock, remove_leftovers, temporary_file, write_all
 from errors import UsageError
 from models.manifest import file_sha256
 
 JOURNAL = ".qwen_audio.jsonl"
-PREFIX, SUFFIX = ".qwen_audio-", ".part"  # of temporary files
-DAY = 86_400.0
 
 
 class ResultsFolder:
@@ -59,7 +57,7 @@ class ResultsFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._tidy(folder)
-            with _temporary(folder) as probe:
+            with temporary_file(folder) as probe:
                 probe.write_bytes(b"\n")  # rights say little about a disk that is full or mounted to be read only
             self._journal = Journal(folder / JOURNAL)
             self._seen = Seen(folder, self.formats, self._journal)
@@ -135,7 +133,7 @@ class ResultsFolder:
                 if own is None:
                     continue
                 self._note(files, key, source)  # first: a file that a kill leaves alone is known to be ours
-                if _write_all(targets, own):
+                if write_all(targets, own):
                     return list(targets)
             raise FileExistsError(errno.EEXIST, "another file has this name, --overwrite replaces it")
         except OSError as error:
@@ -146,14 +144,14 @@ class ResultsFolder:
     def alone(self) -> Iterator[None]:
         """Let one process at a time do what is inside, where the file system has locks."""
         with (self.folder / JOURNAL).open("ab") as file:
-            _lock(file, wait=True)
+            lock(file, wait=True)
             yield
 
     @contextmanager
     def temporary(self, folder: Path) -> Iterator[Path]:
         """A new, empty file in one of our folders; removed unless renamed."""
         self._tidy(folder)
-        with _temporary(folder) as path:
+        with temporary_file(folder) as path:
             yield path
 
     def _own(self, files: Collection[str], source: str) -> set[Path] | None:
@@ -181,10 +179,10 @@ class ResultsFolder:
             self._tidy((self.folder / stem).parent)
 
     def _texts(self, settings: Mapping[str, object]) -> tuple[str, str]:
-        """The text of settings and a hash of it; most inputs have those of the one before."""
+        """The text of settings, and a hash of it; most inputs have those of the one before."""
         if self._settings[0] is not settings:
             text = settings_text(settings)
-            self._settings = settings, (text, hashlib.sha256(text.encode()).hexdigest())
+            self._settings = settings, (text, hashlib.sha256(f"{KEY_VERSION} {text}".encode()).hexdigest())
         return self._settings[1]
 
     def _may_replace(self, name: str, source: str) -> bool:
@@ -213,88 +211,4 @@ class ResultsFolder:
         if folder not in self._tidied:
             self._tidied.add(folder)
             with suppress(OSError):  # they harm nobody
-                _remove_leftovers(folder)
-
-
-def _write_all(contents: Mapping[Path, bytes], own: Collection[Path]) -> bool:
-    """Write files of one folder: all are whole under temporary names before the first gets its own.
-
-    Files that are not in `own` must not exist: False if one appeared meanwhile, and then none of them is written.
-    """
-    with ExitStack() as stack:
-        temporaries = {target: stack.enter_context(_temporary(target.parent)) for target in contents}
-        for target, content in contents.items():
-            temporaries[target].write_bytes(content)
-        made = list[Path]()
-        for target, temporary in temporaries.items():
-            if target in own:
-                temporary.replace(target)
-                continue
-            try:
-                _link(temporary, target)
-            except FileExistsError:
-                for path in made:
-                    path.unlink(missing_ok=True)
-                return False
-            made.append(target)
-    return True
-
-
-def _link(temporary: Path, target: Path) -> None:
-    """Give a file its name if no other has it; raises FileExistsError."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
-        temporary.replace(target)
-
-
-@contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
-    """A new, empty file, locked while it is in use; removed unless renamed."""
-    while True:
-        path = folder / f"{_own_prefix()}{secrets.token_hex(8)}{SUFFIX}"
-        file = path.open("xb")
-        if not _lock(file, wait=True):
-            file.close()  # without locks nobody takes it for a left-over either
-        elif not os.fstat(file.fileno()).st_nlink:  # a run that began just now was faster than the lock
-            file.close()
-            continue
-        break
-    with closing(file):
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove our temporary files that nobody holds; another machine's, whose locks we may not see, after a day."""
-    for path in folder.glob(f"{PREFIX}{'[0-9a-f]' * 8}-{'[0-9a-f]' * 16}{SUFFIX}"):
-        with suppress(OSError), path.open("r+b") as file:
-            old = time.time() - os.fstat(file.fileno()).st_mtime > DAY
-            if (old or path.name.startswith(_own_prefix())) and _lock(file, wait=False):
-                path.unlink()
-
-
-def _own_prefix() -> str:
-    """What the names of this machine's temporary files begin with."""
-    import platform
-
-    return f"{PREFIX}{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}-"
-
-
-def _lock(file: BinaryIO, *, wait: bool) -> bool:
-    """Lock an open file until it is closed or its process dies; False where that cannot be."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has no fcntl
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:  # held by another, or a file system without locks
-        return False
-    return True
+                remove_leftovers(folder)

@@ -1,9 +1,10 @@
 """The journal of an output folder: which files were written, from which input, with which content.
 
 A line of JSON for each input, for each sound that was hashed, and for each input that was seen to be done (seen.py),
-added in one write each and never changed.
-Several processes add to it; any may be killed at any moment. A `Journal` holds 16 bytes for a name: where its line is.
-A million lines are read at each start: those that `add` writes are taken apart by a pattern, others by the JSON parser.
+added in one write each and never changed. Several processes add to it; any may be killed at any moment.
+
+A `Journal` holds 16 bytes for a name: where its line is. Millions of lines are read at each start: those that `add`
+writes are taken apart by a pattern, others by the JSON parser.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from models.manifest import file_sha256
 _STAMP, _SEEN = "\0", "\0\0"  # what the names of other lines begin with, and none of a file can
 _TAIL = 10_000  # names of own lines that wait to be sorted in
 SETTLED = 2.0  # seconds: the clocks of file systems go on in steps of up to two
-
 _BLOCK = 1 << 20  # bytes that are read at a time
 
 # The lines that `add` writes, if their strings are ASCII without escapes: there JSON means what stands there.
