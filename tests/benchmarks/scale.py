@@ -56,24 +56,27 @@ def make_sounds(folder: Path, count: int) -> Path:
 def make_outputs(listed: Path, out: Path) -> None:
     """What a finished run over the list leaves: a file and the lines of the journal for each input."""
     from cli.options import parse_arguments
-    from cli.output.folder import ResultsFolder
-    from cli.output.key import identity
+    from cli.output.folder import JOURNAL, ResultsFolder
+    from cli.output.key import identity, key_of, settings_text
+    from cli.output.stamp import stamp
     from cli.run.questions import find_questions, settings
 
     options, text = parse_arguments(["--files-from", str(listed), "-o", str(out)]), f"{TEXT}\n".encode()
     model: Any = MODEL
     common = settings(options, find_questions(options, chat=True), model)
-    folder, digest = ResultsFolder(out, options.formats), hashlib.sha256(text).hexdigest()
-    for is_written in (False, True):
-        with listed.open() as lines:
-            for path in map(str.strip, lines):
-                stem, source, key = Path(path).stem, identity((path,), None), folder.key((path,), common)
-                if is_written:
-                    folder.is_done(stem, key, source, folder.stamp((path,), common))
-                else:
-                    folder._journal.add({"key": key, "files": {f"{stem}.txt": digest}, "input": source})
-                    (out / f"{stem}.txt").write_bytes(text)
-        time.sleep(0 if is_written else 61)  # as long as a run waits until it looks again at what it wrote
+    folder, asked, digest = ResultsFolder(out, options.formats), settings_text(common), hashlib.sha256(text).hexdigest()
+    with listed.open() as lines, (out / JOURNAL).open("a") as journal:
+        for path in map(str.strip, lines):
+            file, sha256 = out / f"{Path(path).stem}.txt", hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            file.write_bytes(text)
+            key = key_of((path,), asked, lambda *_, sha256=sha256: sha256)
+            seen = folder._seen._files(file.stem, folder.stamp((path,), common))
+            for entry in (
+                {"stamp": stamp(Path(path).stat()), "sha256": sha256},
+                {"key": key, "files": {file.name: digest}, "input": identity((path,), None)},
+                {"seen": seen},
+            ):
+                journal.write(f"\n{json.dumps(entry)}\n")
 
 
 def answer_at_once(arguments: list[str], stop: int | None = None) -> int:
