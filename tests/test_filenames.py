@@ -46,6 +46,7 @@ def hashless(stem):
         (["caf\u00e9.wav", "cafe\u0301.flac"], ["caf\u00e9.wav", "cafe\u0301.flac"]),
         (["talk.txt", "talk.JSON.wav", "x.json"], ["talk.txt", "talk.JSON", "x.json"]),
         (["talk.txt", "talk.wav"], ["talk.txt", "talk.wav"]),
+        (["talk.txt", "talk.txt.wav", "other.wav"], ["talk.txt-#", "talk.txt.wav-#", "other"]),
         (["", "..", "/"], ["unnamed-#", "..", "unnamed-#"]),
         (["a b\n'\"\\.wav", "\udcff.wav", "\ud800.wav", "\0.wav"], ["a b\n'\"\\", "\udcff", "\ud800", "\0"]),
     ],

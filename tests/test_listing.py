@@ -653,6 +653,34 @@ def test_a_shard_may_be_empty():
         find("no.wav", shard=(2, 2))
 
 
+def test_a_long_list_gives_its_rows_back_as_they_were_whole_and_in_shards(monkeypatch):
+    monkeypatch.setattr("cli.inputs.spool._AT_ONCE", 7)
+    make(*(f"{number}.wav" for number in range(60)))
+    said = [
+        {},
+        {"prompt": "who?"},
+        {"references": ("wörter",)},
+        {"task": "transcribe", "language": "de"},
+        {"source": "s"},
+    ]
+    groups = [Group((f"{number}.wav",), **said[number % 5]) for number in range(60)]
+    rows = [{"audio": one.paths, "text": one.references and one.references[0], **vars(one)} for one in groups]
+    lines = [one.paths[0] if one.is_bare else json.dumps(row) for one, row in zip(groups, rows, strict=True)]
+    lines.insert(20, "missing.wav")
+    lists = write_list("\n".join([*lines, "0.wav"]))
+
+    def told(found):
+        return [vars(group) for group in found]
+
+    whole = find(lists=lists)
+    assert told(whole.groups) == told(groups)
+    assert whole.skipped == ("0.wav: given before; it is answered once",)
+    parts = [find(lists=lists, shard=(number, 3)) for number in (1, 2, 3)]
+    assert sorted(told(group for part in parts for group in part.groups), key=str) == sorted(told(groups), key=str)
+    assert [told(part.whole) for part in parts] == [told(groups)] * 3
+    assert [len(part.problems) for part in parts] == [0, 0, 1]
+
+
 def test_what_lies_in_a_file_does_not_move_it_to_another_shard():
     before = find("talks", recursive=True, shard=(2, 2))
     Path("talks/1.mp3").write_bytes(b"something else, and longer")
