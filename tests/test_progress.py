@@ -61,6 +61,18 @@ def test_a_plain_line_comes_every_ten_seconds(capsys, clock):
     ]
 
 
+def test_the_time_to_pass_what_was_done_before_is_not_that_of_an_answer(capsys, clock):
+    with Progress(1004, clock=clock) as progress:
+        clock.now += 60
+        progress.skipped(1000)
+        for _ in range(3):
+            clock.now += 20
+            progress.answered(1)
+    first, *_, summary = lines(capsys)
+    assert first == "1000 of 1004 files"
+    assert summary.endswith("3.0 answers per minute; 1000 skipped (1000 done before); 1 not reached")
+
+
 def test_a_short_run_has_its_summary_only(capsys, clock):
     with Progress(2, clock=clock) as progress:
         clock.now += 4

@@ -73,6 +73,8 @@ class Progress:
     def skipped(self, inputs: int = 1) -> None:
         """So many inputs were answered by an earlier run."""
         self._skipped += inputs
+        if not self._inputs:  # passing a million takes its time, which says nothing about the next answers
+            self._start = self._clock()
         self._show()
 
     def line(self) -> str:
