@@ -73,15 +73,24 @@ class Spool:
         return self._file.read(self._ends[last + 1] - self._ends[first])
 
     def find_duplicates(self) -> dict[int, int]:
-        """A lone file that was asked the same before becomes a note; returns place -> place of the first."""
+        """A lone file that was asked the same before becomes a note; returns place -> place of the first.
+
+        To be called once, when all items are in.
+        """
         import numpy as np
 
-        keys = np.frombuffer(bytes(self._keys), np.uint64).reshape(-1, 2)
+        keys = np.frombuffer(self._keys, np.uint64).reshape(-1, 2)
         order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: the first of equal ones is the first in the list
-        is_new = np.ones(len(order), bool)
-        is_new[1:] = (keys[order[1:]] != keys[order[:-1]]).any(1)
-        firsts = order[np.maximum.accumulate(np.where(is_new, np.arange(len(order)), 0))] if len(order) else order
-        found = dict(zip(order[~is_new].tolist(), firsts[~is_new].tolist(), strict=True))
+        is_new = np.zeros(len(order), bool)
+        is_new[:1] = True
+        for column in keys.T:  # one after the other: less memory
+            in_order = column[order]
+            is_new[1:] |= in_order[1:] != in_order[:-1]
+        self._keys = bytearray()
+        found = dict[int, int]()
+        if not is_new.all():
+            firsts = order[np.maximum.accumulate(np.where(is_new, np.arange(len(order)), 0))]
+            found = dict(zip(order[~is_new].tolist(), firsts[~is_new].tolist(), strict=True))
         for place in found:
             self._kinds[place] = NOTE
         return found

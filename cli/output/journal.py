@@ -65,19 +65,20 @@ class Journal:
 
     def refresh(self) -> None:
         """Take in what other processes added. Raises OSError."""
-        names, places = array("q"), array("q")
         with self._lock:
             if self._file is not None:
                 self._file.close()
             self._file = _open(self._path)
             if self._file is None:
                 return
-            for start, lines in _blocks(self._file, self._end):
-                self._end = start + len(lines)
-                for name, place in _index(lines, start):
-                    names.append(hash(name))
-                    places.append(place)
-            self._sort_in(names, places)
+            try:
+                for start, lines in _blocks(self._file, self._end):
+                    for name, place in _index(lines, start):
+                        self._names.append(hash(name))
+                        self._places.append(place)
+                    self._end = start + len(lines)
+            finally:
+                self._sort()
 
     def of(self, name: str) -> list[Noted]:
         """All that was noted of a file, the oldest first."""
@@ -90,9 +91,11 @@ class Journal:
             for name in _entries(json.dumps(entry).encode()):
                 self._tail.setdefault(hash(name), []).append(place)
             if len(self._tail) > _TAIL:
-                pairs = [(number, place) for number, found in self._tail.items() for place in found]
+                for number, places in self._tail.items():
+                    self._names.extend([number] * len(places))
+                    self._places.extend(places)
                 self._tail = {}
-                self._sort_in(array("q", [one for one, _ in pairs]), array("q", [one for _, one in pairs]))
+                self._sort()
 
     def sha256(self, path: str, status: os.stat_result) -> str:
         """SHA-256 of a sound; one that was hashed before is not read while size, times and inode are the same.
@@ -114,15 +117,15 @@ class Journal:
         """Whether there is a line {"seen": token}."""
         return b'{"seen": "%b"}' % token.encode() in self._lines(_SEEN + token)
 
-    def _sort_in(self, names: array[int], places: array[int]) -> None:
+    def _sort(self) -> None:
         import numpy as np
 
-        self._names, self._places = self._names + names, self._places + places
-        if not names:
+        if not self._names:  # numpy takes no empty buffer
             return
-        order = np.argsort(np.frombuffer(self._names, np.int64), kind="stable")
-        for one in (self._names, self._places):
-            np.frombuffer(one, np.int64)[:] = np.frombuffer(one, np.int64)[order]
+        names, places = (np.frombuffer(one, np.int64) for one in (self._names, self._places))
+        order = np.argsort(names, kind="stable")  # stable: the oldest first
+        for numbers in (names, places):
+            numbers[:] = numbers[order]
 
     def _lines(self, name: str) -> list[bytes]:
         """The lines about a name, the oldest first, and perhaps about another that has the same hash."""
