@@ -131,7 +131,8 @@ def load(
     from decoder.decoder import Decoder
     from models.manifest import check_vocabulary, load_manifest
     from models.nano.embedded import embedded_model
-    from models.runtime.session import SessionOptions, choose_backend, open_together
+    from models.runtime.session import SessionOptions, choose_backend
+    from models.runtime.threads import together
     from tokenizer.tokenizer import Tokenizer
 
     manifest = load_manifest(embedded_model() if directory is None else Path(directory))
@@ -140,11 +141,8 @@ def load(
         options = replace(options, backend=choose_backend(manifest, options)[0])
     tokenizer = Tokenizer(manifest.path(manifest.vocabulary or ""))
     check_vocabulary(manifest, tokenizer.vocab_size, (tokenizer.audio_start, tokenizer.audio_end))
-    open_encoder, open_decoder = (
-        partial(AudioEncoder, manifest, options),
-        partial(Decoder, manifest, options, rows=rows),
-    )
-    encoder, decoder = open_together(open_encoder, open_decoder)
+    open_decoder = partial(Decoder, manifest, options, rows=rows)
+    encoder, decoder = together(partial(AudioEncoder, manifest, options), open_decoder)
     return Model(manifest, encoder, decoder, tokenizer, options.backend, manifest.chat_format == "chatml" and not raw)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from cli.run.prefetch import _Worker, leave, prefetch
 from errors import QwenAudioError
+from models.runtime.threads import running
 
 ROOT = Path(__file__).resolve().parent.parent
 SOON = 10.0  # seconds: far more than any of this takes
@@ -37,10 +38,6 @@ def is_soon(condition):
             return True
         time.sleep(0.005)
     return False
-
-
-def running():
-    return [thread for thread in threading.enumerate() if thread.name == "qwen-audio ahead"]
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 
 import pytest
@@ -14,6 +13,7 @@ from cli.main import main
 from errors import BackendError
 from models.runtime import shortage
 from models.runtime.session import call_library, open_session
+from models.runtime.threads import running
 from tests.tiny_models import ONNX_RUNTIME
 
 SOUND = "tests/golden/nano/speech.flac"
@@ -24,7 +24,7 @@ def fail(kind=RuntimeError):
     raise kind("std::bad_alloc")
 
 
-def refuse(_thread):
+def refuse(_work, _arguments):
     raise RuntimeError("can't start new thread")
 
 
@@ -72,7 +72,7 @@ def test_a_library_that_fails_for_another_reason_is_told_as_before(tmp_path):
 
 
 def test_too_few_processes_are_told_before_anything_is_imported(monkeypatch, capsys):
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr("_thread.start_new_thread", refuse)
     assert main(["--json", "-i", SOUND]) == 3
     out, err = capsys.readouterr()
     assert "ulimit -u" in err
@@ -81,9 +81,8 @@ def test_too_few_processes_are_told_before_anything_is_imported(monkeypatch, cap
 
 
 def test_threads_that_were_tried_are_gone():
-    before = threading.active_count()
     assert shortage.shortage("a", threads=8) is None
-    assert threading.active_count() == before
+    assert running() == []
 
 
 def test_onnxruntime_says_nothing_on_standard_output_about_a_graph_that_it_cannot_open(tiny, tmp_path, capfd):

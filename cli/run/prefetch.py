@@ -22,11 +22,11 @@ from typing import Generic, NoReturn, TypeVar
 
 from cli.signals import end_by
 from errors import QwenAudioError
+from models.runtime.threads import Thread, running
 
 Job = TypeVar("Job")
 T = TypeVar("T")
 
-_NAME = "qwen-audio ahead"
 _SLOW = "check its disk or pipe, or raise --timeout"
 _STEP = 0.5  # seconds: Windows sees Ctrl-C only between two waits
 _GRACE = 0.2  # seconds for threads that are told to end, when the process does
@@ -70,7 +70,7 @@ def leave(code: int, *, signal: int | None = None) -> NoReturn:
 
     It ends hard, both streams flushed, if a thread of ours is still busy.
     """
-    threads = [thread for thread in threading.enumerate() if thread.name == _NAME]
+    threads = running()
     for thread in threads:
         thread.join(_GRACE / len(threads))
     if signal is not None or any(thread.is_alive() for thread in threads):
@@ -110,8 +110,7 @@ class _Worker(Generic[Job, T]):
         self._lock = threading.Lock()  # over the next two
         self.is_dismissed = False
         self._making: tuple[Job, float] | None = None  # the job of the result in the making, and since when
-        self._thread = threading.Thread(target=self._work, name=_NAME, daemon=True)
-        self._thread.start()
+        self._thread = Thread(self._work)
 
     def take(self, timeout: float | None) -> tuple[Job, T | Exception] | _End:
         """Wait for the next result; one that takes more than `timeout` seconds is an error, and dismisses this."""

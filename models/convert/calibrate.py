@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from models.convert.quantize import pack_blocks
 from models.convert.residual_rotation import RotatedCheckpoint
 from models.convert.rounded import ROWS, RoundedCheckpoint, keep
 from models.manifest import DecoderSizes
+from models.runtime.threads import in_threads
 
 # A layer's matrices: the part of the precision, and whose input each shares.
 MATRICES = {
@@ -139,8 +139,7 @@ class Calibration:
             return round_rows(rows, r, storage)
 
         pieces = (rows[i : i + ROWS] for rows in tensor.rows() for i in range(0, len(rows), ROWS))
-        with ThreadPoolExecutor(2) as pool:
-            keep(self.room / tensor.name, pool.map(part, pieces), tensor.shape[0])
+        keep(self.room / tensor.name, in_threads(part, pieces, 2), tensor.shape[0])
 
     def _probe(self, number: int, stream: Float32) -> None:
         """Note by how much, of its mean square, a layer's output changes when one of its matrices is rounded.

@@ -7,7 +7,6 @@ for each part of the model by `precision_of`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,6 +17,8 @@ from models.convert.checkpoint import Float32, Tensor
 from models.convert.graph import Array, GraphBuilder
 from models.convert.quantize import Blocks, quantize_blocks, quantize_rows
 from models.convert.rounded import RoundedTensor
+from models.runtime.cpu import usable_cores
+from models.runtime.threads import in_threads
 
 Found = TypeVar("Found")
 
@@ -220,9 +221,9 @@ def _quantized(weight: Tensor, quantize: Callable[[Float32], Found]) -> Iterator
         yield from weight.rounded()
         return
     step = max(1, ROW_BYTES // (4 * weight.shape[1]))
-    with ThreadPoolExecutor() as pool:
-        for rows in weight.rows():
-            yield from pool.map(quantize, (rows[i : i + step] for i in range(0, len(rows), step)))
+    count = 2 * (usable_cores() or 2)
+    for rows in weight.rows():
+        yield from in_threads(quantize, (rows[i : i + step] for i in range(0, len(rows), step)), count)
 
 
 def _transposed(weight: Tensor, kind: str) -> Iterator[Array]:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from models.manifest import Graph, Manifest
-from models.runtime.session import Array, Session, SessionOptions, open_session, open_together
+from models.runtime.session import Array, Session, SessionOptions, open_session
+from models.runtime.threads import together
 
 
 def open_chain(manifest: Manifest, graphs: Sequence[Graph], options: SessionOptions, *, rows: int = 1) -> Session:
@@ -18,7 +19,7 @@ def open_chain(manifest: Manifest, graphs: Sequence[Graph], options: SessionOpti
     if len(graphs) == 1:
         return open_session(manifest, graphs[0], options, rows=rows)
     openers = (partial(open_session, manifest, graph, options, rows=rows) for graph in graphs)
-    return Chain(graphs, open_together(*openers))
+    return Chain(graphs, together(*openers))
 
 
 class Chain:

@@ -9,7 +9,6 @@ Adding a backend: a file in this folder with a class like `Backend`, and its lin
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -96,34 +95,6 @@ def open_session(manifest: Manifest, graph: Graph, options: SessionOptions, *, r
     options = replace(options, threads=options.threads or thread_limit())
     # Not probed again: opening the graph tells as much, and each start of ailia is one more look at its licence.
     return backend_class(options.backend)(manifest, graph, options, rows)
-
-
-def open_together(*openers: Callable[[], Any]) -> list[Any]:
-    """Open several things at the same time, each in a thread, since a library opens a graph on one core.
-
-    Returns what they gave, in order; raises what the first of them raised. Ctrl-C reaches the caller meanwhile.
-    """
-    found: list[Any] = [None] * len(openers)
-    failures: dict[int, BaseException] = {}
-
-    def work(number: int) -> None:
-        try:
-            found[number] = openers[number]()
-        except BaseException as failure:  # noqa: BLE001 - raised again on the caller's side
-            failures[number] = failure
-
-    threads = [
-        threading.Thread(target=work, args=(number,), name="qwen-audio ahead", daemon=True)
-        for number in range(len(openers))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(0.5)  # Windows sees Ctrl-C only between two waits
-    if failures:
-        raise failures[min(failures)]
-    return found
 
 
 def choose_backend(manifest: Manifest, options: SessionOptions) -> tuple[str, list[str]]:

@@ -5,15 +5,12 @@ Imports nothing heavy: it is asked before numpy is imported, which ends the proc
 
 from __future__ import annotations
 
-import mmap
-import threading
-
 from errors import BackendError
+from models.runtime.threads import can_have, can_start, too_few_threads
 
 LEAST_MEMORY = 500 << 20  # bytes of address space: Python, numpy and ONNX Runtime with nano [measured]
 LEAST_DATA = 300 << 20  # bytes of it that are written to: 212 MB with nano [measured], and the stacks of threads
 LEAST_THREADS = 6  # beside those of the libraries: two that open, one that reads ahead, ONNX Runtime's own
-PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}  # else Windows
 
 
 def check_limits(threads: int) -> None:
@@ -31,45 +28,13 @@ def check_limits(threads: int) -> None:
                 kind="memory",
             )
     # Where memory is limited each thread that was tried would keep some of it.
-    if all(limit == resource.RLIM_INFINITY for limit in limits) and not _can_start(LEAST_THREADS + 3 * threads):
-        raise _too_few_threads("the threads of this program cannot be started")
+    if all(limit == resource.RLIM_INFINITY for limit in limits) and not can_start(LEAST_THREADS + 3 * threads):
+        raise too_few_threads("the threads of this program cannot be started")
 
 
 def shortage(what: str, size: int = 0, *, threads: int = 1) -> BackendError | None:
     """The error to raise where `what` failed because `size` more bytes, or threads, cannot be had; else None."""
-    if not _can_have(size + LEAST_MEMORY // 2):
+    if not can_have(size + LEAST_MEMORY // 2):
         fix = "close other programs, raise the limit (ulimit -v), or convert the model with a smaller --precision"
         return BackendError(f"{what}: not enough memory", fix, kind="memory")
-    return None if _can_start(threads) else _too_few_threads(f"{what}: a thread cannot be started")
-
-
-def _too_few_threads(message: str) -> BackendError:
-    fix = "raise the limit of processes (ulimit -u), end other programs, or give --threads 1"
-    return BackendError(message, fix, kind="processes")
-
-
-def _can_have(size: int) -> bool:
-    """Whether so much address space can be had; nothing is written to it."""
-    try:
-        mmap.mmap(-1, size, **PRIVATE).close()
-    except (OSError, MemoryError):
-        return False
-    return True
-
-
-def _can_start(count: int) -> bool:
-    """Whether so many threads can be started now."""
-    end = threading.Event()
-    started: list[threading.Thread] = []
-    try:
-        for _ in range(count):
-            thread = threading.Thread(target=end.wait, daemon=True)
-            thread.start()
-            started.append(thread)
-    except (RuntimeError, MemoryError):
-        return False
-    finally:
-        end.set()
-        for thread in started:
-            thread.join()
-    return True
+    return None if can_start(threads) else too_few_threads(f"{what}: a thread cannot be started")

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from errors import BackendError, QwenAudioError
 from models.manifest import load_manifest
 from models.runtime.chain import open_chain
 from models.runtime.session import Array, Session, SessionOptions
+from models.runtime.threads import Thread
 from models.server.address import fingerprint
 from models.server.limits import lift_limits
 from models.server.messages import receive, send
@@ -210,10 +212,17 @@ def main(path: Path) -> int:
 
     def accept() -> None:
         while True:
-            connection = listener.accept()
-            threading.Thread(target=server.serve, args=(connection,), daemon=True).start()
+            try:
+                connection = listener.accept()
+            except OSError:  # as many are open as may be
+                time.sleep(LOOK)
+                continue
+            try:
+                Thread(partial(server.serve, connection))
+            except (BackendError, MemoryError):
+                connection.close()  # which tells the run
 
-    threading.Thread(target=accept, daemon=True).start()
+    Thread(accept)
     while not server.is_over():
         time.sleep(LOOK)
         if fingerprint() != code:

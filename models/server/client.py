@@ -11,7 +11,6 @@ import os
 import queue
 import subprocess
 import sys
-import threading
 import time
 import uuid
 import weakref
@@ -25,6 +24,7 @@ from errors import BackendError, QwenAudioError
 from models.manifest import FILE_NAME, Graph, Manifest
 from models.runtime.cpu import thread_limit
 from models.runtime.session import Array, SessionOptions
+from models.runtime.threads import Thread
 from models.server import address
 from models.server.address import ROOT, connect, server_pid, socket_path
 from models.server.messages import receive, send
@@ -113,7 +113,7 @@ class _Channel:
         self._asked: queue.SimpleQueue[tuple[int, Mapping[str, Any], Mapping[str, Array] | None] | None]
         self._asked = queue.SimpleQueue()
         self._told: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        threading.Thread(target=self._speak, name="qwen-audio server", daemon=True).start()
+        self._thread = Thread(self._speak, name="qwen-audio server")
 
     def ask(
         self, header: Mapping[str, Any], arrays: Mapping[str, Array] | None = None, *, wait: float | None = None
@@ -144,6 +144,8 @@ class _Channel:
             try:
                 number, found = self._told.get(timeout=min(left, LOOKING))
             except queue.Empty:
+                if not self._thread.is_alive():
+                    raise MemoryError("the thread that speaks to the server is gone") from None
                 answers = bool(_ask(self._path, "state"))
                 heard = time.monotonic() if answers else heard
                 if answers and wait is not None and heard >= begun + wait:
@@ -162,7 +164,8 @@ class _Channel:
             try:
                 send(self._connection, header, arrays)
                 found: Any = receive(self._connection)
-            except (EOFError, OSError) as failure:
+            except Exception as failure:  # noqa: BLE001 - raised again on the caller's side
+                self._connection.close()  # half a message may have gone
                 found = failure
             self._told.put((number, found))
         self._connection.close()

@@ -71,11 +71,12 @@ class Ours:
         from audio_encoder.encoder import AudioEncoder
         from decoder.decoder import Decoder
         from models.manifest import load_manifest
-        from models.runtime.session import SessionOptions, open_together
+        from models.runtime.session import SessionOptions
+        from models.runtime.threads import together
 
         manifest, options = load_manifest(Path(model)), SessionOptions(threads=threads, keep=keep)
         start = time.perf_counter()
-        self._decoder, self._encoder = open_together(
+        self._decoder, self._encoder = together(
             lambda: Decoder(manifest, options, rows=rows), lambda: AudioEncoder(manifest, options) if encoder else None
         )
         self._opened = time.perf_counter() - start
