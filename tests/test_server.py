@@ -165,6 +165,29 @@ def test_rows_of_a_kept_model_are_their_own(tiny):
         assert all(np.array_equal(found[row], expected[row]) for row in expected)
 
 
+def test_half_a_question_is_never_followed_by_another(monkeypatch, runtime):
+    """Where there is no memory for a question, the server may have heard half of it."""
+    pair = Pair()
+    channel = _Channel(pair.near, runtime / "none")
+
+    def no_memory(_connection, _header, _arrays):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "send", no_memory)
+        with pytest.raises(MemoryError):
+            channel.ask({"do": "run"})
+    with pytest.raises(OSError, match="closed"):
+        channel.ask({"do": "run"})
+
+
+def test_a_thread_that_is_gone_is_not_waited_for(monkeypatch, runtime):
+    monkeypatch.setattr(client, "LOOKING", 0.01)
+    monkeypatch.setattr(_Channel, "_speak", lambda _: None)
+    with pytest.raises(MemoryError, match="is gone"):
+        _Channel(Pair().near, runtime / "none").ask({"do": "run"})
+
+
 # --- who is kept
 
 
