@@ -18,8 +18,10 @@ _MAGIC = (
     (0, b"\x1aE\xdf\xa3"), (0, b"0&\xb2u\x8ef\xcf\x11"), (0, b"riff.\x91\xcf\x11"), (0, b"wvpk"), (0, b"MAC "),
     (0, b"TTA1"), (0, b"\x00\x00\x01\xba"), (0, b".RMF"), (0, b"Creative Voice File"), (4, b"ftyp"), (4, b"moov"),
     (4, b"mdat"), (4, b"wide"), (0, b"MP+"), (0, b"MPCK"), (0, b"tBaK"), (0, b"DSD "), (0, b"NIST_1A"),
-    (0, b"\x7f\xfe\x80\x01"),
-    (8, b"WAVE"), (8, b"AVI "), (8, b"AIFF"), (8, b"AIFC"),
+    (0, b"\x7f\xfe\x80\x01"), (0, b"dns."), (0, b"ALawSoundFile**"), (0, b"PVF1"), (0, b" paf"), (0, b"fap "),
+    (0, b"\xb7\xd8\x00 7I\xda\x11"), (0, b"\x64\xa3"),
+    (0, b".SoX"), (0, b"XoS."), (0, b"nut/multimedia container"), (0, b"\x06\x0e+4\x02\x05\x01\x01"), (8, b"8SVX"),
+    (8, b"16SV"), (8, b"WAVE"), (8, b"AVI "), (8, b"AIFF"), (8, b"AIFC"),
 )  # fmt: skip
 _PICTURES = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1", b"crx ")  # in the box that MP4 begins with, too
 _HEAD = 380  # bytes

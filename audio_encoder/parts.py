@@ -1,7 +1,7 @@
-"""MP4, Matroska, ASF and WavPack files are made of parts that say how long they are: none may end after the file.
+"""MP4, Matroska, ASF, AVI, FLV and WavPack files are made of parts that say how long they are.
 
-FFmpeg plays a cut one as far as it goes, and what it tells of the length is that of the longest stream, which is the
-picture as a rule. Nothing is decoded here.
+None may end after the file. FFmpeg plays a cut one as far as it goes, and what it tells of the length is that of the
+longest stream, which is the picture as a rule. Nothing is decoded here.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from typing import BinaryIO
 
 from errors import AudioError
 
-_MOST = 200_000  # parts looked at: a day of a recording that is written in pieces has fewer
+MOST_PARTS = 200_000  # parts looked at: a day of a recording that is written in pieces has fewer
 _SEGMENT = b"\x18\x53\x80\x67"  # the Matroska element that holds all others
+_LIVE = b"a segment whose length is not known"
+_ASF_DATA = b"\x36\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"
+_FIRST = (b"ftyp", b"FLV")  # with which a file begins, of a kind of which FFmpeg plays the first of several
 _COPY_AGAIN = "copy it again, or keep what is there: ffmpeg -i IN -ar 16000 -ac 1 OUT.flac"
 
 _BOXES = frozenset(
@@ -21,34 +24,51 @@ _BOXES = frozenset(
 )
 _UNKNOWN = 1 << 40  # bytes: what FFmpeg writes into a streamed ASF is more
 
+ANOTHER = "another file follows in it, of which nothing is heard"
+
 _Part = tuple[bytes, int, int]  # its name, where its content starts, and where it ends
 
 
-def check_parts(file: BinaryIO, size: int, name: str) -> None:
-    """Raise AudioError for a file of `size` bytes that is made of parts, of which one is longer than what is there."""
+def check_parts(file: BinaryIO, size: int, name: str, notes: list[str]) -> bool:
+    """Whether a file of `size` bytes is made of parts that tell its length; adds to `notes` where a second one follows.
+
+    Raises AudioError where a part is longer than what is there.
+    """
     file.seek(0)
-    head = file.read(8)
-    if head[4:] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        _check(_walk(file, size, _box), size, name)
-        _check_index(file, size, name)
-    elif head[:4] == b"\x1a\x45\xdf\xa3":
-        _check(_walk(file, size, _element), size, name)
-    elif head == b"\x30\x26\xb2\x75\x8e\x66\xcf\x11":
-        _check(_walk(file, size, _object), size, name)
-    elif head[:4] == b"wvpk":
-        _check(_walk(file, size, _block), size, name)
+    head = file.read(12)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        found = _check(_walk(file, size, _box), size, name, notes)
+        _check_index(found, name)
+        return bool(found) and (b"moof" not in found or b"mfra" in found)  # pieces without an index of them
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        found = _check(_walk(file, size, _element), size, name, notes)
+        return _SEGMENT in found and _LIVE not in found
+    if head[:8] == b"\x30\x26\xb2\x75\x8e\x66\xcf\x11":
+        return _ASF_DATA in _check(_walk(file, size, _object), size, name, notes)
+    if head[:4] == b"RIFF" and head[8:] == b"AVI ":
+        return bool(_check(_walk(file, size, _riff), size, name, notes))
+    if head[:3] == b"FLV":
+        return bool(_check(_walk(file, size, _tag), size, name, notes))
+    return head[:4] == b"wvpk" and bool(_check(_walk(file, size, _block), size, name, notes))
 
 
-def _check(parts: Iterator[_Part], size: int, name: str) -> None:
-    for _, start, end in parts:
+def _check(parts: Iterator[_Part], size: int, name: str, notes: list[str]) -> set[bytes]:
+    """The names of all parts; none where there are too many to be looked at."""
+    found, count = set[bytes](), 0
+    for part, start, end in parts:
         if end > size:
             kept = f"{max(0, size - start)} of {end - start} bytes of a part"
             raise AudioError(f"{name}: cut short ({kept})", _COPY_AGAIN, kind="cut short")
+        if part in found and part in _FIRST:
+            notes.append(f"{name}: {ANOTHER}")
+            return found
+        found.add(part)
+        count += 1
+    return found if count < MOST_PARTS else set()
 
 
-def _check_index(file: BinaryIO, size: int, name: str) -> None:
+def _check_index(found: set[bytes], name: str) -> None:
     """A recorder that was interrupted leaves an MP4 without its index."""
-    found = {part for part, _, _ in _walk(file, size, _box)}
     if b"mdat" in found and not found & {b"moov", b"moof"}:
         raise AudioError(f"{name}: cut short (its index is missing)", "record or copy it again", kind="cut short")
 
@@ -56,14 +76,14 @@ def _check_index(file: BinaryIO, size: int, name: str) -> None:
 def _walk(file: BinaryIO, size: int, parse: Callable[[bytes, int, int], _Part | None]) -> Iterator[_Part]:
     """Yield the parts of a file in order, until something else comes; of a Matroska segment its own parts."""
     place = 0
-    for _ in range(_MOST):
+    for _ in range(MOST_PARTS):
         file.seek(place)
         head = file.read(24)
         part = parse(head, place, size) if place < size and len(head) >= 8 else None
         if part is None:
             return
         yield part
-        place = part[1] if part[0] == _SEGMENT else part[2]
+        place = part[1] if part[0] in (_SEGMENT, _LIVE) else part[2]
 
 
 def _box(head: bytes, place: int, size: int) -> _Part | None:
@@ -101,4 +121,24 @@ def _element(head: bytes, place: int, _: int) -> _Part | None:
         return None
     unknown = (1 << 7 * size_bytes) - 1
     length = int.from_bytes(head[name_bytes : name_bytes + size_bytes], "big") & unknown
-    return head[:name_bytes], start, start if length == unknown else start + length
+    part = _LIVE if head[:4] == _SEGMENT and length == unknown else head[:name_bytes]
+    return part, start, start if length == unknown else start + length
+
+
+def _riff(head: bytes, place: int, size: int) -> _Part | None:
+    """AVI: one or several RIFF chunks; one that was interrupted has no size. Some writers count 8 bytes too many."""
+    length = int.from_bytes(head[4:8], "little")
+    if head[:4] != b"RIFF" or head[8:11] != b"AVI" or not 12 < length < 0xFFFF0000:
+        return None
+    end = place + 8 + length + length % 2
+    return head[8:12], place + 12, size if size < end <= size + 9 else end
+
+
+def _tag(head: bytes, place: int, _: int) -> _Part | None:
+    """FLV: a header, then tags, each with the size of the one before, 11 bytes and its content."""
+    begun = 4 if place else 0
+    if head[begun : begun + 3] == b"FLV":
+        return b"FLV", place + begun, place + begun + int.from_bytes(head[begun + 5 : begun + 9], "big")
+    if head[4] & 31 not in (8, 9, 18):  # sound, picture, words
+        return None
+    return head[4:5], place + 15, place + 15 + int.from_bytes(head[5:8], "big")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 
-from audio_encoder.checks import SAMPLE_RATE, check_samples
+from audio_encoder.samples import SAMPLE_RATE, cancel_out, check_samples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,10 +22,11 @@ _CUT = ("PCM_24", "PCM_32")  # of one channel, ffmpeg cuts the lower bits off
 _SUBTYPES = (*_WHOLE_STEPS, *_CUT, "FLOAT", "DOUBLE")
 _PCM_TAGS = (b"\1\0", b"\3\0", b"\6\0", b"\7\0")  # integers, floating point, A-law, mu-law
 _BLOCK = 1 << 16  # frames
+_UNCOUNTED = -1  # frames: a WAV file has as many as it has bytes
 _STEPS = 32_768  # 16-bit steps between 0 and full scale
 
 
-class _Forward(soundfile.SoundFile):  # type: ignore[misc]
+class Forward(soundfile.SoundFile):  # type: ignore[misc]
     """A file that is read from start to end: soundfile seeks after each read otherwise, which a stream cannot."""
 
     def seekable(self) -> bool:
@@ -41,15 +42,15 @@ def read_pcm(data: bytes, name: str) -> NDArray[np.int16] | None:
     if data[:4] == b"fLaC":
         promised, data = _flac_frames(data)
     elif data[:4] == b"RIFF" and _is_tidy(data):
-        promised = 0
+        promised = _UNCOUNTED
     else:
         return None
     try:
-        with _Forward(io.BytesIO(data)) as sound:
+        with Forward(io.BytesIO(data)) as sound:
             if sound.samplerate != SAMPLE_RATE or sound.subtype not in _SUBTYPES or sound.channels > 2:
                 return None
             samples = _all(sound)  # float64 [frames, channels]
-            if len(samples) != (promised or len(samples)):
+            if promised not in (len(samples), _UNCOUNTED):
                 return None
             check_samples(samples, name)
             return _mixed(samples, sound)
@@ -60,22 +61,26 @@ def read_pcm(data: bytes, name: str) -> NDArray[np.int16] | None:
 def _flac_frames(data: bytes) -> tuple[int, bytes]:
     """How many frames STREAMINFO counts, and the file without that number: libsndfile would stop there."""
     if len(data) < 26:
-        return -1, data
+        return 0, data
     first, rest = struct.unpack(">BI", data[21:26])  # 36 bits, the first four in the lower half of a byte
     return (first & 0xF) << 32 | rest, data[:21] + bytes([first & 0xF0, 0, 0, 0, 0]) + data[26:]
 
 
 def _is_tidy(data: bytes) -> bool:
-    """Whether the chunks of a WAV file fill it to its end and its samples are PCM: libmpg123 prints on stderr."""
-    position, is_pcm = 12, False
+    """Whether the chunks of a WAV file fill it to its end, one has the samples, and they are PCM.
+
+    libmpg123 prints on stderr, and libsndfile reads the first of several.
+    """
+    position, is_pcm, count = 12, False, 0
     while position + 8 <= len(data):
         kind, length = struct.unpack("<4sI", data[position : position + 8])
         position += 8
         if kind == b"fmt ":
             tags = data[position : position + 2], data[position + 24 : position + 26]  # extensible: the second one
             is_pcm = tags[tags[0] == b"\xfe\xff"] in _PCM_TAGS
+        count += kind == b"data"
         position += length + length % 2
-    return is_pcm and position - len(data) in (0, 1)
+    return is_pcm and count == 1 and position - len(data) in (0, 1)
 
 
 def _all(sound: Any) -> NDArray[np.float64]:
@@ -88,8 +93,8 @@ def _all(sound: Any) -> NDArray[np.float64]:
 def _mixed(samples: NDArray[np.float64], sound: Any) -> NDArray[np.int16] | None:
     """Mix and round to 16-bit steps as ffmpeg does: each way of arriving there has its own rule."""
     steps = samples.mean(axis=1) * _STEPS
-    if sound.channels > 1 and np.abs(steps).max(initial=0) < np.abs(samples).max(initial=0) * _STEPS / 100:
-        return None  # the channels cancel each other out
+    if sound.channels > 1 and cancel_out(*samples.T):
+        return None
     if sound.subtype in _WHOLE_STEPS:
         steps = np.floor(steps + 0.5)  # integer mixing: halves go up
     else:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from audio_encoder.checks import SAMPLE_RATE
+from audio_encoder.samples import SAMPLE_RATE
 from errors import AudioError
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ LATE = {
 AT_THE_SEAM = {Path("models/runtime") / name for name in ("onnxruntime.py", "ailia.py")}
 LATE_THEMSELVES = {  # imported inside functions
     *(Path("models/download") / name for name in ("hub.py", "fetch.py")),
-    *(Path("audio_encoder") / name for name in ("pcm.py", "media.py")),
+    *(Path("audio_encoder") / name for name in ("pcm.py", "media.py", "mixing.py", "sndfile.py")),
 }
 SOURCES = sorted(
     path.relative_to(ROOT)

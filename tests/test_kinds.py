@@ -15,9 +15,10 @@ def write(folder, data):
 
 @pytest.mark.parametrize(
     "data",
-    [b"fLaC\0\0\0\x22", b"RIFF\0\0\0\0WAVE", b"\0\0\0\x20ftypM4A ", b"\0\0\0\x08wide", b"\xff\xfb\x90\x64", PACKET * 3],
-    ids=["flac", "wav", "m4a", "mov", "mp3", "transport stream"],
-)
+    [b"fLaC\0\0\0\x22", b"RIFF\0\0\0\0WAVE", b"\0\0\0\x20ftypM4A ", b"\0\0\0\x08wide", b"\xff\xfb\x90\x64", PACKET * 3,
+     b"dns.\0\0\0\x18", b"BW64\xff\xff\xff\xffWAVE", b"nut/multimedia container\0", b"\x64\xa3\2\0"],
+    ids=["flac", "wav", "m4a", "mov", "mp3", "transport stream", "little-endian au", "bw64", "nut", "ircam"],
+)  # fmt: skip
 def test_a_recording_is_known_by_its_first_bytes(tmp_path, data):
     assert is_recording(write(tmp_path, data))
 

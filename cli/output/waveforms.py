@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audio_encoder.checks import SAMPLE_RATE
+from audio_encoder.samples import SAMPLE_RATE
 from cli.inputs.listing import STDIN
 from cli.output import journal
 from cli.output.filenames import DIGITS

@@ -1,0 +1,39 @@
+"""Two channels that cancel each other out: one of them is heard, however they are coded."""
+
+import io
+
+import av
+import numpy as np
+import pytest
+
+from audio_encoder.waveform import stream_waveform
+
+RATE = 16_000
+
+
+def antiphase(kind, codec, rate):
+    """A tone in the left channel and its inverse in the right one."""
+    tone = (np.sin(np.arange(3 * RATE) / 9) * 9_000).astype(np.int16)
+    both = np.stack([tone, -tone], axis=1).reshape(1, -1)
+    file = io.BytesIO()
+    with av.open(file, "w", format=kind) as container:
+        sound = container.add_stream(codec, rate=rate, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(both, format="s16", layout="stereo")
+        frame.sample_rate = RATE
+        resampler = av.AudioResampler(sound.format, "stereo", rate, frame_size=sound.frame_size or 1_024)
+        for piece in [*resampler.resample(frame), *resampler.resample(None), None]:
+            container.mux(sound.encode(piece))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "rate"),
+    [("adts", "aac", 16_000), ("ogg", "libopus", 48_000), ("wav", "pcm_u8", 16_000), ("wav", "pcm_u8", 44_100),
+     ("wav", "pcm_mulaw", 8_000), ("wav", "pcm_s16le", 16_000), ("wav", "pcm_s24le", 44_100), ("ac3", "ac3", 48_000)],
+)  # fmt: skip
+def test_of_channels_that_cancel_each_other_out_one_is_heard(tmp_path, kind, codec, rate):
+    path, notes = tmp_path / "sound", []
+    path.write_bytes(antiphase(kind, codec, rate))
+    waveform = np.concatenate(list(stream_waveform(path, notes)))
+    assert np.abs(waveform[8_000:40_000]).max() == pytest.approx(9_000 / 32_768, rel=0.1)
+    assert [note for note in notes if "cancel each other out; the left one is heard" in note]
