@@ -32,7 +32,7 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
     parser = build_parser()
     argv = sys.argv[1:] if argv is None else argv
     flags = [flag for action in parser._actions for flag in action.option_strings]  # noqa: SLF001 - no other list exists
-    for word in argv:
+    for word in argv[: argv.index("--")] if "--" in argv else argv:
         if word.startswith("-") and word not in {*flags, STDIN} and os.path.exists(word):  # noqa: PTH110
             parser.error(f"{word} looks like a flag; write ./{word} for the file")
         if word.startswith("-") and (word.endswith("=--") or (word[2:] == "--" and word[:2] in flags)):

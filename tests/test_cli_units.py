@@ -304,6 +304,25 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
+def test_what_is_open_already_is_written_on_and_not_replaced(tmp_path, capfd):
+    """`-s /dev/stdout >> log` replaced the log."""
+    with (tmp_path / "log").open("w") as log:
+        log.write("old\n")
+        log.flush()
+        save_text(Path(f"/dev/fd/{log.fileno()}"), "new\n")
+    assert (tmp_path / "log").read_text() == "old\nnew\n"
+    save_text(Path("/dev/stdout"), "shown\n")
+    assert capfd.readouterr().out == "shown\n"
+
+
+def test_what_follows_two_dashes_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("-dash.wav").touch()
+    assert parse_arguments(["-q", "--", "-dash.wav"]).inputs == ("-dash.wav",)
+    with pytest.raises(UsageError, match=r"\./-dash\.wav"):
+        parse_arguments(["-q", "-dash.wav"])
+
+
 @pytest.mark.parametrize("name", ["", "missing/out.txt", ".", "a\0b", "\ud800", "x" * 300])
 def test_a_savepath_that_cannot_be_is_refused_at_once(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)

@@ -755,3 +755,34 @@ def test_lines_are_the_same_wherever_a_piece_ends(monkeypatch):
         monkeypatch.setattr("cli.inputs.text._PIECE", size)
         pieces = decode_pieces(io.BytesIO("\n".join(lines).encode()))
         assert list(split(pieces, "\n")) == lines
+
+
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [("here.wav", "here.wav"), ("beside.wav", "music/beside.wav"), ("file://{cwd}/a%20b.wav", "{cwd}/a b.wav"),
+     (b"gr\xfcn.wav", "grün.wav")],
+)  # fmt: skip
+def test_a_playlist_names_files_as_players_write_them(line, file):
+    make("here.wav", "music/beside.wav", "a b.wav", "grün.wav")
+    data = line if isinstance(line, bytes) else line.format(cwd=Path.cwd()).encode()
+    Path("music/list.m3u").write_bytes(b"#EXTM3U\r\n#EXTINF:3,A song\r\n" + data + b"\r\n")
+    assert clean(find(lists=["music/list.m3u"])) == [file.format(cwd=Path.cwd())]
+
+
+def test_a_playlist_that_is_named_as_a_sound_is_a_problem_with_the_fix():
+    write_list("b.flac\n", "list.m3u8")
+    found = find("a.wav", "list.m3u8")
+    assert names(found) == ["a.wav"]
+    ((_, problem),) = found.problems
+    assert "--files-from" in problem
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_named(encoding):
+    with pytest.raises(InputError, match="UTF-16 without a mark"):
+        find(lists=write_list("a.wav\r\nb.wav\r\n".encode(encoding)))
+
+
+def test_an_array_of_json_is_a_problem_with_the_fix():
+    ((_, problem),) = find(lists=write_list('[{"audio": "a.wav"}, {"audio": "b.wav"}]\n')).problems
+    assert "each object on a line of its own" in problem

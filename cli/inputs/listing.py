@@ -6,6 +6,7 @@ about what was skipped. No sound is opened here: folders are read, and each file
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +19,7 @@ from cli.inputs.rows import from_json, from_table, is_table
 from cli.inputs.search import (
     CHECK_PATH,
     MISSING,
+    PLAYLISTS,
     STDIN,
     Group,
     Item,
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
     from cli.inputs.spool import Places
 
 __all__ = ["STDIN", "Group", "InputError", "Listing", "find_inputs"]
-
-PLAYLISTS = {".m3u", ".m3u8"}  # lines that begin with # are comments
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,8 @@ def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
     pieces = _read(name, null=null)
     head = next(pieces, "")
     pieces = chain([head], pieces)
+    if not null and "\0" in head and not (head[1:200:2].strip("\0") and head[:200:2].strip("\0")):
+        raise InputError(f"{name}: UTF-16 without a mark that says so", fix="save it as UTF-8")
     suffix = "" if null else Path(name).suffix
     if is_table(head, suffix):
         end = "\r" if "\r" in head and "\n" not in head else "\n"
@@ -146,6 +148,8 @@ def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
     lines = enumerate(split(pieces, "\0" if null else "\n"), start=1)
     entries = ((number, line if null else line.removesuffix("\r")) for number, line in lines)
     kept = ((number, entry) for number, entry in entries if entry and not (is_playlist and entry.startswith("#")))
+    if is_playlist:
+        kept = ((number, _played(entry, Path(name).parent)) for number, entry in kept)
     entry = next(kept, None)
     if entry is None:
         yield Remark(name, "this list is empty", "skipped", "write one name on each line")
@@ -158,6 +162,19 @@ def _group(entry: str, *, null: bool) -> Group | ValueError:
         return Group((entry,)) if null else _from_line(entry)
     except ValueError as error:
         return error
+
+
+def _played(entry: str, folder: Path) -> str:
+    """The file that a line of a playlist means: players write addresses, old names, and names from its own folder."""
+    names = [entry]
+    if entry.startswith("file://"):
+        from urllib.parse import unquote, urlsplit
+
+        names.append(unquote(urlsplit(entry).path, errors="surrogateescape"))
+    if any("\udc80" <= char <= "\udcff" for char in entry):  # not UTF-8
+        names.append(os.fsencode(entry).decode("cp1252", "replace"))
+    places = (place for one in names for place in (one, os.path.join(folder, one)))  # noqa: PTH118
+    return next(filter(exists, places), entry)
 
 
 def _rows(name: str, rows: Iterable[tuple[int, Group | ValueError]], search: Search) -> Iterator[Item]:
@@ -190,6 +207,8 @@ def _read(name: str, *, null: bool) -> Iterator[str]:
 
 def _from_line(line: str) -> Group:
     """A name, or JSON -> its group; raises ValueError with reason and fix."""
+    if line.startswith("[{"):
+        raise ValueError("an array of JSON; write each object on a line of its own, or ./[ where a name begins with [")
     if "\0" in line:
         raise ValueError("a NUL in the line; give -0 for names that end in NUL")
     return from_json(line) if line.startswith("{") else Group((line,))

@@ -23,6 +23,7 @@ from errors import InputError
 STDIN = "-"
 MISSING, CHECK_PATH = "no such file", "check the path"
 _NOTHING = (None,) * 5
+PLAYLISTS = {".m3u", ".m3u8"}  # lines that begin with # are comments
 MEND_LINK = "repair or remove it"
 
 
@@ -81,8 +82,8 @@ Item = Group | Remark
 
 
 def is_plain(name: str) -> bool:
-    """Whether a typed name is a file's or standard input, neither a folder nor a pattern."""
-    return name == STDIN or not (os.path.isdir(name) or _is_pattern(name))  # noqa: PTH112 - Path("") is "."
+    """Whether a typed name is a file's or standard input, neither a folder, a pattern nor a playlist."""
+    return name == STDIN or not (os.path.isdir(name) or _is_pattern(name) or _ending(name) in PLAYLISTS)  # noqa: PTH112 - Path("") is "."
 
 
 def typed(name: str, search: Search) -> Iterator[Item]:
@@ -109,6 +110,8 @@ def named(name: str, search: Search, *, by_user: bool = True) -> Iterator[Item]:
         kinds = f" ({' '.join(sorted(search.endings))})" if search.endings else ""
         nothing = Remark(name, f"no sound files in it{kinds}", "skipped", fix)
         yield from _sort_out(name, _walk(name, recursive=search.recursive), search, nothing)
+    elif by_user and _ending(name) in PLAYLISTS:
+        yield Remark(name, "a playlist, not a sound", "failed", "give it to --files-from", "not a sound")
     elif by_user or stat.S_ISREG(mode):
         yield Group((name,))
     else:  # a pipe may keep its reader waiting for ever

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import secrets
 import stat
 import sys
@@ -12,6 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from errors import OutputError, UsageError, printable
+
+_NUMBERS = {"stdout": 1, "stderr": 2}
+_OPEN = re.compile("/dev/(stdout|stderr|fd/[0-9]{1,6})")
 
 
 def prepare_streams() -> None:
@@ -81,8 +85,12 @@ def check_savepath(path: Path, inputs: Iterable[str], *, flag: str = "--savepath
 
 def save_text(path: Path, text: str) -> None:
     """Write a file whole or not at all; a device or a pipe is simply written to. Raises OSError."""
-    target = Path(os.path.realpath(path))  # a link stays a link
     data = text.encode("utf-8", "backslashreplace")  # a name in it may have any bytes
+    if open_already := _OPEN.fullmatch(str(path)):  # /dev/stdout: by its name, what is in it would be lost
+        with open(os.dup(_NUMBERS.get(open_already[1]) or int(open_already[1][3:])), "wb") as file:  # noqa: PTH123
+            file.write(data)
+        return
+    target = Path(os.path.realpath(path))  # a link stays a link
     if target.exists() and not target.is_file():
         target.write_bytes(data)
         return
