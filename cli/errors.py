@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -27,7 +28,10 @@ def named_error(failure: Exception, inputs: str) -> QwenAudioError:
                 return lack
             fix = f"`{command('pip install -r requirements.txt')}`"
             return QwenAudioError(str(failure), fix, kind="package", exit_code=NO_MODEL)
-        case MemoryError():
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            fix = "raise the limit (ulimit -n), or close other programs"
+            return QwenAudioError(f"{failure.filename or inputs}: {failure.strerror}", fix, kind="files")
+        case MemoryError() | OSError(errno=errno.ENOMEM):
             fix = "give shorter recordings, or close other programs"
             return QwenAudioError(f"{inputs}: not enough memory", fix, kind="memory")
         case FileNotFoundError():

@@ -23,6 +23,8 @@ def load_array(manifest: Manifest, file: str, *, mapped: bool = False) -> npt.ND
     except (OSError, ValueError, EOFError) as error:
         if getattr(error, "errno", None) == errno.ENOMEM:
             raise MemoryError from None
+        if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+            raise
         reason = getattr(error, "strerror", None) or "not an array"
         raise ModelError(f"{path}: damaged ({reason})", "convert or download this model again") from None
     return found

@@ -1,5 +1,6 @@
 """Too little memory, too few threads: one line that says so, whatever the library says, and nothing on stdout."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from cli.errors import named_error
 from cli.main import main
 from errors import BackendError
+from models.arrays import load_array
 from models.runtime import shortage
 from models.runtime.session import call_library, open_session
 from models.runtime.threads import running
@@ -92,3 +94,30 @@ def test_onnxruntime_says_nothing_on_standard_output_about_a_graph_that_it_canno
     with pytest.raises(BackendError):
         open_session(replace(manifest, directory=copy), manifest.encoder, ONNX_RUNTIME)
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("files", [5, 8])
+def test_too_few_open_files_are_told_in_a_line_before_a_file_seems_damaged(files):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+    command = [sys.executable, "qwen_audio.py", "--json", "-i", SOUND]
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert "ulimit -n" in done.stderr
+    assert json.loads(done.stdout)["status"] == "error"
+
+
+def test_an_array_that_cannot_be_opened_now_is_not_damaged(tiny, monkeypatch):
+    def full(*_args, **_options):
+        raise OSError(errno.EMFILE, "Too many open files", "embeddings.npy")
+
+    monkeypatch.setattr("numpy.load", full)
+    with pytest.raises(OSError, match="Too many") as caught:
+        load_array(tiny(), "embeddings.npy")
+    assert named_error(caught.value, "a.wav").kind == "files"
+
+
+def test_a_system_without_memory_is_told_as_such():
+    error = named_error(OSError(errno.ENOMEM, "Cannot allocate memory"), "a.wav")
+    assert (error.kind, str(error)[:28]) == ("memory", "a.wav: not enough memory; gi")
