@@ -61,6 +61,22 @@ def check_sizes(file: BinaryIO, name: str, notes: list[str]) -> bool:
     return check_parts(file, size, name, notes)
 
 
+def zeros_from(file: BinaryIO) -> int | None:
+    """Where the chunks of a WAV file end and zeros begin, which a recorder left that had made room for more.
+
+    FFmpeg walks through a gigabyte of them, 8 bytes at a time.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head, end = file.read(12), 12
+    if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:] != b"WAVE":
+        return None
+    for _, position, length in _chunks(file, 12, size, "<4sI"):
+        end = position + length + length % 2
+    file.seek(end)
+    return end if file.read(8) == bytes(8) else None
+
+
 def promised_seconds(file: BinaryIO, format_name: str, told: float, *, is_known: bool) -> tuple[float, bool]:
     """(seconds that the file should at least hold, whether they are all): FFmpeg says `told`, its sizes `is_known`."""
     names = set(format_name.split(","))

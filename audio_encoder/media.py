@@ -14,7 +14,7 @@ import av
 import av.error
 import numpy as np
 
-from audio_encoder.checks import COPY_AGAIN, check_sizes, has_sizes, is_bare, promised_seconds
+from audio_encoder.checks import COPY_AGAIN, check_sizes, has_sizes, is_bare, promised_seconds, zeros_from
 from audio_encoder.mixing import mix, packed
 from audio_encoder.samples import CONVERT, check_rate, check_samples
 from audio_encoder.sndfile import Forgiving, needs_sndfile, opens, stream_sndfile
@@ -65,9 +65,10 @@ def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArra
 
 
 def _by_ffmpeg(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -> Iterator[NDArray[np.int16]]:
+    source = Forgiving(file, zeros_from(file))
     file.seek(0)
     try:
-        container = av.open(Forgiving(file), mode="r", metadata_errors="replace", options=_OPTIONS)
+        container = av.open(source, mode="r", metadata_errors="replace", options=_OPTIONS)
     except _FAILURES as error:
         raise _not_opened(file, name, error) from None
     with container:

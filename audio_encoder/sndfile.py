@@ -15,6 +15,7 @@ import av
 import numpy as np
 import soundfile
 
+from audio_encoder.checks import zeros_from
 from audio_encoder.mixing import mix
 from audio_encoder.pcm import Forward
 from audio_encoder.samples import CONVERT, check_rate, check_samples
@@ -36,22 +37,24 @@ _TYPES = {"PCM_16": ("int16", "s16"), "PCM_24": ("int32", "s32"), "PCM_32": ("in
 class Forgiving:
     """A file as libraries call it back, which print an error that is raised there.
 
-    A damaged header sends them to places before the file's start; a disk that fails ends the file.
+    A damaged header sends them to places before the file's start; a disk that fails ends the file. So does `end`.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.tell = file, file.tell
+    def __init__(self, file: BinaryIO, end: int | None = None) -> None:
+        self._file, self._end, self.tell = file, end, file.tell
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes."""
         try:
-            return self._file.read(size)
+            return self._file.read(size if self._end is None else min(size, max(0, self._end - self.tell())))
         except OSError:
             return b""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Where the file stands now; -1 where there is no such place."""
         try:
+            if whence == os.SEEK_END and self._end is not None:
+                return self._file.seek(self._end + offset)
             return self._file.seek(offset, whence)
         except (OSError, ValueError, OverflowError):
             return -1
@@ -72,9 +75,10 @@ def opens(file: BinaryIO) -> bool:
     """Whether libsndfile knows what a file is. It is not asked about MP3, of which it prints on stderr."""
     if not _head(file).startswith(_KNOWN) or _tag(file) == _MP3:
         return False
+    end = zeros_from(file)
     file.seek(0)
     try:
-        with soundfile.SoundFile(Forgiving(file)) as sound:
+        with soundfile.SoundFile(Forgiving(file, end)) as sound:
             return bool(sound.frames)
     except (soundfile.SoundFileError, OSError, ValueError, TypeError):
         return False

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cli.flags import FTYPES, PROMPT, SAMPLE, SYSTEM, Options, build_parser
-from cli.inputs.text import decode
+from cli.inputs.text import MARKS, decode
 from errors import QwenAudioError, command
 
 __all__ = ["PROMPT", "SAMPLE", "SYSTEM", "Options", "parse_arguments"]
@@ -159,6 +159,8 @@ def _prompts(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tupl
         try:
             from_pipe = given.prompts_from == "-"
             data = sys.stdin.buffer.read() if from_pipe else Path(given.prompts_from).read_bytes()
+            if b"\0" in data and not data.startswith(tuple(mark for mark, _ in MARKS)):
+                parser.error(f"--prompts-from {given.prompts_from}: not a text; save it as UTF-8")
             prompts += [line.strip() for line in decode(data).splitlines() if line.strip()]
         except (OSError, ValueError) as error:
             parser.error(f"--prompts-from {given.prompts_from}: cannot be read ({error})")

@@ -11,6 +11,7 @@ import soundfile
 
 from audio_encoder import media
 from audio_encoder.checks import check_sizes
+from audio_encoder.sndfile import Forgiving
 from audio_encoder.waveform import stream_waveform
 from errors import AudioError
 
@@ -181,3 +182,18 @@ def test_a_gigabyte_of_zeros_is_not_walked_through(tmp_path, head):
     with path.open("rb") as file:
         assert not check_sizes(Counted(file), "sound", [])
     assert Counted.count < 1_000_000
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_room_that_a_recorder_left_unused_is_not_walked_through(tmp_path, is_recorded, monkeypatch):
+    path, seen = tmp_path / "sound", []
+    path.write_bytes(wav((b"data", TONE.tobytes())) if is_recorded else wav()[:12])
+    os.truncate(path, 1 << 30)
+    read = Forgiving.read
+    monkeypatch.setattr(Forgiving, "read", lambda file, size: seen.append(size) or read(file, size))
+    if is_recorded:
+        assert sum(map(len, stream_waveform(path))) == len(TONE)
+    else:
+        with pytest.raises(AudioError):
+            list(stream_waveform(path))
+    assert sum(seen) < 10_000_000

@@ -315,6 +315,14 @@ def test_what_is_open_already_is_written_on_and_not_replaced(tmp_path, capfd):
     assert capfd.readouterr().out == "shown\n"
 
 
+def test_prompts_from_what_is_no_text_are_refused(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"RIFF\0\0\0\0WAVE\n what?")
+    with pytest.raises(UsageError, match="not a text"):
+        parse_arguments(["-i", "a.wav", "--prompts-from", str(tmp_path / "a.wav")])
+    (tmp_path / "a.txt").write_bytes("what?".encode("utf-16"))
+    assert parse_arguments(["-i", "a.wav", "--prompts-from", str(tmp_path / "a.txt")]).prompts == ("what?",)
+
+
 def test_what_follows_two_dashes_is_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("-dash.wav").touch()
