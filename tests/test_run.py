@@ -18,6 +18,7 @@ import soundfile
 from cli.main import main
 from cli.options import parse_arguments
 from cli.run.open_model import open_model
+from qwen_audio import listen
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, str(ROOT / "qwen_audio.py")]
@@ -232,6 +233,17 @@ def test_silence_is_marked(ask, tmp_path):
     soundfile.write(path, np.zeros(RATE), RATE, subtype="PCM_16")
     (record,) = records(ask("-i", path, "--json")[1])
     assert [window["silent"] for window in record["windows"]] == [True]
+
+
+@pytest.mark.parametrize(("asked", "is_heard"), [(["--task", "transcribe"], False), (["-p", "what is it?"], True)])
+def test_silence_is_encoded_only_where_more_than_words_is_asked(ask, tmp_path, monkeypatch, asked, is_heard):
+    heard = []
+    monkeypatch.setattr("cli.run.run.listen", lambda sounds, model: heard.append(1) or listen(sounds, model))
+    path = tmp_path / "silence.wav"
+    soundfile.write(path, np.zeros(70 * RATE), RATE, subtype="PCM_16")
+    (record,) = records(ask("-i", path, *asked, "--json")[1])
+    assert [window["silent"] for window in record["windows"]] == [True] * len(record["windows"])
+    assert bool(heard) == is_heard
 
 
 def test_a_recording_that_is_cut_short_fails_as_a_whole(ask, tmp_path):

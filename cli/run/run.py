@@ -157,7 +157,7 @@ def _ask(jobs: Iterable[Job], model: Model, options: Options, reporter: Reporter
                 reporter.settle(job)
                 continue
             for query in reporter.hear(job, segment):
-                if segment.is_silent and query.question.is_about_words and not options.choices:
+                if _says_nothing(segment, query.question, options):
                     reporter.leave_silent(query)
                     continue
                 try:
@@ -183,12 +183,18 @@ def _hear(job: Job, model: Model, options: Options) -> Iterator[Segment | None]:
         if job.failure is not None:
             return
         begun = time.perf_counter()
-        segment.clips = listen(segment.waveforms, model)
+        if not all(_says_nothing(segment, question, options) for question in job.questions):
+            segment.clips = listen(segment.waveforms, model)
         segment.waveforms = []
         segment.encode_s = time.perf_counter() - begun
         if job.is_last and segment.is_last:
             model.encoder.close()  # a tenth of the model's memory, while the last answer is decoded
         yield segment
+
+
+def _says_nothing(segment: Segment, question: Question, options: Options) -> bool:
+    """Whether there are no words to ask about: silence is not decoded, and not encoded where nobody asks more."""
+    return segment.is_silent and question.is_about_words and not options.choices
 
 
 def _choose(request: Request, model: Model, choices: tuple[str, ...], reporter: Reporter) -> None:
