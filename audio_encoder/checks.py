@@ -73,7 +73,7 @@ def zeros_from(file: BinaryIO) -> int | None:
         return None
     for _, position, length in _chunks(file, 12, size, "<4sI"):
         end = position + length + length % 2
-    file.seek(end)
+    file.seek(min(end, size))
     return end if file.read(8) == bytes(8) else None
 
 
@@ -137,9 +137,9 @@ def _chunks(file: BinaryIO, position: int, size: int, layout: str) -> Iterator[t
     """(name, where its content starts, length) of each chunk; the file stands there. Names are printable."""
     head = struct.calcsize(layout)
     for _ in range(MOST_PARTS):
-        file.seek(position)
-        if position + head > size:
+        if position + head > size:  # it may be beyond what can be sought
             return
+        file.seek(position)
         chunk, length = struct.unpack(layout, file.read(head))
         if not chunk.isascii() or not chunk.decode().isprintable():
             return
@@ -158,11 +158,10 @@ def _check_wave64(file: BinaryIO, size: int, name: str, notes: list[str]) -> boo
         notes.append(f"{name}: {ANOTHER}")
     position = 40
     for _ in range(MOST_PARTS):
-        file.seek(position)
-        head = file.read(24)
-        if len(head) < 24:
+        if position + 24 > size:
             break
-        chunk, length = struct.unpack("<4s12xQ", head)
+        file.seek(position)
+        chunk, length = struct.unpack("<4s12xQ", file.read(24))
         if chunk == b"data":
             return _is_streamed(length) or _check_length(size - position, length, size, name, notes)
         position += max(length + -length % 8, 24)  # chunks are padded

@@ -197,3 +197,15 @@ def test_room_that_a_recorder_left_unused_is_not_walked_through(tmp_path, is_rec
         with pytest.raises(AudioError):
             list(stream_waveform(path))
     assert sum(seen) < 10_000_000
+
+
+@pytest.mark.parametrize("size", [1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 100])
+@pytest.mark.parametrize(("kind", "chunk", "place"), [("W64", b"fmt ", 16), ("CAF", b"desc", 4), ("CAF", b"data", 4)])
+def test_a_size_beyond_all_files_is_refused_or_heard_with_a_note(tmp_path, kind, chunk, place, size):
+    data = bytearray(pcm(kind))
+    at = data.index(chunk) + place
+    data[at : at + 8] = struct.pack("<Q" if kind == "W64" else ">Q", size)
+    try:
+        assert heard(tmp_path, bytes(data))[1]
+    except AudioError:
+        return

@@ -39,6 +39,9 @@ FORMATS = {
     "d.aiff": ("AIFF", "PCM_16"),
     "e.mp3": ("MP3", "MPEG_LAYER_III"),
     "f.wav": ("WAV", "FLOAT"),
+    "g.w64": ("W64", "PCM_16"),
+    "h.caf": ("CAF", "PCM_24"),
+    "i.au": ("AU", "ULAW"),
 }
 _HALF = re.compile(
     r"(?<!\\)(?:\\\\)*\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})"
