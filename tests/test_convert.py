@@ -354,6 +354,16 @@ def test_a_damaged_checkpoint_returns_3(ask, single, tmp_path):
     assert failed(ask(single, tmp_path / "out")) == f"{single}: tensor lm_head.weight is missing"
 
 
+@pytest.mark.parametrize("failure", [MemoryError(), ImportError("failed to map segment from shared object")])
+def test_too_little_memory_returns_3(ask, checkpoint, tmp_path, monkeypatch, failure):
+    def fail(*_arguments, **_options):
+        raise failure
+
+    monkeypatch.setattr("models.convert.convert.convert", fail)
+    monkeypatch.setattr("models.runtime.shortage.can_have", lambda _: False)
+    assert "not enough memory" in failed(ask(checkpoint, tmp_path / "out"))
+
+
 def test_an_output_that_is_a_file_returns_3(ask, checkpoint, tmp_path):
     (tmp_path / "out").write_text("")
     assert failed(ask(checkpoint, tmp_path / "out")) == f"{tmp_path / 'out'}: File exists"

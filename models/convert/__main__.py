@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from errors import QwenAudioError, command
+from models.runtime.shortage import shortage
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,7 +85,15 @@ def main(argv: list[str] | None = None) -> int:
         free = f"; {shutil.disk_usage(options.out).free >> 20} MB free" if error.errno == errno.ENOSPC else ""
         print(f"models.convert: {error.filename or options.out}: {error.strerror}{free}", file=sys.stderr)
         return 3
+    except MemoryError:
+        print(
+            "models.convert: not enough memory; close other programs, or raise the limit (ulimit -v)", file=sys.stderr
+        )
+        return 3
     except ImportError as error:
+        if lack := shortage(str(error)):  # a library for which there is no room
+            print(f"models.convert: {lack}", file=sys.stderr)
+            return 3
         install = command("pip install -r requirements.txt")
         print(f"models.convert: {error}; install it with `{install}`", file=sys.stderr)
         return 3
