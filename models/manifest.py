@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shlex
 import sys
@@ -24,8 +25,8 @@ from models.metadata import MISSING, read_object, regular
 FORMAT = 2
 FILE_NAME = "manifest.json"
 _AGAIN = "convert or download this model again"
-# Tables of every position are made on opening: a damaged number must not take all memory.
-LARGEST = {"max_positions": 2**20}
+# Tables of every position are made on opening: a damaged number must not take all memory. A state: of one position.
+LARGEST = {"max_positions": 2**20, "state": 2**24}
 # Backend -> its class in the module of that name in models/runtime. This line is what adds one.
 BACKENDS = {"onnxruntime": "OnnxRuntimeSession", "ailia": "AiliaSession"}
 
@@ -146,9 +147,7 @@ def load_manifest(directory: Path) -> Manifest:
     Raises ModelError for a missing or unfinished model, another format, an unknown or missing key, a value of the wrong
     type, and a file that is missing or of the wrong size.
     """
-    path = Path(directory)
-    if path.name == FILE_NAME:
-        path = path.parent
+    path = Path(directory).parent if Path(directory).name == FILE_NAME else Path(directory)
     data = _read_json(path)
     if data.get("format") != FORMAT:
         found = f"format {data.get('format')!r}, this program reads format {FORMAT}"
@@ -274,8 +273,9 @@ def _check_values(manifest: Manifest) -> None:
     for graph in manifest.graphs:
         if len(graph.outputs) != 1:
             raise ModelError(f"{path}: {graph.file} has the outputs {list(graph.outputs)}, expected one")
-        if graph.state and (graph.state.shape[:1] != (1,) or graph.state.shape.count(-1) != 1):
-            raise ModelError(f"{path}: the state shape {graph.state.shape} of {graph.file} needs 1 first, and one -1")
+        shape = graph.state.shape if graph.state else (1, -1)
+        if [size for size in shape if size < 1] != [-1] or shape[0] != 1 or -math.prod(shape) > LARGEST["state"]:
+            raise ModelError(f"{path}: the state shape {shape!s:.60} of {graph.file} needs 1 first, and one -1")
         if graph.state and (graph.state.slots < 1 or len(graph.state.names) % graph.state.slots):
             raise ModelError(f"{path}: {graph.file} has {graph.state.slots} slots, which do not fit its state")
         if graph.state and graph.state.dtype not in choices["dtype"]:

@@ -208,3 +208,14 @@ def test_verification_sees_one_flipped_byte(model, name):
     with pytest.raises(ModelError, match=r"damaged .* convert or download this model again") as caught:
         verify_files(manifest)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [10**300, 2**62, 0, -5])
+def test_a_state_of_an_impossible_size_is_refused(model, size):
+    """One of 10**300 was an overflow when the cache was made."""
+
+    def change(data):
+        data["decoder_rows"][0]["state"]["shape"][-1] = size
+
+    edit(model, change)
+    assert "the state shape" in failure(model)
