@@ -2,6 +2,8 @@
 
 FFmpeg hears noise in a WAV file of big-endian samples (RIFX) or of NMS ADPCM, and knows no AU file of little-endian
 ones.
+
+soundfile is imported where it is needed: it takes as long as a short file.
 """
 
 from __future__ import annotations
@@ -13,11 +15,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import av
 import numpy as np
-import soundfile
 
 from audio_encoder.checks import zeros_from
 from audio_encoder.mixing import mix
-from audio_encoder.pcm import Forward
 from audio_encoder.samples import CONVERT, check_rate, check_samples
 from errors import AudioError
 
@@ -68,13 +68,15 @@ class Forgiving:
 
 def needs_sndfile(file: BinaryIO) -> bool:
     """Whether FFmpeg would hear something else in a file."""
-    return opens(file) and (_head(file).startswith(_MISHEARD) or _tag(file) == _NMS)
+    return (_head(file).startswith(_MISHEARD) or _tag(file) == _NMS) and opens(file)
 
 
 def opens(file: BinaryIO) -> bool:
     """Whether libsndfile knows what a file is. It is not asked about MP3, of which it prints on stderr."""
     if not _head(file).startswith(_KNOWN) or _tag(file) == _MP3:
         return False
+    import soundfile
+
     end = zeros_from(file)
     file.seek(0)
     try:
@@ -99,6 +101,10 @@ def _tag(file: BinaryIO) -> int:
 
 def stream_sndfile(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArray[np.int16]]:
     """Decode a file that `opens`: int16 [samples] a block."""
+    import soundfile
+
+    from audio_encoder.pcm import Forward
+
     file.seek(0)
     try:
         with Forward(Forgiving(file)) as sound:
