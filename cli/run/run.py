@@ -37,6 +37,7 @@ from qwen_audio import Model, answer_all, choose, listen, prompt_ids
 
 if TYPE_CHECKING:
     from cli.output.page import Page
+    from cli.run.questions import Question
     from cli.score.scorer import Scorer
 
 
@@ -89,6 +90,7 @@ def _open_page(folder: ResultsFolder | None, options: Options) -> Page | None:
     if folder is None or PAGE not in options.formats:
         return None
     from cli.output.page import Page
+    from cli.run.questions import Question
 
     return Page(folder)
 
