@@ -90,7 +90,6 @@ def _open_page(folder: ResultsFolder | None, options: Options) -> Page | None:
     if folder is None or PAGE not in options.formats:
         return None
     from cli.output.page import Page
-    from cli.run.questions import Question
 
     return Page(folder)
 
