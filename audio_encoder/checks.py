@@ -71,7 +71,9 @@ def zeros_from(file: BinaryIO) -> int | None:
     head, end = file.read(12), 12
     if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:] != b"WAVE":
         return None
-    for _, position, length in _chunks(file, 12, size, "<4sI"):
+    for chunk, position, length in _chunks(file, 12, size, "<4sI"):
+        if chunk == b"data" and length == 0:  # streamed: all that follows is sound, and may begin with silence
+            return None
         end = position + length + length % 2
     file.seek(min(end, size))
     return end if file.read(8) == bytes(8) else None

@@ -199,6 +199,12 @@ def test_room_that_a_recorder_left_unused_is_not_walked_through(tmp_path, is_rec
     assert sum(seen) < 10_000_000
 
 
+def test_streamed_sound_that_begins_with_silence_is_heard(tmp_path):
+    sound = bytes(64) + TONE.tobytes()
+    seconds, _ = heard(tmp_path, wav((b"data", sound, 0)))
+    assert seconds == len(sound) / 2 / RATE
+
+
 @pytest.mark.parametrize("size", [1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 100])
 @pytest.mark.parametrize(("kind", "chunk", "place"), [("W64", b"fmt ", 16), ("CAF", b"desc", 4), ("CAF", b"data", 4)])
 def test_a_size_beyond_all_files_is_refused_or_heard_with_a_note(tmp_path, kind, chunk, place, size):
