@@ -140,6 +140,7 @@ def test_some_of_int4_is_finer_and_no_more_than_it_may(checkpoint, tmp_path):
     assert max(names, key=lambda name: found.losses[name] / size[name]) in chosen
 
 
+@pytest.mark.slow
 def test_a_calibration_that_was_interrupted_goes_on_and_ends_the_same(checkpoint, model, text, tmp_path):
     def interrupted(numbers):
         for number in numbers:
@@ -162,6 +163,7 @@ def test_a_calibration_that_was_interrupted_goes_on_and_ends_the_same(checkpoint
     assert [path.name for path in tmp_path.iterdir()] == ["int4"]
 
 
+@pytest.mark.slow
 def test_another_calibration_begins_again(checkpoint, text, tmp_path):
     def interrupted(numbers):
         yield next(iter(numbers))

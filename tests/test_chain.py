@@ -65,6 +65,7 @@ def test_rows_of_a_decoder_in_parts_give_the_bits_that_they_give_alone(tiny, pre
             np.testing.assert_array_equal(logits, alone[row].extend({0: new_ids[row]})[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-fine", "int8", "int4"])
 def test_an_output_layer_in_pieces_gives_the_bits_of_a_whole_one(tmp_path, monkeypatch, tiny, precision):
     monkeypatch.setattr(qwen_fused, "HEAD_IDS", 128)

@@ -164,6 +164,7 @@ def test_a_padded_row_beyond_the_trained_context_is_not_the_row_alone(reference,
 # --- the two flavours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_both_flavours_choose_the_same(tiny, seed):
     manifests = [tiny("fp32", flavour, seed=seed) for flavour in FLAVOURS]

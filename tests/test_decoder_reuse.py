@@ -56,6 +56,7 @@ def clip(span, seed=0):
     return np.random.default_rng(seed).normal(0, 1, (span, 32)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-fine", "int8", "int4"])
 @pytest.mark.parametrize(("text", "ran"), [(1, 1 + 9), (6, 9), (7, 1 + 9)])
 def test_the_text_before_the_first_clip_is_kept_from_any_prompt(tiny, precision, text, ran):

@@ -82,6 +82,7 @@ def test_the_base_model_with_its_tags(flavour, original, checkpoints, golden_cha
     assert record["finish_reason"] == "length"
 
 
+@pytest.mark.slow
 def test_the_second_turn_of_a_chat_without_losing_its_last_token(flavour, original, checkpoints, golden_chat, golden):
     first, second = golden_chat["turns"]
     manifest = original(checkpoints["chat"], flavour)

@@ -111,6 +111,7 @@ def not_regular(path, kind):
         path.symlink_to("/dev/zero")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", VALUES)
 def test_any_value_at_any_place_of_a_manifest_is_taken_or_refused_in_a_line(model, value):
     file = model / "manifest.json"
@@ -122,6 +123,7 @@ def test_any_value_at_any_place_of_a_manifest_is_taken_or_refused_in_a_line(mode
     assert [place for place in taken if kind_of(at(text, place)) != kind_of(VALUES[value])] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors.index.json"])
 def test_any_value_at_any_place_of_a_checkpoint_is_taken_or_refused_in_a_line(checkpoint, name, value):

@@ -210,6 +210,7 @@ def test_what_comes_after_the_time_out_goes_nowhere(gate):
         assert list(found) == [(2, 2)]
 
 
+@pytest.mark.slow
 def test_the_time_of_the_caller_does_not_count():
     found = prefetch(lambda job: iter([job, job]), range(3), timeout=0.1)
     results = []
@@ -228,6 +229,7 @@ def test_the_wait_for_the_next_job_does_not_count():
     assert list(prefetch(lambda job: [job], jobs(), timeout=0.05)) == [(0, 0), (1, 1)]
 
 
+@pytest.mark.slow
 def test_a_late_result_is_taken_when_nobody_waited_for_it():
     def make(job):
         time.sleep(0.1 * job)
@@ -327,6 +329,7 @@ def test_a_process_can_leave_a_thread_that_waits_for_standard_input(python):
     assert python(STUCK_IN_STDIN) == (130, "1 QwenAudioError\n", "")
 
 
+@pytest.mark.slow
 def test_a_process_can_leave_a_thread_that_is_in_onnx_runtime(python, tiny):
     """With sys.exit it would end by "terminate called without an active exception", more often than not."""
     assert python(BUSY_IN_ONNX_RUNTIME, tiny().directory) == (130, "1\n1\n", "")

@@ -85,6 +85,7 @@ def speech_like(path, spans, total):
 # --- which sounds
 
 
+@pytest.mark.slow
 def test_a_folder_with_all_below_it(ask, sounds):
     code, out, err = ask("-i", sounds, "-r", "--json")
     names = [Path(record["input"]).name for record in records(out)]
@@ -466,6 +467,7 @@ def test_terminated_the_finished_files_are_kept(demo_model, sounds, tmp_path):
     assert len(list((tmp_path / "out").glob("[a-e].txt"))) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--list-tasks", "--doctor", "--help"])
 def test_what_only_tells_ends_well(demo_model, flag):
     process = start(demo_model, flag)

@@ -226,6 +226,7 @@ def run(capsys, demo_model, *arguments):
     return code, [json.loads(line) for line in out.splitlines()], err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "txt", "trans"])
 def test_references_come_from_a_list_or_lie_beside_the_sounds(sounds, capsys, demo_model, kind):
     rows = {str(sounds / "a.wav"): 'red, "blue"', str(sounds / "b.wav"): "three"}
@@ -250,6 +251,7 @@ def test_references_come_from_a_list_or_lie_beside_the_sounds(sounds, capsys, de
     assert all(record["score"]["wer"]["words"] == len(record["references"][0].split()) for record in found)
 
 
+@pytest.mark.slow
 def test_a_second_run_counts_the_answers_of_the_first(sounds, capsys, demo_model):
     (sounds / "l.jsonl").write_text(json.dumps({"audio": str(sounds / "a.wav"), "text": "one"}))
     arguments = ["--files-from", sounds / "l.jsonl", "--score", "wer", "-o", sounds / "out"]

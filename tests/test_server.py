@@ -191,6 +191,7 @@ def test_a_thread_that_is_gone_is_not_waited_for(monkeypatch, runtime):
 # --- who is kept
 
 
+@pytest.mark.slow
 def test_the_next_run_finds_the_graphs_open_and_another_model_takes_their_place(tiny):
     first, second = tiny("fp32"), tiny("int8")
     kept = [AudioEncoder(first, KEPT), Decoder(first, KEPT)]
@@ -205,6 +206,7 @@ def test_the_next_run_finds_the_graphs_open_and_another_model_takes_their_place(
     assert held()["pid"] == state["pid"]
 
 
+@pytest.mark.slow
 def test_a_model_that_was_written_again_is_opened_again(tiny, tmp_path):
     directory = shutil.copytree(tiny("fp32").directory, tmp_path / "model")
     ids = make_prompt(1, 8)
@@ -217,6 +219,7 @@ def test_a_model_that_was_written_again_is_opened_again(tiny, tmp_path):
     np.testing.assert_array_equal(after, Decoder(load_manifest(directory), ONNX_RUNTIME).prefill(ids))
 
 
+@pytest.mark.slow
 def test_a_model_replaced_at_equal_size_and_time_is_opened_again(tiny, tmp_path):
     directory = shutil.copytree(tiny("fp32").directory, tmp_path / "model")
     before = Decoder(load_manifest(directory), KEPT).prefill([1, 2, 3])
@@ -231,6 +234,7 @@ def test_a_model_replaced_at_equal_size_and_time_is_opened_again(tiny, tmp_path)
     np.testing.assert_array_equal(after, Decoder(load_manifest(directory), ONNX_RUNTIME).prefill([1, 2, 3]))
 
 
+@pytest.mark.slow
 def test_a_second_run_waits_for_its_turn(tiny, monkeypatch):
     manifest, order = tiny("fp32"), []
     first = Decoder(manifest, KEPT)
@@ -252,6 +256,7 @@ def test_a_second_run_waits_for_its_turn(tiny, monkeypatch):
     assert order == ["first", "second"]
 
 
+@pytest.mark.slow
 def test_two_that_begin_at_once_start_one_server(tiny):
     manifest, sessions = tiny("fp32"), []
 
@@ -299,6 +304,7 @@ def test_a_run_that_is_killed_ends_its_turn(tiny):
 # --- what goes wrong
 
 
+@pytest.mark.slow
 def test_a_server_that_was_killed_is_told_and_the_next_run_starts_another(tiny):
     decoder = Decoder(tiny("fp32"), KEPT)
     decoder.prefill([1, 2, 3])
@@ -438,6 +444,7 @@ def test_a_run_that_is_stopped_while_it_starts_a_server_holds_up_no_other(runtim
             client._reach()
 
 
+@pytest.mark.slow
 def test_the_wait_for_a_turn_has_an_end_and_the_time_to_open_does_not_count(tiny, monkeypatch):
     short = dataclasses.replace(KEPT, wait=0.0)
     first = Decoder(tiny("fp32"), dataclasses.replace(KEPT, wait=1.0))
@@ -527,6 +534,7 @@ def test_a_server_that_retires_serves_its_run_to_the_end():
     assert server.is_over()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="for Linux")
 def test_a_server_does_not_keep_the_limits_of_the_run_that_started_it():
     import resource

@@ -46,6 +46,7 @@ def random_ids(tokenizer, rng):
     return [kind() for kind in rng.choices(kinds, weights, k=rng.randrange(14))]
 
 
+@pytest.mark.slow
 def test_pieces_join_to_the_stripped_text_for_any_ids(tokenizer):
     rng = random.Random(20)
     for _ in range(20_000):

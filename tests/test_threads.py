@@ -93,6 +93,7 @@ def test_no_room_for_the_stack_is_want_of_memory(starts, monkeypatch):
         Thread(lambda: None)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory of a process is read as on Linux")
 def test_at_the_edge_of_the_memory_a_thread_begins_or_is_an_error():
     """`threading.Thread.start` waits for ever where 4 to 24 kB are left beside the stack."""
@@ -108,6 +109,7 @@ def test_works_that_have_no_memory_to_tell_their_end_are_an_error(monkeypatch):
         together(lambda: 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(3))
 @pytest.mark.parametrize("start", [never_begins, refused])
 def test_a_run_whose_thread_never_begins_ends_with_a_line(demo_model, starts, capsys, monkeypatch, first, start):

@@ -168,6 +168,7 @@ def test_a_file_of_many_blocks_equals_its_part_in_one_block(tmp_path):
     assert len(whole) == 200_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "channels"),
     [(8_000, 1), (8_000, 2), (16_000, 1), (16_000, 2), (16_001, 1), (44_100, 1), (48_000, 2), (192_000, 1)],
