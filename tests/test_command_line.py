@@ -118,6 +118,7 @@ def test_an_answer_is_its_text_and_a_line_break_and_nothing_else(ask_open, speec
     assert record["text"]
 
 
+@pytest.mark.slow
 def test_json_is_one_line_with_everything(ask_open, speech, demo_model):
     record = ask_open("-i", speech, "-p", "Hm?", "--json").record
     assert (record["status"], record["input"], record["prompt"]) == ("ok", str(speech), "Hm?")

@@ -69,6 +69,7 @@ def ask(capsys):
 # --- what comes out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "flavour"), PAIRS)
 def test_every_precision_of_a_flavour_opens_and_stays_near_float32(tiny, precision, flavour):
     # Of logits with a standard deviation of 3; the widths are too small for 4 bits to average out.

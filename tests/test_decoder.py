@@ -109,6 +109,7 @@ def run_plain(manifest, ids, mask, clips=(), *, session=None):
     return (session or open_session(manifest, manifest.decoder[0], ONNX_RUNTIME)).run(feeds, lengths=[len(mask)])[0][0]
 
 
+@pytest.mark.slow
 @pytest.mark.reference
 @pytest.mark.parametrize(("checkpoint", "name"), CASES)
 def test_logits_of_every_position_are_the_originals(reference, original, checkpoint, name):
@@ -237,6 +238,7 @@ def test_pieces_are_equal_even_and_no_longer_than_they_may_be():
         assert sizes[0] - sizes[-1] <= 2 * len(sizes)  # no run for a few tokens, which would cost as much as a step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-fine", "int8", "int4"])
 def test_guesses_behind_a_prompt_give_the_bits_of_steps(tiny, precision):
     manifest = tiny(precision, seq_length=132)  # some lie behind it: alpha is that of the prompt alone

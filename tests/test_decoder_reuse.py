@@ -96,6 +96,7 @@ def about(span, *text):
 # --- the same numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-fine", "int8", "int4"])
 @pytest.mark.parametrize(
     ("first", "second", "shared"), [(14, 15, 9), (15, 14, 9), (40, 33, 30), (33, 60, 24), (17, 31, 1), (35, 33, 30)]

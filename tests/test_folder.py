@@ -577,6 +577,7 @@ def writer(folder, name, count, size):
     )
 
 
+@pytest.mark.slow
 def test_processes_share_a_folder(tmp_path):
     running = [writer(tmp_path, name, 30, 5) for name in "ab"]
     assert [process.communicate()[0].count("\n") for process in running] == [60, 60]

@@ -27,6 +27,7 @@ def trained(tmp_path):
     return Tokenizer(tmp_path / "qwen.tiktoken")
 
 
+@pytest.mark.slow
 def test_a_vocabulary_starts_with_the_256_bytes():
     assert train_ranks(TEXTS, 300)[:256] == [bytes([byte]) for byte in range(256)]
 

@@ -360,6 +360,7 @@ def test_a_run_without_answers_writes_no_page(tmp_path):
     assert list(tmp_path.glob("*.html")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [

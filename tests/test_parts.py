@@ -78,6 +78,7 @@ def test_a_tag_behind_the_last_page_of_an_ogg_file_is_no_cut(tmp_path):
     assert np.array_equal(load_waveform(write(tmp_path, data + bytes(500))), load_waveform(write(tmp_path, data)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", range(4))
 def test_random_bytes_in_the_parts_never_crash(tmp_path, damage):
     rng = np.random.default_rng(damage)

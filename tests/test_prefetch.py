@@ -106,6 +106,7 @@ def test_what_is_no_exception_is_raised_to_the_caller():
         next(prefetch(make, [1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timeout", [None, SOON])
 def test_at_most_one_result_waits(timeout):
     begun, drawn = [], []

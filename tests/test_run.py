@@ -129,6 +129,7 @@ def test_a_list_may_bring_its_own_questions(ask, sounds, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_shards_are_the_whole_without_overlap(ask, sounds):
     def inputs(*flags):
         return [record["input"] for record in records(ask("-q", "-r", "-i", sounds, "--json", *flags)[1])]

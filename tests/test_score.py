@@ -276,6 +276,7 @@ def test_a_file_of_the_users_is_not_replaced(sounds, capsys, demo_model):
     assert "1 without a reference" in err
 
 
+@pytest.mark.slow
 def test_a_run_without_references_says_so(sounds, capsys, demo_model):
     code, _, err = run(capsys, demo_model, "-i", sounds, "--score", "wer")
     assert code == 1

@@ -95,6 +95,7 @@ def make_a_pipe(path):
 CHANGES = [Path.unlink, swap, swap_and_set_back, replace, make_a_folder, make_a_pipe]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("file", ["out/a.txt", "out/a.json", "a.wav"])
 def test_a_change_of_a_sound_or_an_output_is_noticed(tmp_path, sound, old, change, file):

@@ -136,6 +136,7 @@ def test_arrays_that_cannot_be_written_to_are_sent_once():
 # --- the same bits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "flavour"), [("fp32", "fused"), ("int8", "fused"), ("int4", "fused"), ("fp32", "plain")])  # fmt: skip
 def test_a_kept_model_gives_the_same_bits(tiny, precision, flavour):
     manifest = tiny(precision, flavour)
@@ -153,6 +154,7 @@ def test_a_kept_model_gives_the_same_bits(tiny, precision, flavour):
         del kept, decoder
 
 
+@pytest.mark.slow
 def test_rows_of_a_kept_model_are_their_own(tiny):
     manifest = tiny("int8")
     ours, kept = Decoder(manifest, ONNX_RUNTIME, rows=3), Decoder(manifest, KEPT, rows=3)
@@ -273,6 +275,7 @@ def test_two_that_begin_at_once_start_one_server(tiny):
     assert held()["models"] == [str(manifest.directory)]  # both in the one that can be asked
 
 
+@pytest.mark.slow
 def test_nobody_asks_and_it_ends(tiny, runtime):
     Decoder(tiny("fp32"), dataclasses.replace(KEPT, keep=0.2))
     eventually(lambda: not ask_server("state"))
@@ -314,6 +317,7 @@ def test_a_server_that_was_killed_is_told_and_the_next_run_starts_another(tiny):
     assert Decoder(tiny("fp32"), KEPT).prefill([1, 2, 3]).shape == (tiny("fp32").decoder_sizes.vocab_size,)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_opened_is_told_as_without_a_server(tiny, tmp_path):
     directory = shutil.copytree(tiny("fp32").directory, tmp_path / "model")
     manifest = load_manifest(directory)
@@ -342,6 +346,7 @@ def test_an_error_that_is_not_ours_is_the_backends_and_memory_stays_memory():
     assert isinstance(_failure(_fields(MemoryError("no room"))), MemoryError)
 
 
+@pytest.mark.slow
 def test_feeds_of_another_contract_are_told_and_the_session_goes_on(tiny):
     manifest = tiny("fp32")
     session = open_remote(manifest, [manifest.encoder], KEPT)
@@ -378,6 +383,7 @@ def test_a_path_too_long_for_a_socket_is_told(tiny, tmp_path, monkeypatch):
         Decoder(tiny("fp32"), KEPT)
 
 
+@pytest.mark.slow
 def test_a_server_that_was_stopped_is_not_waited_for(tiny, monkeypatch):
     monkeypatch.setattr(address, "ANSWERING", 0.2)
     decoder = Decoder(tiny("fp32"), KEPT)
@@ -414,6 +420,7 @@ def test_a_run_ends_that_meets_a_stopped_server(tiny, stopped, wait):
     assert failure.value.fix == f"end it with `kill -9 {pid}`, or leave --keep out"
 
 
+@pytest.mark.slow
 def test_a_run_ends_whose_server_is_stopped_and_is_not_asked_again(stopped, monkeypatch):
     for silent in (0.3, 1000.0):
         monkeypatch.setattr(client, "SILENT", silent)
@@ -421,6 +428,7 @@ def test_a_run_ends_whose_server_is_stopped_and_is_not_asked_again(stopped, monk
             stopped.prefill([1, 2, 3])
 
 
+@pytest.mark.slow
 def test_many_that_ask_a_stopped_server_are_told_at_once(stopped):
     path, callers = address.socket_path(make=False), []
     try:
@@ -504,6 +512,7 @@ def test_a_server_has_the_environment_of_its_run(monkeypatch):
     assert found["OMP_NUM_THREADS"] == "3"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="this system does not show environments")
 def test_the_environment_reaches_the_server(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/else/where")
@@ -512,6 +521,7 @@ def test_the_environment_reaches_the_server(monkeypatch):
     assert f"PYTHONPATH={ROOT}{os.pathsep}/else/where" in told
 
 
+@pytest.mark.slow
 def test_after_an_update_of_its_code_a_server_ends(tmp_path, runtime):
     for code in (ROOT / "errors.py", *(ROOT / "models").glob("*.py"), *ROOMS):
         (tmp_path / code.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)

@@ -122,6 +122,7 @@ def test_a_run_whose_thread_never_begins_ends_with_a_line(demo_model, starts, ca
     assert "a thread cannot be started" in err
 
 
+@pytest.mark.slow
 def test_three_threads_are_all_of_a_run(demo_model, starts, capsys):
     starts(3 + LEAST_THREADS + 3, never_begins)
     assert (
