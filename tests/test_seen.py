@@ -17,6 +17,7 @@ from cli.output.folder import JOURNAL, ResultsFolder
 from cli.output.journal import Journal, Noted
 from cli.output.key import content_key, identity, settings_text
 from cli.output.stamp import stamp
+from tests.test_folder import make_a_folder, make_a_pipe
 
 SETTINGS = {"prompts": [["what?", 9, None]], "model": "nano"}
 
@@ -80,16 +81,6 @@ def replace(path):
     other = path.with_name("other")
     other.write_bytes(path.read_bytes())
     other.rename(path)
-
-
-def make_a_folder(path):
-    path.unlink()
-    path.mkdir()
-
-
-def make_a_pipe(path):
-    path.unlink()
-    os.mkfifo(path)
 
 
 CHANGES = [Path.unlink, swap, swap_and_set_back, replace, make_a_folder, make_a_pipe]
