@@ -122,6 +122,22 @@ def test_a_batch_has_its_clips_and_guides_where_the_prompt_has_them(encoder, tmp
     assert {tuple(guide[2:]) for guide in batch.guides.tolist()} == {(2, 9), (7, 17)}
 
 
+def test_only_what_is_written_down_is_misheard_and_what_is_asked_for_stays(encoder, tmp_path):
+    from models.nano.train.answers import Piece
+    from models.nano.train.examples import Example
+
+    words = "the cat sat on the mat " * 20
+    heard = clip(tmp_path, 20, text=words.strip(), language="en")
+    example = Example("transcribe_base", (heard,), (("", (Piece(words.strip()),)),), "<|en|><|transcribe|>")
+    encoded = encoder.encode(example)
+    rng = np.random.default_rng(1)
+    exact, *noisy = (encoder.batch([encoded], rng, augment=augment) for augment in (False, True, True, True))
+    changed = [(batch.ids != exact.ids)[0] for batch in noisy]
+    assert all((batch.targets == exact.targets).all() for batch in noisy)
+    assert not any(change[: encoded.said].any() for change in changed)
+    assert 0 < sum(int(change.sum()) for change in changed) < 3 * 0.25 * len(encoded.ids)
+
+
 def test_the_attention_asked_for_is_that_of_the_layer():
     torch = pytest.importorskip("torch")
     from models.nano.train.model import Nano, Sizes

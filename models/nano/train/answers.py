@@ -153,7 +153,7 @@ TASKS: dict[str, About] = {
     "language": About(drawing.language, language),
     "gender": About(drawing.voice, gender, scattered=0.7),
     "age": About(drawing.aged_voice, age, scattered=0.7),
-    "speakers": About(_label("speakers"), speakers),
+    "speakers": About(_label("speakers"), speakers, scattered=0.4),
     "event": About(_label("sound"), event, 0.5, scattered=0.4),
     "events": About(lambda clip: clip.get("events") and ", ".join(clip.get("events")), events),
     "background": About(_label("background"), background),

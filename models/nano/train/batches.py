@@ -26,6 +26,7 @@ LETTERS = " 'abcdefghijklmnopqrstuvwxyz"  # of the CTC loss; 0 is its blank
 POOL = 1024  # examples sorted by length at a time
 MASKED = {"time": (2, 12), "channel": (2, 48)}  # how many stripes at most, and how wide
 SAID = ("transcribe", "transcribe_base", "timestamps")
+MISHEARD = 0.2  # at most this share of a transcript's ids, as the decoder reads them back
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Encoded:
     example: Example
     ids: list[int]
     weights: list[float]  # of each id as a target
+    said: int  # position of a transcript's first id; the length where nothing is written down
     starts: list[int]  # position of each clip's <audio>
     guides: list[tuple[int, int, int]]  # position that looks, first and last position where it should look
 
@@ -108,7 +110,8 @@ class Encoder:
             if example.task in SAID and example.clips[0].get("words"):
                 guides += self._guides(example, ids, len(prompt))
         starts = [position for position, token in enumerate(ids) if token == self.tokenizer.audio_start]
-        return Encoded(example, ids, weights, starts, guides)
+        said = len(prompt) if example.task in SAID[:2] else len(ids)
+        return Encoded(example, ids, weights, said, starts, guides)
 
     def _piece_weights(self, ids: list[int], pieces: Sequence[Piece]) -> list[float]:
         """The weight of each id: that of the piece in which its last byte lies."""
@@ -142,13 +145,17 @@ class Encoder:
         return found
 
     def batch(self, encoded: list[Encoded], rng: np.random.Generator, *, augment: bool) -> Batch:
-        """Pad and stack; `augment` masks stripes of the features."""
+        """Pad and stack; `augment` masks stripes of the features and mishears words."""
         length = max(len(one.ids) for one in encoded)
+        read = torch.full((len(encoded), length), self.tokenizer.endoftext)
         ids = torch.full((len(encoded), length), self.tokenizer.endoftext)
         weights = torch.zeros(len(encoded), length)
         features, places, begins, finishes, letters, guides = [], [], [], [], [], []
         for row, one in enumerate(encoded):
             ids[row, : len(one.ids)] = torch.tensor(one.ids)
+            read[row, : len(one.ids)] = torch.tensor(
+                misheard(one.ids, one.said, self.tokenizer.endoftext, rng) if augment else one.ids
+            )
             weights[row, : len(one.ids) - 1] = torch.tensor(one.weights[1:])
             guides += [(row, *guide) for guide in one.guides]
             for start, clip in zip(one.starts, one.example.clips, strict=True):
@@ -159,7 +166,7 @@ class Encoder:
                 features.append(masked(clip.features, rng) if augment else clip.features)
                 letters.append(letters_of(clip.get("text") if clip.get("language") == "en" else None))
         return Batch(
-            ids=ids,
+            ids=read,
             targets=ids.roll(-1, 1),
             weights=weights,
             features=torch.from_numpy(np.concatenate(features or [np.zeros((0, 512), np.float16)]).astype(np.float32)),
@@ -175,6 +182,17 @@ class Encoder:
 def letters_of(text: str | None) -> Tensor:
     """Numbers of the letters of a transcript, as the CTC loss counts them."""
     return torch.tensor([LETTERS.index(letter) + 1 for letter in text or ""], dtype=torch.int64)
+
+
+def misheard(ids: list[int], said: int, texts: int, rng: np.random.Generator) -> list[int]:
+    """A copy with some ids from `said` on replaced by any of the first `texts`: what was heard, not written, counts.
+
+    So the decoder learns to go on after a mistake, and to listen where it knows the sentence by heart (the targets stay).
+    """
+    rate = rng.uniform(0, MISHEARD)
+    return [
+        int(rng.integers(texts)) if place >= said and rng.random() < rate else token for place, token in enumerate(ids)
+    ]
 
 
 def masked(features: NDArray[np.float16], rng: np.random.Generator) -> NDArray[np.float16]:

@@ -19,6 +19,7 @@ from models.nano.train.texts import Sentence
 
 TIME_WEIGHT = 2.0
 SPLICED = 0.5  # of the transcripts by the base model's tags
+APART = 0.7  # of the pairs of recordings, heard in another order: who speaks is not told by what is said
 TAGGED = 0.3  # of the captions that are asked for by the base model's tags
 NO_SPEECH = "There is no speech."
 
@@ -194,7 +195,8 @@ class Source:
             answer: Answer = (Piece("It is the same", DECIDING), Piece(" speaker."))
         else:
             answer = (Piece("They are different", DECIDING), Piece(" speakers."))
-        return self.asked(rng, "same_speaker", (first, second), answer)
+        pair = (scattered(first, rng), scattered(second, rng)) if rng.random() < APART else (first, second)
+        return self.asked(rng, "same_speaker", pair, answer)
 
     def which_audio(self, rng: random.Random) -> Example:
         """In which of two recordings something sounds."""
