@@ -93,6 +93,7 @@ def test_the_exact_model_in_numpy_is_the_float_graph(checkpoint, model, tmp_path
     tensors = RotatedCheckpoint(tensors, D, 2) if rotated else tensors
     found = Calibration(tensors, sizes, None, tmp_path)
     h = tensors.look_up("transformer.wte.weight", 7022, D).read()[ids]
+    h = tensors.stream.rows(h) if rotated else h
 
     def product(number, part, x):
         return x @ found.matrix(tensors, number, part).read().T
@@ -183,10 +184,28 @@ def test_another_calibration_begins_again(checkpoint, text, tmp_path):
 
 @pytest.mark.slow
 def test_the_set_that_ships_is_what_the_command_calibrates_with(checkpoint, tmp_path, capsys):
-    assert main([str(checkpoint), str(tmp_path / "m"), "--precision", "int8", "--calibrate", "shipped"]) == 0
+    assert main([str(checkpoint), str(tmp_path / "m"), "--precision", "int8"]) == 0
     manifest = load_manifest(tmp_path / "m")
     assert 0 < manifest.loss < 0.1
     assert f"loss: {manifest.loss:.4f} nats" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("precision", "vocabulary"), [("int4", False), ("int8-fine", True)])
+def test_what_cannot_be_calibrated_is_converted_without(checkpoint, tmp_path, capsys, precision, vocabulary):
+    source = checkpoint
+    if not vocabulary:
+        make_tiny(tmp_path / "tiny")
+        source = tmp_path / "tiny"
+    assert main([str(source), str(tmp_path / "m"), "--precision", precision]) == 0
+    assert load_manifest(tmp_path / "m").loss is None
+    assert ("no qwen.tiktoken" in capsys.readouterr().err) is not vocabulary
+
+
+def test_what_stands_outside_the_decoder_is_the_same_with_a_calibration(model):
+    """Embeddings and encoder are not turned: the decoder's graph turns what comes in."""
+    calibrated, plain = (model("int8", calibrated=one) for one in (True, False))
+    names = ["encoder.onnx", "encoder.data", "embeddings.npy", "bos.npy", "eos.npy"]
+    assert [calibrated.files[name] for name in names] == [plain.files[name] for name in names]
 
 
 def test_calibrate_none_is_the_conversion_by_the_weights_alone(checkpoint, model, tmp_path):

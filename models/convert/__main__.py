@@ -45,9 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--calibrate",
         choices=("shipped", "none"),
-        default="none",
-        help="how int8, int4-fine and int4 of --flavour fused are rounded: by the weights alone (none, the default; "
-        "minutes), or by what the exact model makes of texts and clips that come with the program (shipped; hours)",
+        help="how int8, int4-fine and int4 of --flavour fused are rounded: by what the exact model makes of texts and "
+        "clips that come with the program (shipped, the default; about two hours for Qwen-Audio), or by the weights "
+        "alone (none; minutes, and more is lost)",
     )
     parser.add_argument(
         "--calibration", type=Path, nargs="+", metavar="FILE", help="sounds and texts of yours in place of those"
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
             options.out,
             precision=precision,
             flavour=options.flavour,
-            calibration=options.calibration or ([] if options.calibrate == "shipped" else None),
+            calibration=options.calibration or {"shipped": (), "none": None}.get(options.calibrate, "if it can be"),
             progress=_bar,
             report=lambda line: print(line, file=sys.stderr),
         )

@@ -46,6 +46,7 @@ def calibrate(calibration: Calibration, examples: CalibrationSet, encoder: Manif
             at = start + example.ids.index(calibration.sizes.audio_start)
             stream[at : at + len(clip)] = clip
         start += len(example.ids)
+    stream = calibration.checkpoint.stream.rows(stream)
     lengths = [len(example.ids) for example in every]
     seen = sum(lengths[: len(examples.seen)])
     exact = calibration.run(stream, lengths, seen, progress)

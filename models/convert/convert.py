@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -28,6 +29,7 @@ from models.convert.job import (
     VOCABULARY,
     Job,
     calibration_of,
+    can_calibrate,
     describe,
     plan,
     read_examples,
@@ -35,6 +37,7 @@ from models.convert.job import (
 )
 from models.convert.linear import to_float16
 from models.convert.qwen import Qwen, Source
+from models.convert.residual_rotation import RotatedCheckpoint
 from models.manifest import FILE_NAME, Manifest, save_manifest
 
 OPSET = 17
@@ -46,19 +49,22 @@ def convert(
     *,
     precision: str,
     flavour: str,
-    calibration: Sequence[Path] | None = None,
+    calibration: Sequence[Path] | Literal["if it can be"] | None = None,
     report: Callable[[str], None] = lambda _: None,
     progress: Progress = lambda numbers: numbers,
 ) -> None:
     """Convert the checkpoint `source` into the model directory `out`; `report` gets a line for each part.
 
-    `calibration` names sounds and texts to calibrate by; none of them means those that ship, None no calibration. A
-    calibration that was interrupted goes on where it was; `progress` is put around its layers. Raises ModelError naming
-    the tensor, key or file when the checkpoint is incomplete or of another kind.
+    `calibration` names sounds and texts to calibrate by; none of them means those that ship, None no calibration, and
+    "if it can be" those that ship where precision and checkpoint allow it. A calibration that was interrupted goes on
+    where it was; `progress` is put around its layers. Raises ModelError naming the tensor, key or file when the
+    checkpoint is incomplete or of another kind.
     """
     job, examples = plan(source, out, precision=precision, flavour=flavour), None
     with unfinished(out) as beside:
         room = out.absolute().with_name(f".{out.absolute().name}.calibration")
+        if calibration == "if it can be":
+            calibration = by_default(job, report)
         if calibration is not None:
             examples = read_examples(job, calibration)
             open_room(room, job.checkpoint, examples, f"{VERSION} {precision}")
@@ -69,6 +75,16 @@ def convert(
     if manifest.loss is not None:
         report(f"loss: {manifest.loss:.4f} nats (KL from the exact decoder, held-out text)")
     report(f"done: {sum(record.size for record in manifest.files.values()) / 1e9:.2f} GB in {out}")
+
+
+def by_default(job: Job, report: Callable[[str], None]) -> tuple[()] | None:
+    """The set that ships, or no calibration, and why if that is no choice of the user's."""
+    if not can_calibrate(job):
+        return None
+    if job.checkpoint.vocabulary is None:
+        report(f"no qwen.tiktoken in {job.checkpoint.directory}: not calibrated, {job.precision} loses more")
+        return None
+    return ()
 
 
 @contextmanager
@@ -124,8 +140,7 @@ def write_encoder(job: Job) -> str:
     """Write the encoder's graph and weights; returns the SHA-256 of the weights."""
     with WeightsFile(job.out / job.names.encoder_weights) as weights:
         graph = GraphBuilder("encoder", weights, opset=OPSET, contrib=job.fused, floats=job.floats)
-        tensors = job.tensors(job.checkpoint)
-        trunk = whisper.Whisper(tensors, job.encoder_sizes, graph, job.storage.encoder, job.dtype)
+        trunk = whisper.Whisper(job.checkpoint, job.encoder_sizes, graph, job.storage.encoder, job.dtype)
         build = whisper.build_fused_encoder if job.fused else whisper.build_plain_encoder
         build(trunk)
         graph.save(job.out / job.names.encoder)
@@ -159,8 +174,10 @@ def decoder_layers(job: Job, checkpoint: Checkpoint, weights: WeightsFile) -> Qw
     config, precision = checkpoint.config, job.storage
     width = config["intermediate_size"] // 2
     tensors: Source = checkpoint
+    rotation = None
     if job.calibration:
-        tensors = job.calibration.rounded(job.tensors(checkpoint), job.calibration.chosen())
+        rotated = RotatedCheckpoint(checkpoint, job.decoder_sizes.d_model, job.decoder_sizes.n_head)
+        tensors, rotation = job.calibration.rounded(rotated, job.calibration.chosen()), rotated.stream
     elif precision.even:
         sizes = (job.decoder_sizes.d_model, width, job.decoder_sizes.n_layer)
         tensors = EvenCheckpoint(checkpoint, sizes, precision.even)
@@ -173,13 +190,14 @@ def decoder_layers(job: Job, checkpoint: Checkpoint, weights: WeightsFile) -> Qw
         epsilon=config["layer_norm_epsilon"],
         dtype=job.dtype,
         finer=job.calibration.chosen() if job.calibration else frozenset(),
+        rotation=rotation,
     )
 
 
 def write_boundary_rows(job: Job) -> None:
     """bos.npy and eos.npy [d_model]: the rows that stand in place of <audio> and </audio>."""
     name = "transformer.audio.audio_bos_eos_token.weight"
-    rows = job.tensors(job.checkpoint).take(name, 2, job.decoder_sizes.d_model).read()
+    rows = job.checkpoint.take(name, 2, job.decoder_sizes.d_model).read()
     for file, row in zip(BOUNDARY_ROWS, rows, strict=True):
         np.save(job.out / file, row)
 
@@ -190,7 +208,7 @@ def write_embeddings(job: Job) -> None:
     float32 for fp32 unless the checkpoint is float16 already, else float16.
     """
     sizes = job.decoder_sizes
-    table = job.tensors(job.checkpoint).take("transformer.wte.weight", sizes.vocab_size, sizes.d_model)
+    table = job.checkpoint.take("transformer.wte.weight", sizes.vocab_size, sizes.d_model)
     exact = job.precision == "fp32" and table.stored != "F16"
     dtype = np.dtype("float32" if exact else "float16")
     with (job.out / EMBEDDINGS).open("wb") as file:

@@ -16,7 +16,7 @@ from models.convert.residual_rotation import RotatedCheckpoint
 from models.convert.sizes import read_sizes
 from models.manifest import DecoderSizes, EncoderSizes, FileRecord, Manifest, file_sha256
 
-VERSION = "models.convert 8"
+VERSION = "models.convert 9"
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,6 @@ class Job:
     def storage(self) -> Precision:
         """How its matrices are stored."""
         return self.calibration.precision if self.calibration else precision_of(self.flavour, self.precision)
-
-    def tensors(self, checkpoint: Checkpoint) -> Checkpoint | RotatedCheckpoint:
-        """What the graphs are made from: a calibrated model is turned."""
-        sizes = self.decoder_sizes
-        return RotatedCheckpoint(checkpoint, sizes.d_model, sizes.n_head) if self.calibration else checkpoint
 
     @property
     def chat(self) -> bool:
@@ -154,12 +149,17 @@ def records(manifest: Manifest, others: list[str], hashes: dict[str, str]) -> di
     }
 
 
+def can_calibrate(job: Job) -> bool:
+    """Whether flavour and precision are of those that are rounded by a calibration."""
+    return job.flavour == "fused" and job.precision in CALIBRATED
+
+
 def read_examples(job: Job, files: Sequence[Path]) -> CalibrationSet:
     """What to calibrate by, in the words of the checkpoint; raises ModelError where it has none."""
     vocabulary, sizes = job.checkpoint.vocabulary, job.decoder_sizes
     if vocabulary is None:
         raise ModelError(f"{job.checkpoint.directory}: no qwen.tiktoken to calibrate with", fix="use --calibrate none")
-    if job.flavour != "fused" or job.precision not in CALIBRATED:
+    if not can_calibrate(job):
         raise ModelError(
             f"--precision {job.precision} of --flavour {job.flavour} takes no calibration", fix="use --calibrate none"
         )

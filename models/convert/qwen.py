@@ -14,6 +14,7 @@ from models.convert.channel_balance import EvenCheckpoint
 from models.convert.checkpoint import Checkpoint, Tensor
 from models.convert.graph import GraphBuilder
 from models.convert.linear import FINER, Precision, Storage, linear
+from models.convert.residual_rotation import Rotation
 from models.convert.rounded import RoundedCheckpoint
 from models.manifest import DecoderSizes
 
@@ -32,6 +33,7 @@ class Qwen:
     epsilon: float  # of every RMSNorm
     dtype: str = "float32"  # of the plain graph's inputs and outputs
     finer: frozenset[str] = frozenset()  # names of matrices that calibration gives more bits
+    rotation: Rotation | None = None  # of a calibrated model's residual stream
 
     def store(self, weight: Tensor, part: Storage) -> Storage:
         """How a matrix is stored: as its part of the model, or finer."""

@@ -50,6 +50,8 @@ def build_fused_decoder(q: Qwen, layers: range, slots: int) -> None:
     """
     last_part = layers.stop == q.sizes.n_layer
     h = q.graph.input("hidden_states" if layers.start else "inputs_embeds", "float32", [1, "tokens", q.sizes.d_model])
+    if q.rotation and not layers.start:
+        h = q.rotation.graph_rows(q.graph, h)
     if q.half:
         h = q.graph.cast(h, "float16")
     last, total = (q.graph.input(name, "int32", [slots]) for name in ("last_positions", "total_lengths"))

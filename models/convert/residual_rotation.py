@@ -1,12 +1,13 @@
 """An equivalent checkpoint whose residual stream is turned, so that no channel of it is larger than the rest.
 
 A rotation Q of the stream changes nothing, as RMSNorm keeps lengths: what writes into it is turned, what reads from it
-is turned back, and the gains of the norms move into the matrices that read them (QuaRot, Ashkboos et al. 2024). Trained
-streams have a few channels hundreds of times as large as the rest; turned, all are alike, in activations and weights,
-and both round to few bits with less error. The values of each attention head are turned within the head likewise.
+is turned back, and the gains of the norms move into the matrices that read them (QuaRot, Ashkboos et al. 2024). The
+embeddings stay as they are: the decoder's graph turns what comes in (`graph_rows`). Trained streams have a few channels
+hundreds of times as large as the rest; turned, all are alike, in activations and weights, and both round to few bits
+with less error. The values of each attention head are turned within the head likewise.
 
     turned on the way out                                turned back on the way in
-    wte, audio.proj, boundary rows, c_proj, mlp.c_proj   attn.c_attn, mlp.w1, mlp.w2, lm_head (times the gain)
+    attn.c_proj, mlp.c_proj                              attn.c_attn, mlp.w1, mlp.w2, lm_head (times the gain)
     the values in attn.c_attn, by head                   attn.c_proj, by head
 
 Q is a product of random signs and two small cosine transforms: x [a * b] as a matrix X [a, b] becomes A X B^T.
@@ -22,6 +23,7 @@ from functools import partial
 import numpy as np
 
 from models.convert.checkpoint import Checkpoint, Float32, Tensor
+from models.convert.graph import GraphBuilder
 
 
 class Rotation:
@@ -37,6 +39,18 @@ class Rotation:
         a, b = len(self._a), len(self._b)
         turned = self._a @ (x * self._signs).reshape(*x.shape[:-1], a, b) @ self._b.T
         return np.asarray(turned.reshape(x.shape), np.float32)
+
+    def graph_rows(self, graph: GraphBuilder, x: str) -> str:
+        """The same of a graph's value [1, tokens, n] float32."""
+        a, b = len(self._a), len(self._b)
+        signed = graph.node("Mul", [x, self._weight(graph, "signs", self._signs)])
+        parts = graph.node("Reshape", [signed, graph.constant([0, 0, a, b])])
+        right = graph.node("MatMul", [parts, self._weight(graph, "right", np.ascontiguousarray(self._b.T))])
+        both = graph.node("MatMul", [self._weight(graph, "left", self._a), right])
+        return graph.node("Reshape", [both, graph.constant([0, 0, a * b])])
+
+    def _weight(self, graph: GraphBuilder, name: str, values: Float32) -> str:
+        return graph.weight(f"rotation.{name}", "float32", values.shape, [values])
 
     def columns(self, x: Float32) -> Float32:
         """The same of the vectors along the first axis of x [n, ...]."""
@@ -74,7 +88,7 @@ class RotatedCheckpoint:
 
     def __init__(self, checkpoint: Checkpoint, d_model: int, n_head: int) -> None:
         self._checkpoint, self._d_model, self._n_head = checkpoint, d_model, n_head
-        self._stream, self._head = Rotation(d_model, 0), Rotation(d_model // n_head, 1)
+        self.stream, self._head = Rotation(d_model, 0), Rotation(d_model // n_head, 1)
         self.config, self.directory = checkpoint.config, checkpoint.directory
 
     def take(self, name: str, *shape: int) -> Tensor:
@@ -97,10 +111,8 @@ class RotatedCheckpoint:
         """What becomes of a tensor, and whether its rows are independent in that."""
         part = name.removeprefix("transformer.").split(".")
         match part[:1] + part[2:] if part[0] == "h" else part:
-            case ["wte", _] | ["audio", "audio_bos_eos_token", _] | ["audio", "proj", "bias"]:
-                return self._stream.rows, True
-            case ["audio", "proj", "weight"] | ["h", "mlp", "c_proj", _]:
-                return self._stream.columns, False
+            case ["h", "mlp", "c_proj", _]:
+                return self.stream.columns, False
             case ["h", "ln_1" | "ln_2", _] | ["ln_f", _]:
                 return np.ones_like, True
             case ["h", "attn", "c_attn", "weight"]:
@@ -119,7 +131,7 @@ class RotatedCheckpoint:
         return self._checkpoint.look_up(f"{norm}.weight", self._d_model).read()
 
     def _reads(self, gain: Float32, rows: Float32) -> Float32:
-        return self._stream.rows(rows * gain)
+        return self.stream.rows(rows * gain)
 
     def _by_head(self, vectors: Float32) -> Float32:
         """Turn the heads of vectors [..., d_model] each."""
@@ -136,4 +148,4 @@ class RotatedCheckpoint:
         return turned
 
     def _attention_out(self, weight: Float32) -> Float32:
-        return self._by_head(self._stream.columns(weight))
+        return self._by_head(self.stream.columns(weight))

@@ -19,7 +19,6 @@ from models.convert.checkpoint import Checkpoint, Float32
 from models.convert.graph import DTYPES, GraphBuilder
 from models.convert.int8_encoder import even_matmul, evening, int8_matmul, made_by, rounded
 from models.convert.linear import BLOCKS8, Storage, linear, vector
-from models.convert.residual_rotation import RotatedCheckpoint
 from models.manifest import EncoderSizes, Graph
 
 PREFIX = "transformer.audio"
@@ -30,7 +29,7 @@ LAYER_NORM_EPSILON = 1e-5
 class Whisper:
     """What every part of the encoder is built from: weights, sizes, the graph, how its matrices are stored."""
 
-    checkpoint: Checkpoint | RotatedCheckpoint
+    checkpoint: Checkpoint
     sizes: EncoderSizes
     graph: GraphBuilder
     storage: Storage

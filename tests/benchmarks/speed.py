@@ -98,7 +98,8 @@ def prepare(work: Path, model: Path | None, pythons: dict[str, str]) -> Path:
     if not (model / "manifest.json").exists():
         checkpoint = work / "checkpoint"
         _call(sys.executable, "-m", "tests.benchmarks.random_checkpoint", str(checkpoint))
-        _call(sys.executable, "-m", "models.convert", str(checkpoint), str(model), "--precision", "int4")
+        how = ("--precision", "int4", "--calibrate", "none")  # random weights: hours for nothing
+        _call(sys.executable, "-m", "models.convert", str(checkpoint), str(model), *how)
         shutil.rmtree(checkpoint)
     code = "from pathlib import Path; from models.manifest import load_manifest; from tests.benchmarks import peer_models; "
     code += f"m = load_manifest(Path({str(model)!r})); "

@@ -37,7 +37,6 @@ from decoder.decoder import Decoder
 from models.convert.checkpoint import Checkpoint, Tensor
 from models.convert.convert import convert
 from models.convert.linear import CALIBRATED, FINER, PRECISIONS, Precision, Storage
-from models.convert.residual_rotation import Rotation
 from models.manifest import FILE_NAME, Manifest, load_manifest
 from tests.benchmarks.geometry import FULL
 from tests.benchmarks.random_weights import to_bfloat16
@@ -135,15 +134,12 @@ def listen(manifest: Manifest, texts: Sequence[Path], sounds: Sequence[Path], mo
     return Found(np.concatenate(rows), targets, np.concatenate(embeddings))
 
 
-def compare(found: Found, exact: Found, manifest: Manifest) -> dict[str, float]:
+def compare(found: Found, exact: Found) -> dict[str, float]:
     """A row of the table: a model against fp32."""
     kl = np.array([(np.exp(p) * (p - q)).sum(dtype=np.float64) for p, q in zip(exact.log_p, found.log_p, strict=True)])
     every = np.arange(len(found.targets))
     loss, exact_loss = (-one.log_p[every, one.targets].mean(dtype=np.float64) for one in (found, exact))
-    embeddings = exact.embeddings
-    if manifest.loss is not None:  # a calibrated model's stream is turned
-        embeddings = Rotation(manifest.decoder_sizes.d_model, 0).rows(embeddings)
-    error = np.sqrt(np.square(found.embeddings - embeddings).mean() / np.square(embeddings).mean())
+    error = np.sqrt(np.square(found.embeddings - exact.embeddings).mean() / np.square(exact.embeddings).mean())
     return {
         "perplexity": float(np.exp(loss)),
         "of_fp32": float(np.exp(loss - exact_loss)),
@@ -203,7 +199,7 @@ def main(argv: list[str] | None = None) -> int:
         manifest = prepare(options.checkpoint, options.work, name)
         found = listen(manifest, options.texts, options.sounds, options.tokens)
         exact = exact or found
-        row = {**compare(found, exact, manifest), "gigabytes": token_bytes(name) / 1e9, "told": manifest.loss}
+        row = {**compare(found, exact), "gigabytes": token_bytes(name) / 1e9, "told": manifest.loss}
         rows.append({"model": name, **row})
         numbers = f"{row['perplexity']:10.3f} {row['of_fp32']:8.4f} {row['kl']:8.4f} {row['argmax']:7.3f}"
         print(f"{name:20} {numbers} {row['gigabytes']:6.2f} {row['encoder']:9.2e}", flush=True)

@@ -187,7 +187,7 @@ def letters_of(text: str | None) -> Tensor:
 def misheard(ids: list[int], said: int, texts: int, rng: np.random.Generator) -> list[int]:
     """A copy with some ids from `said` on replaced by any of the first `texts`: what was heard, not written, counts.
 
-    So the decoder learns to go on after a mistake, and to listen where it knows the sentence by heart (the targets stay).
+    So the decoder learns to go on after a mistake, and to listen where it knows the sentence by heart.
     """
     rate = rng.uniform(0, MISHEARD)
     return [
