@@ -199,6 +199,18 @@ def test_groups_of_several_levels_are_drawn_evenly_at_each():
         assert abs(speakers.count(speaker) / 4000 - share) < 0.04
 
 
+def test_of_recordings_with_children_and_adults_both_are_drawn_alike_often(tmp_path):
+    from models.nano.train.drawing import Balanced, aged_voice
+
+    people = [("speechocean762", "a", 8)] + [("speechocean762", f"b{n}", 30) for n in range(4)]
+    clips = [clip(tmp_path, 20, source=source, speaker=who, age=years) for source, who, years in people]
+    clips += [clip(tmp_path, 20, source="librispeech", speaker=f"c{n}") for n in range(20)]
+    drawn = Balanced(clips, aged_voice, aged_voice)
+    rng = random.Random(0)
+    ages = [drawn.draw(rng).get("age") for _ in range(2000)]
+    assert 0.45 < sum(age == 8 for age in ages) / sum(age is not None for age in ages) < 0.55
+
+
 def test_letters_are_forced_to_where_they_sound():
     pytest.importorskip("torch")
     from models.nano.train.align import forced_path, word_times

@@ -102,9 +102,12 @@ def voice(clip: Clip) -> tuple[str, str] | None:
 
 
 def aged_voice(clip: Clip) -> tuple[str, str, str] | None:
-    """Child or adult, from which recordings, and who: so that it is not the room that tells them apart."""
+    """From which recordings, child or adult, and who: where there are both, both come alike often.
+
+    So it is not the room that tells them apart. Recordings of adults only are drawn together.
+    """
     of = age(clip)
-    return (of, str(clip.get("source")), str(clip.get("speaker"))) if of else None
+    return ("both" if clip.get("age") else "adults", of, f"{clip.get('source')} {clip.get('speaker')}") if of else None
 
 
 def age(clip: Clip) -> str | None:
