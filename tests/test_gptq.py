@@ -31,7 +31,7 @@ def output_error(weight, rounded, x):
 def test_the_factor_is_upper_triangular_and_gives_the_damped_matrix_back():
     x = inputs(400, 64)
     hessian = x.T @ x
-    r = factor(hessian, damping=0.01)
+    r = factor(hessian.copy(), damping=0.01)
     assert np.array_equal(r, np.triu(r))
     damped = hessian + 0.01 * hessian.trace() / 64 * np.eye(64)
     np.testing.assert_allclose(r @ r.T, damped, atol=1e-4 * hessian.max())

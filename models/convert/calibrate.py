@@ -209,5 +209,8 @@ def _product(x: Float32, tensor: Any) -> Float32:
 
 
 def _scaled(hessian: Float32, c: Float32 | None) -> Float32:
-    """H of inputs that are divided by c."""
-    return hessian if c is None else hessian / np.outer(c, c)
+    """H of inputs that are divided by c, in place."""
+    if c is not None:
+        hessian /= c
+        hessian /= c[:, None]
+    return hessian

@@ -22,8 +22,16 @@ SOURCES = {  # source of English speech -> its weight
     "lj_speech": 0.02,
     "wake_words": 0.02,
     "digits": 0.01,
+    "arctic": 0.10,
+    "common_voice": 0.05,
+    "vctk": 0.05,
+    "an4": 0.01,
+    "speech_commands": 0.01,
+    "duke": 0.02,
+    "tts": 0.10,
+    "multilingual": 0.002,
     "scenes": 0.06,
-    "synthetic": 0.33,
+    "synthetic": 0.20,
 }
 SOFT, LOUD = 50, 100  # velocities of MIDI: at most, at least
 
@@ -78,8 +86,11 @@ def is_english(clip: Clip) -> bool:
 
 
 def source(clip: Clip) -> str:
-    """The group of English speech a clip is drawn by."""
-    return str(clip.get("source"))
+    """The group of English speech a clip is drawn by; raises KeyError for one without a weight, which would drown all."""
+    name = str(clip.get("source"))
+    if name not in SOURCES:
+        raise KeyError(f"{name}: English speech without a weight in SOURCES")
+    return name
 
 
 def language(clip: Clip) -> str | None:

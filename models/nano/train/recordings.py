@@ -20,7 +20,7 @@ Recording = dict[str, Any]
 
 TEST_LIST = Path(__file__).parent / "test_clips.json"
 SEED = 21
-WRITTEN = ("lj_speech", "matthes", "kathleen", "asterisk")  # with capitals and marks
+WRITTEN = ("lj_speech", "matthes", "kathleen", "asterisk")  # whose text has capitals and marks
 CHILD = 13  # years, and below
 NUMBERS = re.compile(r"\d")
 UNSTATED = "not restated"  # of a licence that its source does not state: for tests at most
@@ -52,8 +52,8 @@ def _recording(folder: Path, row: dict[str, Any]) -> Recording:
     if text := row.get("text"):
         english = row.get("language") == "en"
         found["text"] = spoken(text) if english else text
-        if source in WRITTEN:
-            found["written"] = " ".join(text.split())
+        if written := row.get("written") or (text if source in WRITTEN else None):
+            found["written"] = " ".join(written.split())
     if gender := labels.get("gender"):
         found["gender"] = {"male": "man", "female": "woman"}[gender]
     for name in ("age", "sound", "instrument", "note", "utt_id"):
