@@ -117,7 +117,7 @@ def test_a_list_on_standard_input(ask, sounds, monkeypatch, separator):
 
 
 def open_bytes(data):
-    return io.TextIOWrapper(io.BytesIO(data), "utf-8", errors="surrogateescape")
+    return io.TextIOWrapper(io.BufferedReader(io.BytesIO(data)), "utf-8", errors="surrogateescape")
 
 
 def test_a_list_may_bring_its_own_questions(ask, sounds, tmp_path):
@@ -390,6 +390,20 @@ def test_a_dialogue_that_is_not_utf8_goes_on(demo_model, sounds):
 def talk(ask, monkeypatch, lines, *arguments):
     monkeypatch.setattr("sys.stdin", open_bytes("".join(line + "\n" for line in lines).encode()))
     return ask("--chat", *arguments)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_dialogue_in_an_encoding_that_is_marked_is_read(ask, sounds, monkeypatch, encoding):
+    monkeypatch.setattr("sys.stdin", open_bytes("one?\ntwo?\n".encode(encoding)))
+    code, out, _ = ask("--chat", "-i", sounds / "a.wav", "-q", "--json")
+    assert (code, [record["prompt"] for record in records(out)]) == (0, ["one?", "two?"])
+
+
+def test_a_dialogue_that_is_no_text_is_not_answered(ask, sounds, monkeypatch):
+    monkeypatch.setattr("sys.stdin", open_bytes("one?\n".encode("utf-16-le")))
+    code, out, err = ask("--chat", "-i", sounds / "a.wav", "-q")
+    assert (code, out) == (1, "")
+    assert "save it as UTF-8" in err
 
 
 def test_a_dialogue_through_a_pipe_is_a_line_for_a_line(ask, sounds, monkeypatch):

@@ -17,6 +17,7 @@ from typing import Any
 
 from cli.errors import INPUT_FAILED, OK, report_failure
 from cli.flags import LONGEST_ANSWER
+from cli.inputs.text import decode_pieces, split
 from cli.options import Options
 from cli.output.answer import Answer, json_text
 from cli.output.streams import check_savepath, save_text, say, show_piece
@@ -126,6 +127,8 @@ class Talk:
 
     def _ask(self, question: str) -> None:
         """Answer a question; Ctrl-C ends the answer, and what was said of it stays."""
+        if "\0" in question:
+            raise UsageError("standard input: not a text", fix="save it as UTF-8")
         dialogue, start = self.dialogue, Answer([name for name, _ in self.dialogue.waiting], question)
         dialogue.ask(question)
         try:
@@ -181,7 +184,8 @@ def chat(options: Options) -> int:
 def _lines() -> Iterator[str]:
     """The user's lines: edited on a terminal, where Ctrl-C takes back the line; else those of standard input."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        for line in sys.stdin:
+        # The raw file gives what is there at once, so that a question is answered before the next one comes.
+        for line in split(decode_pieces(sys.stdin.buffer.raw), "\n"):  # type: ignore[union-attr]
             yield line.strip()
         return
     with _history():

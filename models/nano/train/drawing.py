@@ -86,7 +86,7 @@ def is_english(clip: Clip) -> bool:
 
 
 def source(clip: Clip) -> str:
-    """The group of English speech a clip is drawn by; raises KeyError for one without a weight, which would drown all."""
+    """The group of English speech a clip is drawn by; raises KeyError for one without a weight: 1 would drown all."""
     name = str(clip.get("source"))
     if name not in SOURCES:
         raise KeyError(f"{name}: English speech without a weight in SOURCES")
