@@ -150,7 +150,7 @@ def _label(name: str) -> Callable[[Clip], Hashable]:
 
 
 TASKS: dict[str, About] = {
-    "language": About(drawing.language, language),
+    "language": About(drawing.spoken_by, language),
     "gender": About(drawing.voice, gender, scattered=0.7),
     "age": About(drawing.aged_voice, age, scattered=0.7),
     "speakers": About(_label("speakers"), speakers, scattered=0.4),

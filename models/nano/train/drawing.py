@@ -99,6 +99,12 @@ def language(clip: Clip) -> str | None:
     return language if language in wordings.LANGUAGE_NAMES and clip.tokens * TOKEN_SECONDS > 0.6 else None
 
 
+def spoken_by(clip: Clip) -> tuple[str, str] | None:
+    """The language, and whether people or synthesizers speak: both alike often, so that a room does not tell it."""
+    found = language(clip)
+    return (found, "made" if clip.get("source") in {"synthetic", "scenes", "tts"} else "people") if found else None
+
+
 def adult_gender(clip: Clip) -> str | None:
     """Man or woman; children have voices of their own."""
     return clip.get("gender") if (clip.get("age") or 30) > CHILD else None

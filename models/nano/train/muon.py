@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -34,7 +35,7 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     shapes[parameter.shape].append(parameter)
             for shape, parameters in shapes.items():
-                updates = orthogonal(torch.stack([self._momentum(parameter) for parameter in parameters]))
+                updates = _orthogonal_by_all(torch.stack([self._momentum(parameter) for parameter in parameters]))
                 size = -group["lr"] * ADAMW_RMS * math.sqrt(max(shape))
                 for parameter, update in zip(parameters, updates, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=size)
@@ -48,6 +49,17 @@ class Muon(torch.optim.Optimizer):
             state["momentum"] = torch.zeros_like(parameter)
         state["momentum"].lerp_(gradient, 1 - MOMENTUM)
         return gradient.lerp(state["momentum"], MOMENTUM)
+
+
+def _orthogonal_by_all(matrices: Tensor) -> Tensor:
+    """What `orthogonal` gives; every process works on its share, as it takes a fifth of a step."""
+    if not dist.is_initialized():
+        return orthogonal(matrices)
+    mine = slice(dist.get_rank(), None, dist.get_world_size())
+    found = torch.zeros_like(matrices)
+    found[mine] = orthogonal(matrices[mine])
+    dist.all_reduce(found)
+    return found
 
 
 def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:

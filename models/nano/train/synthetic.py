@@ -42,9 +42,9 @@ def pick(rng: random.Random, language: str) -> Voice:
     return rng.choice(_choices(language, engine, first) or _choices(language, engine, second))
 
 
-def utterance(rng: random.Random, every: list[Sentence]) -> Labelled:
-    """One sentence by one voice, as heard somewhere."""
-    language = rng.choice(tuple(foreign.LANGUAGES)) if rng.random() < FOREIGN else "en"
+def utterance(rng: random.Random, every: list[Sentence], others: float) -> Labelled:
+    """One sentence by one voice, as heard somewhere; in other languages than English in that share."""
+    language = rng.choice(tuple(foreign.LANGUAGES)) if rng.random() < others else "en"
     voice = pick(rng, language)
     labels: dict[str, object] = {"source": "synthetic", "language": language, "gender": voice.gender}
     labels["speaker"] = f"{voice.engine}/{voice.name}"
@@ -57,7 +57,7 @@ def utterance(rng: random.Random, every: list[Sentence]) -> Labelled:
     said = speak(text, voice, rng)
     waveform, factor = said.waveform, 1.0
     if len(waveform) > LONGEST * RATE:
-        return utterance(rng, every)
+        return utterance(rng, every, others)
     if rng.random() > CLEAN:
         waveform, factor = varied(waveform, rng)
     if len(said.words) == len(text.split()) == len(str(labels.get("text", "")).split()):
@@ -65,13 +65,13 @@ def utterance(rng: random.Random, every: list[Sentence]) -> Labelled:
     return labels, waveform
 
 
-def clips(texts: Path, number: int, seed: int) -> Iterator[Labelled]:
+def clips(texts: Path, number: int, seed: int, others: float) -> Iterator[Labelled]:
     """One shard of utterances."""
     rng, every = random.Random(f"{seed}/{number}"), _sentences(texts)  # noqa: S311 - reproducible data, not secrets
     made = 0
     while made < SHARD:
         try:
-            labels, waveform = utterance(rng, every)
+            labels, waveform = utterance(rng, every, others)
         except (RuntimeError, ValueError, KeyError, UnicodeError, IndexError) as error:  # of a synthesizer
             print(f"left out: {error!r}", file=sys.stderr)
             continue
@@ -91,11 +91,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--texts", type=Path, required=True, metavar="DIR")
     parser.add_argument("--shards", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--others", type=float, default=FOREIGN, help="share of other languages than English")
     parser.add_argument("--share", default="0/1", metavar="I/N", help="this process does every N-th shard")
     options = parser.parse_args(argv)
     jobs: list[tuple[str, Callable[[], Iterable[Labelled]]]] = []
     for number in range(options.shards):
-        make = lambda number=number: clips(options.texts, number, options.seed)  # noqa: E731
+        make = lambda number=number: clips(options.texts, number, options.seed, options.others)  # noqa: E731
         jobs.append((f"synthetic-{options.seed}-{number:04}", make))
     share = tuple(int(part) for part in options.share.split("/"))
     write_all(options.out, jobs, (share[0], share[1]))
