@@ -322,7 +322,14 @@ def test_the_command_prints_the_model_directory_and_returns_0(checkpoint, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["in"], ["in", "out", "--precision", "int3"], ["in", "out", "--flavour", "x"]]
+    "arguments",
+    [
+        [],
+        ["in"],
+        ["in", "out", "--precision", "int3"],
+        ["in", "out", "--flavour", "x"],
+        ["in", "out", "--calibrate", "none", "--calibration", "x.txt"],
+    ],
 )
 def test_wrong_usage_returns_2(ask, arguments):
     result = ask(*arguments)

@@ -64,7 +64,10 @@ def _bar(numbers: Iterable[int]) -> Iterable[int]:
 
 def main(argv: list[str] | None = None) -> int:
     """Convert as the arguments say; returns 0, 2 for wrong usage, 3 for a checkpoint that cannot be converted."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.calibration and options.calibrate:
+        parser.error("--calibration and --calibrate contradict each other; leave one out")
     try:
         from models.convert.convert import convert
 
