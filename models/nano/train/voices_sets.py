@@ -1,7 +1,7 @@
 """The sets of `voices_many`: where they are, who says what in them, under which licence.
 
-A set is a repository at a commit with a function that lists its clips. What a set says itself about its texts is
-trusted where it is a data set of its own; names of files and lists of what people were asked to read are not.
+A set is a repository at a commit with a function that lists its clips. What a set tells itself of its texts is trusted
+where it is a data set of its own. Numbers in names of files, and lists of what people were to say, are not.
 """
 
 from __future__ import annotations
