@@ -315,21 +315,116 @@ def test_words_that_last_too_long_are_no_times():
     assert not plausible("good day", [[0.1, 0.5], [0.5, 2.9]])
 
 
+def snapshot(folder, files):
+    """A repository with these files: path -> text, or a sound to copy."""
+    from models.nano.train.voices import Snapshot
+
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.read_bytes() if isinstance(content, Path) else content.encode())
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "."]):
+        subprocess.run(["git", "-C", str(folder), *words], check=True)
+    return Snapshot(folder)
+
+
 def test_a_snapshot_gives_no_clip_of_a_speaker_held_out(tmp_path):
     pytest.importorskip("soundfile")
     from models.nano.train import voices
 
-    folder = tmp_path / "owner+name" / "repo"
-    for name in ("8226-1-0000.flac", "19-1-0000.flac", "1-1.trans.txt"):
-        path = folder / "clips" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("8226-1-0000 ONE\n19-1-0000 TWO\n")
-    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for words in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "."]):
-        subprocess.run(["git", "-C", str(folder), *words], check=True)
-    found = list(voices.librispeech(voices.Snapshot(folder), "clips/", {"libri-19"}, []))
+    names = ("8226-1-0000.flac", "19-1-0000.flac", "1-1.trans.txt")
+    files = {f"clips/{name}": "8226-1-0000 ONE\n19-1-0000 TWO\n" for name in names}
+    one = snapshot(tmp_path / "owner+name" / "repo", files)
+    found = list(voices.librispeech(one, "clips/", {"libri-19"}, []))
     assert [(row["name"], row["text"]) for row, _ in found] == [("librispeech_more/8226-1-0000", "ONE")]
     assert found[0][0]["source"].startswith("github.com/owner/name@")
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """A snapshot of Common Voice: a man, and a woman whose text has a digit."""
+    table = "client_id,path,sentence,gender\na,1.wav,It\u2019s late.,male\nb,2.wav,It is 9.,female\nc,3.wav,Good.,\n"
+    sounds = {f"data/{number}.wav": GOLDEN / "nano" / "speech.flac" for number in (1, 2, 3)}
+    return snapshot(tmp_path / "owner+name" / "repo", sounds | {"validated.csv": table})
+
+
+def of_common_voice(out, one, held_out=(), there=()):
+    from models.nano.train.voices_many import rows
+    from models.nano.train.voices_sets import SETS
+
+    (known,) = (known for known in SETS if known.source == "common_voice")
+    return list(rows(out, known, one, held_out=set(held_out), there=set(there), listen=None))
+
+
+def test_a_set_of_a_snapshot_gives_recordings_of_that_source(shared, tmp_path):
+    pytest.importorskip("soundfile")
+    from models.nano.train.recordings import recordings
+    from models.nano.train.voices import add_line
+
+    for row in of_common_voice(tmp_path, shared):
+        add_line(tmp_path, row)
+    first, second = recordings(tmp_path)
+    assert first["id"] == "common_voice/1.flac"
+    assert (tmp_path / first["id"]).is_file()
+    wanted = {"source": "common_voice", "speaker": "cv-a", "gender": "man", "language": "en"}
+    wanted |= {"text": "it's late", "written": "It\u2019s late."}
+    assert {name: first[name] for name in wanted} == wanted
+    assert second["text"] == "good"
+    assert "gender" not in second
+
+
+def test_a_set_of_a_snapshot_gives_nobody_who_is_held_out_and_nothing_twice(shared, tmp_path):
+    pytest.importorskip("soundfile")
+    assert of_common_voice(tmp_path, shared, held_out=["cv-a"], there=["common_voice/3.flac"]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "alike", "heard", "certainty", "kept"),
+    [
+        ("Please call Stella.", 0.0, "", -9.0, "Please call Stella."),
+        ("Please call Stella.", 0.6, "Please call Stellar!", -0.9, "Please call Stella."),
+        ("Please call Stella.", 0.6, "It was a pleasure.", -0.1, None),
+        ("a n n", 0.7, "Ann", -0.1, None),  # not spelled
+        (None, 0.6, "I get the bus.", -0.1, "I get the bus."),
+        (None, 0.6, "I get the bus.", -0.9, None),
+    ],
+)
+def test_a_text_in_doubt_stands_where_whisper_hears_it(text, alike, heard, certainty, kept):
+    from models.nano.train.voices_many import text_of
+    from models.nano.train.voices_sets import Reading
+
+    reading = Reading("a", "b", bytes, text, alike=alike)
+    assert text_of(reading, np.zeros(9, np.float32), lambda _: (heard, certainty)) == kept
+
+
+class StandIn:
+    """A voice of noise, 0.08 s a letter at pace 1."""
+
+    def phonemize(self, text):
+        return [text]
+
+    def from_phonemes(self, phonemes, speed, seed):
+        samples = round(0.08 * 24_000 * len(phonemes) / speed)
+        return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
+
+
+def test_a_neural_voice_goes_on_where_it_stopped(tmp_path):
+    pytest.importorskip("soundfile")
+    from models.nano.train.neural import read
+
+    lines = [("mister hall was late", "Mr. Hall was late."), ("no", "No."), *[("who is there", "Who is there?")] * 2]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    read(whole, StandIn(), lines, hours=1, seed=0)
+    read(parts, StandIn(), lines, hours=1e-6, seed=0)
+    with (parts / "meta.jsonl").open("a") as file:
+        file.write('{"audio": "tts/00')  # cut off while it was written
+    assert read(parts, StandIn(), lines, hours=1, seed=0) > 2e-4
+    found = (whole / "meta.jsonl").read_text()
+    assert found == (parts / "meta.jsonl").read_text()
+    rows = [json.loads(line) for line in found.splitlines()]
+    assert [row["audio"] for row in rows] == ["tts/000000.flac", "tts/000002.flac", "tts/000003.flac"]  # "No." is short
+    assert all((whole / row["audio"]).read_bytes() == (parts / row["audio"]).read_bytes() for row in rows)
 
 
 def test_a_variant_has_the_times_of_its_recording_at_its_speed():

@@ -29,6 +29,7 @@ from models.nano.train.recordings import recordings, test_ids
 Found = tuple[dict[str, Any], Callable[[], bytes]]  # a line of meta.jsonl without `audio`, and its sound's file
 
 RATE = 16_000
+META = "meta.jsonl"
 LIBRISPEECH = {  # repository -> the folder of its files of train-clean-100
     "Jenny-Smolensky+LibriSpeechFilesParser": "sample_data_libriSpeech/audio/",
     "Walleclipse+Deep_Speaker-speaker_recognition_system": "audio/LibriSpeechSamples/train-clean-100/",
@@ -40,21 +41,30 @@ WITHOUT_TEXT, FIRST_LINE = "27", 7323  # a speaker without transcripts, and wher
 
 
 class Snapshot:
-    """The newest commit of a repository that was fetched."""
+    """A commit of a repository that was fetched, the newest unless told otherwise."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, commit: str = "HEAD") -> None:
+        self.folder, self.commit = folder, commit
         self.git = ["git", "--git-dir", str(folder / ".git" if (folder / ".git").exists() else folder)]
         self.source = (
-            f"github.com/{folder.parent.name.replace('+', '/')}@{self._run('rev-parse', 'HEAD').decode()[:12]}"
+            f"github.com/{folder.parent.name.replace('+', '/')}@{self._run('rev-parse', commit).decode()[:12]}"
         )
-        self.paths = self._run("ls-tree", "-r", "--name-only", "HEAD").decode().splitlines()
+        self.paths = self._run("ls-tree", "-r", "--name-only", commit).decode().splitlines()
 
     def _run(self, *words: str) -> bytes:
         return subprocess.run([*self.git, *words], check=True, capture_output=True).stdout
 
     def read(self, path: str) -> bytes:
         """One file."""
-        return self._run("show", f"HEAD:{path}")
+        return self._run("show", f"{self.commit}:{path}")
+
+    def matches(self, pattern: str) -> Iterator[re.Match[str]]:
+        """Files whose whole path is like this."""
+        return (match for path in self.paths if (match := re.fullmatch(pattern, path)))
+
+    def beside(self, repository: str, commit: str) -> Snapshot:
+        """Another repository, fetched into the same place."""
+        return Snapshot(self.folder.parent.parent / repository.replace("/", "+") / "repo", commit)
 
 
 def librispeech(snapshot: Snapshot, folder: str, held_out: set[str], lines: list[str]) -> Iterator[Found]:
@@ -95,18 +105,50 @@ def g722(path: Path) -> NDArray[np.int16]:
         return np.concatenate([frame.to_ndarray().ravel() for frame in file.decode(audio=0)])
 
 
+def decoded(sound: bytes, suffix: str) -> NDArray[Any]:
+    """Samples of a sound file: mono at 16 kHz."""
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        file.write(sound)
+        file.flush()
+        return g722(Path(file.name)) if suffix == ".g722" else load_waveform(file.name)
+
+
+def save(path: Path, waveform: NDArray[Any]) -> None:
+    """Samples as FLAC."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, waveform, RATE)
+
+
 def write(out: Path, found: Iterator[Found], suffix: str) -> Iterator[dict[str, Any]]:
     """Each sound as FLAC, unless it is there, and its line."""
-    with tempfile.TemporaryDirectory() as scratch:
-        for row, sound in found:
-            audio = f"{row.pop('name')}.flac"
-            if not (out / audio).exists():
-                path = Path(scratch) / f"clip{suffix}"
-                path.write_bytes(sound())
-                (out / audio).parent.mkdir(parents=True, exist_ok=True)
-                waveform = g722(path) if suffix == ".g722" else load_waveform(path)
-                soundfile.write(out / audio, waveform, RATE)
-            yield {"audio": audio} | row | {"language": "en"}
+    for row, sound in found:
+        audio = f"{row.pop('name')}.flac"
+        if not (out / audio).exists():
+            save(out / audio, decoded(sound(), suffix))
+        yield {"audio": audio} | row | {"language": "en"}
+
+
+def lines_so_far(out: Path) -> list[dict[str, Any]]:
+    """Lines of OUT/meta.jsonl; a last one that was cut off in the middle is taken away."""
+    path = out / META
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole, encoding="utf-8")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def add_line(out: Path, row: dict[str, Any]) -> None:
+    """One line more, on disk at once."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / META).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def speakers_held_out(folder: Path) -> set[str]:
+    """Who speaks in the test clips of the recordings."""
+    tests = {one for ids in test_ids().values() for one in ids}
+    return {str(row["speaker"]) for row in recordings(folder) if row["id"] in tests}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -121,9 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     with lzma.open(options.recordings / "librispeech-train-clean-100.txt.xz", "rt", encoding="utf-8") as file:
         lines = file.read().splitlines()
-    known = recordings(options.recordings)
-    tests = {one for ids in test_ids().values() for one in ids}
-    held_out = {str(row["speaker"]) for row in known if row["id"] in tests}
+    held_out = speakers_held_out(options.recordings)
     rows: list[dict[str, Any]] = []
     for name, folder in LIBRISPEECH.items():
         found = librispeech(Snapshot(options.snapshots / name / "repo"), folder, held_out, lines)
@@ -131,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.asterisk:
         rows += write(options.out, asterisk(options.asterisk), ".g722")
     kept = [json.dumps(row, ensure_ascii=False) for row in rows]
-    (options.out / "meta.jsonl").write_text("\n".join(kept) + "\n", encoding="utf-8")
+    (options.out / META).write_text("\n".join(kept) + "\n", encoding="utf-8")
     print(f"{len(kept)} clips")
     return 0
 

@@ -16,6 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from audio_encoder.waveform import load_waveform
 from models.nano.train.corpus import WRITTEN
 from models.nano.train.recordings import recordings, spoken, training
@@ -32,6 +35,14 @@ def usable(row: dict[str, Any], written: str, certainty: float) -> bool:
     if row.get("text"):
         return spoken(written) == row["text"]
     return certainty >= SURE and len(written.split()) > 2
+
+
+def hear(model: Any, waveform: NDArray[np.float32], **options: Any) -> tuple[str, float]:
+    """What Whisper writes, and the mean log-probability of the tokens that it was least sure of."""
+    segments, _ = model.transcribe(waveform, language="en", beam_size=1, without_timestamps=True, **options)
+    found = list(segments)
+    text = " ".join(segment.text.strip() for segment in found)
+    return text, min((segment.avg_logprob for segment in found), default=-9.0)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,12 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         for row in rows:
             if row["id"] in seen:
                 continue
-            segments, _ = model.transcribe(
-                load_waveform(row["audio"]), language="en", beam_size=1, without_timestamps=True
-            )
-            found = list(segments)
-            text = " ".join(segment.text.strip() for segment in found)
-            certainty = min((segment.avg_logprob for segment in found), default=-9.0)
+            text, certainty = hear(model, load_waveform(row["audio"]))
             kept = {"written": text} if usable(row, text, certainty) else {}
             file.write(json.dumps({"id": row["id"], **kept}, ensure_ascii=False) + "\n")
             file.flush()
