@@ -16,8 +16,9 @@ from models.convert.calibration_set import load_set
 from models.convert.checkpoint import Checkpoint
 from models.convert.convert import convert
 from models.convert.exact import Positions, rms_norm, run_layer
+from models.convert.graph import GraphBuilder, WeightsFile
 from models.convert.linear import CALIBRATED
-from models.convert.residual_rotation import RotatedCheckpoint
+from models.convert.residual_rotation import RotatedCheckpoint, Rotation
 from models.convert.sizes import read_sizes
 from models.manifest import load_manifest
 from models.nano.embedded import CHECKPOINT
@@ -127,6 +128,25 @@ def test_a_calibrated_model_is_nearer_on_text_that_it_did_not_see(checkpoint, mo
     exact = model("fp32", calibrated=False)
     losses = [divergence(exact, model(precision, calibrated=one), ids) for one in (True, False)]
     assert losses[0] < losses[1]
+
+
+def test_a_token_is_turned_alike_alone_and_among_others(tmp_path):
+    """So that answers side by side stay those given alone."""
+    import onnxruntime
+
+    with WeightsFile(tmp_path / "weights") as weights:
+        graph = GraphBuilder("turned", weights, opset=17, contrib=True)
+        x = graph.input("x", "float32", [1, "tokens", 896])
+        graph.node("Identity", [Rotation(896, 0).graph_rows(graph, x)], "y")
+        graph.output("y", "float32", [1, "tokens", 896])
+        graph.save(tmp_path / "turned.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "turned.onnx"))
+    tokens = np.random.default_rng(0).normal(size=(1, 21, 896)).astype(np.float32)
+    (together,) = session.run(None, {"x": tokens})
+    np.testing.assert_allclose(together, Rotation(896, 0).rows(tokens), atol=1e-5)
+    for first in range(21):
+        (alone,) = session.run(None, {"x": tokens[:, first : first + 1]})
+        assert np.array_equal(alone[0, 0], together[0, first])
 
 
 def test_some_of_int4_is_finer_and_no_more_than_it_may(checkpoint, tmp_path):

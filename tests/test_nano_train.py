@@ -211,6 +211,14 @@ def test_of_recordings_with_children_and_adults_both_are_drawn_alike_often(tmp_p
     assert 0.45 < sum(age == 8 for age in ages) / sum(age is not None for age in ages) < 0.55
 
 
+def test_english_without_a_weight_is_refused(tmp_path):
+    from models.nano.train.drawing import source
+
+    assert source(clip(tmp_path, 20, source="arctic")) == "arctic"
+    with pytest.raises(KeyError, match="a weight in SOURCES"):
+        source(clip(tmp_path, 20, source="unheard"))
+
+
 def test_letters_are_forced_to_where_they_sound():
     pytest.importorskip("torch")
     from models.nano.train.align import forced_path, word_times

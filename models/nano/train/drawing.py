@@ -33,6 +33,7 @@ SOURCES = {  # source of English speech -> its weight
     "scenes": 0.06,
     "synthetic": 0.20,
 }
+MADE = {"synthetic", "scenes", "tts"}  # sources whose voices are synthesizers', in part at least
 SOFT, LOUD = 50, 100  # velocities of MIDI: at most, at least
 
 
@@ -102,7 +103,7 @@ def language(clip: Clip) -> str | None:
 def spoken_by(clip: Clip) -> tuple[str, str] | None:
     """The language, and whether people or synthesizers speak: both alike often, so that a room does not tell it."""
     found = language(clip)
-    return (found, "made" if clip.get("source") in {"synthetic", "scenes", "tts"} else "people") if found else None
+    return (found, "made" if clip.get("source") in MADE else "people") if found else None
 
 
 def adult_gender(clip: Clip) -> str | None:
@@ -113,7 +114,7 @@ def adult_gender(clip: Clip) -> str | None:
 def voice(clip: Clip) -> tuple[str, str] | None:
     """Man or woman, and who: of people only, as a synthesizer's voices tell little about theirs."""
     gender = adult_gender(clip)
-    if gender is None or clip.get("source") in {"synthetic", "scenes"}:
+    if gender is None or clip.get("source") in MADE:
         return None
     return gender, str(clip.get("speaker") or clip.get("source"))
 

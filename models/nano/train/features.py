@@ -37,14 +37,14 @@ WEIGHTS = Path("whisper-base.bin")  # beside the shards' folder
 
 
 def load_encoder(weights: Path) -> AudioEncoder:
-    """Whisper base, for inference; its projection is nobody's."""
+    """Whisper base, which has no dropout to turn off; its projection is nobody's."""
     encoder = AudioEncoder(Sizes(vocab_size=1, audio_start=0))
     tensors = {
         name: torch.tensor(value.astype(np.float32)) for name, value in whisper_base.encoder_tensors(weights).items()
     }
     left = encoder.load_state_dict(tensors, strict=False)
     assert not left.unexpected_keys, left
-    return encoder.eval()
+    return encoder
 
 
 @torch.inference_mode()
