@@ -28,10 +28,10 @@ SOURCES = {  # source of English speech -> its weight
     "an4": 0.01,
     "speech_commands": 0.01,
     "duke": 0.02,
-    "tts": 0.10,
+    "tts": 0.90,
     "multilingual": 0.002,
     "scenes": 0.06,
-    "synthetic": 0.20,
+    "synthetic": 0.15,
 }
 MADE = {"synthetic", "scenes", "tts"}  # sources whose voices are synthesizers', in part at least
 SOFT, LOUD = 50, 100  # velocities of MIDI: at most, at least

@@ -18,7 +18,7 @@ from models.nano.train.splices import scattered, spliced
 from models.nano.train.texts import Sentence
 
 TIME_WEIGHT = 2.0
-SPLICED = 0.5  # of the transcripts by the base model's tags
+SPLICED = 0.4  # of the transcripts by the base model's tags
 APART = 0.7  # of the pairs of recordings, heard in another order: who speaks is not told by what is said
 TAGGED = 0.3  # of the captions that are asked for by the base model's tags
 NO_SPEECH = "There is no speech."
@@ -37,7 +37,7 @@ class Example:
 SHARES = {  # task -> share of training
     "transcribe_base": 0.36,
     "transcribe": 0.22,
-    "text": 0.04,
+    "text": 0.25,
     "no_speech": 0.03,
     "timestamps": 0.04,
     "word_time": 0.03,

@@ -1,9 +1,8 @@
-"""`python3 -m models.nano.train.neural OUT --texts TEXTS --hours 1`: sentences of books, read by a small neural voice.
+"""`python3 -m models.nano.train.neural OUT --texts DIR --shards 40`: sentences of books, read by a small neural voice.
 
 hibari-tts is a student of Kokoro's voice af_heart: one woman, sixty times as fast as real time. She is played at nine
 speeds, and told to speak so much slower or faster that the pace stays: pitch and throat are those of nine made-up
-speakers. OUT gets `meta.jsonl` and 16 kHz FLAC files in OUT/tts, so that `features --recordings OUT` reads it. It goes
-on where it stopped, and a clip is the same whatever was made before it.
+speakers. One shard is 500 sentences, half of them heard through rooms, noise and bands.
 """
 
 from __future__ import annotations
@@ -12,16 +11,17 @@ import argparse
 import random
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.nano.train.acoustics import change_speed
-from models.nano.train.texts import SAID, sentences
-from models.nano.train.voices import RATE, add_line, lines_so_far, save
+from models.nano.train.acoustics import change_speed, degrade
+from models.nano.train.features import RATE, SHARD, Labelled, write_all
+from models.nano.train.texts import SAID, Sentence, sentences
 
 VOICE_RATE = 24_000
 SIZES = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2)  # how many times as fast she is played
@@ -29,9 +29,8 @@ PACES = (0.85, 1.2)
 LEAST_WORDS, MOST_WORDS = 4, 25
 LEAST_PHONEMES = 5
 PLAUSIBLE = (0.035, 0.2)  # seconds a phoneme at pace 1; anything else is no reading of the text
+CLEAN = 0.5
 ABBREVIATED = re.compile(rf"\b({'|'.join(short.capitalize() for short in SAID)})\b\.?")
-SOURCE = "hibari-tts 0.2.1 (PyPI)"
-LICENCE = "Apache 2.0 (hibari-tts by M. Williams, distilled from Kokoro-82M by hexgrad); texts: public domain"
 
 
 class Voice(Protocol):
@@ -44,12 +43,10 @@ class Voice(Protocol):
         """Samples at 24 kHz."""
 
 
-def book_lines(texts: Path, seed: int) -> list[tuple[str, str]]:
-    """What is said and how it is written of each sentence of the books, in the order in which they are read."""
-    every = {(said, written) for said, written in sentences(texts) if written}
-    kept = sorted(line for line in every if LEAST_WORDS <= len(line[0].split()) <= MOST_WORDS)
-    random.Random(seed).shuffle(kept)  # noqa: S311 - reproducible data, not secrets
-    return kept
+@lru_cache(maxsize=1)
+def book_lines(texts: Path) -> list[Sentence]:
+    """What is said and how it is written of each sentence of the books that is neither short nor long."""
+    return [line for line in sentences(texts) if line[1] and LEAST_WORDS <= len(line[0].split()) <= MOST_WORDS]
 
 
 def utterance(voice: Voice, written: str, rng: random.Random) -> tuple[float, NDArray[np.float32]] | None:
@@ -65,42 +62,41 @@ def utterance(voice: Voice, written: str, rng: random.Random) -> tuple[float, ND
     return size, waveform
 
 
-def read(out: Path, voice: Voice, lines: Sequence[tuple[str, str]], *, hours: float, seed: int) -> float:
-    """Sentence after sentence until there are so many hours; gives the hours that there are."""
-    rows = lines_so_far(out)
-    seconds = sum(row["seconds"] for row in rows)
-    for number in range(1 + max((int(Path(row["audio"]).stem) for row in rows), default=-1), len(lines)):
-        if seconds >= 3600 * hours:
-            break
-        said, written = lines[number]
-        made = utterance(voice, written, random.Random(f"{seed}-{number}"))  # noqa: S311
-        if made is None:
+def clips(voice: Voice, lines: list[Sentence], number: int, seed: int, size: int = SHARD) -> Iterator[Labelled]:
+    """One shard of sentences."""
+    rng, made = random.Random(f"{seed}/{number}"), 0  # noqa: S311 - reproducible data, not secrets
+    while made < size:
+        said, written = rng.choice(lines)
+        heard = utterance(voice, str(written), rng)
+        if heard is None:
             print(f"left out: {written}", file=sys.stderr)
             continue
-        size, waveform = made
-        audio = f"tts/{number:06d}.flac"
-        save(out / audio, waveform)
-        row: dict[str, Any] = {"audio": audio, "text": said, "written": written, "speaker": f"hibari-heart-x{size}"}
-        row |= {"source": SOURCE, "licence": LICENCE, "language": "en", "seconds": round(len(waveform) / RATE, 3)}
-        row["labels"] = {"gender": "female"} if size == 1 else {}  # at other speeds she may be taken for either
-        add_line(out, row)
-        seconds += row["seconds"]
-    return seconds / 3600
+        played, waveform = heard
+        labels = {"source": "tts", "language": "en", "text": said, "written": written, "variant": 0}
+        labels |= {"id": f"tts/{seed}-{number:04}-{made:03}", "speaker": f"hibari-heart-x{played}"}
+        labels |= {"gender": "female"} if played == 1 else {}  # at other speeds she may be taken for either
+        yield labels, waveform if rng.random() < CLEAN else degrade(waveform, rng)
+        made += 1
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Read on until there are --hours."""
+    """Make shards of this process' share."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("out", type=Path, metavar="OUT")
-    parser.add_argument("--texts", type=Path, required=True, metavar="TEXTS")
-    parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--texts", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--shards", type=int, default=40)
     parser.add_argument("--seed", type=int, default=22)
+    parser.add_argument("--share", default="0/1", metavar="I/N", help="this process does every N-th shard")
     options = parser.parse_args(argv)
     from hibari import Hibari
 
-    lines = book_lines(options.texts, options.seed)
-    hours = read(options.out, Hibari(), lines, hours=options.hours, seed=options.seed)
-    print(f"{hours:.2f} h")
+    voice = Hibari()
+    jobs: list[tuple[str, Callable[[], Iterable[Labelled]]]] = []
+    for number in range(options.shards):
+        make = lambda number=number: clips(voice, book_lines(options.texts), number, options.seed)  # noqa: E731
+        jobs.append((f"neural-{options.seed}-{number:04}", make))
+    share = tuple(int(part) for part in options.share.split("/"))
+    write_all(options.out, jobs, (share[0], share[1]))
     return 0
 
 

@@ -11,6 +11,7 @@ import argparse
 import json
 import random
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,9 @@ from typing import Any
 Recording = dict[str, Any]
 
 TEST_LIST = Path(__file__).parent / "test_clips.json"
+TEST_RUNS = Path(__file__).parent / "test_texts.json"  # CRC-32 of the runs of words of what is read in the tests
+READ = ("librispeech", "studio_man", "librivox")  # the test sets of books, which TEXTS could have too
+RUN = 6  # words
 SEED = 21
 WRITTEN = ("lj_speech", "matthes", "kathleen", "asterisk")  # whose text has capitals and marks
 CHILD = 13  # years, and below
@@ -112,6 +116,17 @@ def test_ids() -> dict[str, list[str]]:
     return found
 
 
+def word_runs(text: str) -> list[int]:
+    """CRC-32 of each six words in a row of what is said."""
+    words = text.split()
+    return [zlib.crc32(" ".join(words[first : first + RUN]).encode()) for first in range(len(words) - RUN + 1)]
+
+
+def test_runs() -> frozenset[int]:
+    """The committed runs: a text that has one of them is no text of training."""
+    return frozenset(json.loads(TEST_RUNS.read_text(encoding="utf-8")))
+
+
 def training(rows: Iterable[Recording]) -> list[Recording]:
     """What may be trained on."""
     kept = {one for ids in test_ids().values() for one in ids}
@@ -120,11 +135,15 @@ def training(rows: Iterable[Recording]) -> list[Recording]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the test list anew: only ever before a first training run."""
+    """Write the test list and what is read in it anew: only ever before a first training run."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folder", type=Path, metavar="RECORDINGS")
-    tests = choose_tests(recordings(parser.parse_args(argv).folder))
+    rows = recordings(parser.parse_args(argv).folder)
+    tests = choose_tests(rows)
     TEST_LIST.write_text(json.dumps(tests, indent=0) + "\n")
+    read = {one for name in READ for one in tests[name]}
+    runs = {run for row in rows if row["id"] in read for run in word_runs(row["text"])}
+    TEST_RUNS.write_text(json.dumps(sorted(runs), indent=None, separators=(",\n", ":")) + "\n")
     for name, ids in tests.items():
         print(f"{name:20} {len(ids)}")
     return 0

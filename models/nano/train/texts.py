@@ -1,7 +1,8 @@
 """English sentences to be read aloud and to learn the language from: public-domain books and LibriSpeech's transcripts.
 
-A sentence is (spoken, written): what is said in small letters without marks, and as it stands in the book; a transcript
-has no written form. Books are Project Gutenberg's text files (`*.txt`), transcripts are lines (`*.lines`).
+A sentence is (spoken, written): what is said in small letters without marks, and as it stands in the book; a
+transcript has no written form. Books are Project Gutenberg's text files (`*.txt`), transcripts are lines (`*.lines`).
+Whatever has six words in a row with a test clip of books is left out.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from models.nano.train.recordings import spoken
+from models.nano.train.recordings import spoken, test_runs, word_runs
 
 Sentence = tuple[str, str | None]
 
@@ -25,7 +26,12 @@ WRITTEN = re.compile(r"[A-Za-z ,.;:!?'\"-]+")
 
 
 def sentences(folder: Path) -> Iterator[Sentence]:
-    """All sentences of all books, then all transcripts, in the order of the file names."""
+    """All sentences of all books, then all transcripts, in the order of the file names, without those of the tests."""
+    kept_out = test_runs()
+    yield from (one for one in _sentences(folder) if kept_out.isdisjoint(word_runs(one[0])))
+
+
+def _sentences(folder: Path) -> Iterator[Sentence]:
     for path in sorted(folder.glob("*.txt")):
         for written in book_sentences(path.read_text(encoding="utf-8", errors="replace")):
             yield said(written), written
