@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import BinaryIO
 
 # What recordings are called. A file that is called so and cannot be read is a failure, not another kind of file.
 ENDINGS = frozenset({
-    ".3g2", ".3ga", ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".caf",
-    ".dts", ".eac3", ".flac", ".flv", ".gsm", ".latm", ".loas", ".m2ts", ".m4a", ".m4b", ".m4v", ".mka", ".mkv",
-    ".mov", ".mp2", ".mp3", ".mp4", ".mpeg", ".mpg", ".mpga", ".mts", ".mxf", ".oga", ".ogg", ".ogv", ".opus", ".ra",
-    ".rf64", ".rm", ".snd", ".spx", ".tta", ".vob", ".voc", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv",
-    ".wv",
+    ".3g2", ".3ga", ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".aptx", ".aptxhd", ".asf",
+    ".au", ".avi", ".caf", ".dts", ".eac3", ".flac", ".flv", ".g722", ".gsm", ".latm", ".loas", ".m2ts", ".m4a",
+    ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpeg", ".mpg", ".mpga", ".msbc", ".mts", ".mxf",
+    ".oga", ".ogg", ".ogv", ".opus", ".ra", ".rf64", ".rm", ".sbc", ".snd", ".spx", ".tta", ".vob", ".voc", ".w64",
+    ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wv",
 })  # fmt: skip
+# Frames without a header: only the ending tells what they are. FFmpeg knows their rate, or takes the usual one.
+BARE = {
+    ".g722": "g722", ".722": "g722", ".gsm": "gsm", ".sbc": "sbc", ".msbc": "sbc", ".aptx": "aptx",
+    ".aptxhd": "aptx_hd", ".dfpwm": "dfpwm", ".rso": "rso", ".sln": "sln", ".g723_1": "g723_1", ".tco": "g723_1",
+}  # fmt: skip
+# Samples without a header: not even the ending tells their rate. FFmpeg's names of what they may be.
+RAW = {".raw": "s16le", ".pcm": "s16le", ".ul": "mulaw", ".ulaw": "mulaw", ".al": "alaw", ".alaw": "alaw"}
 # Where in a file which bytes stand.
 _MAGIC = (
     (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (0, b".snd"), (0, b"caff"), (0, b"#!AMR"), (0, b"\x0bw"), (0, b"FLV\x01"),
@@ -42,6 +51,17 @@ def is_recording(path: str) -> bool:
     if any(head[place : place + len(magic)] == magic for place, magic in _MAGIC) or _is_frame(head):
         return True
     return head[::_PACKET] == b"GGG" and b"\xff" in head  # text has no such byte
+
+
+def bare_kind(name: str, file: BinaryIO) -> str | None:
+    """FFmpeg's name of what the ending says, for a file that is no text; None for all others."""
+    kind = BARE.get(Path(name).suffix.lower())
+    if kind is None:
+        return None
+    file.seek(0)
+    head = file.read(_HEAD)
+    is_text = head.isascii() and head.decode().replace("\n", " ").replace("\r", " ").replace("\t", " ").isprintable()
+    return None if is_text or head.startswith(b"\xef\xbb\xbf") else kind
 
 
 def _is_frame(head: bytes) -> bool:

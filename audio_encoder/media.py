@@ -8,6 +8,7 @@ result is compared with the length in the file.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import av
@@ -15,6 +16,7 @@ import av.error
 import numpy as np
 
 from audio_encoder.checks import COPY_AGAIN, check_sizes, has_sizes, is_bare, promised_seconds, zeros_from
+from audio_encoder.kinds import RAW, bare_kind
 from audio_encoder.mixing import mix, packed
 from audio_encoder.samples import CONVERT, check_rate, check_samples
 from audio_encoder.sndfile import Forgiving, needs_sndfile, opens, stream_sndfile
@@ -65,13 +67,7 @@ def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArra
 
 
 def _by_ffmpeg(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -> Iterator[NDArray[np.int16]]:
-    source = Forgiving(file, zeros_from(file))
-    file.seek(0)
-    try:
-        container = av.open(source, mode="r", metadata_errors="replace", options=_OPTIONS)
-    except _FAILURES as error:
-        raise _not_opened(file, name, error) from None
-    with container:
+    with _container(file, name, notes) as container:
         if not container.streams.audio or container.streams.audio[0].codec_context is None:
             raise AudioError(f"{name}: no sound in it", CONVERT, kind="not a sound")
         try:
@@ -169,6 +165,24 @@ def _decoder(stream: Any, file: BinaryIO) -> Any:
     return decoder
 
 
+def _container(file: BinaryIO, name: str, notes: list[str]) -> Any:
+    """The file as FFmpeg opens it by its content, else by its ending, for what nothing but the ending tells."""
+    source = Forgiving(file, zeros_from(file))
+    failures: list[BaseException] = []
+    for kind in (None, bare_kind(name, file)):
+        if kind or not failures:
+            file.seek(0)
+            try:
+                container = av.open(source, mode="r", format=kind, metadata_errors="replace", options=_OPTIONS)
+            except _FAILURES as error:
+                failures.append(error)
+                continue
+            if kind:
+                notes.append(f"{name}: only its ending says that this is {container.format.long_name}")
+            return container
+    raise _not_opened(file, name, failures[0]) from None
+
+
 def _not_opened(file: BinaryIO, name: str, error: BaseException) -> AudioError:
     """Why FFmpeg cannot open a file; a recorder that was interrupted leaves an MP4 without its index."""
     file.seek(4)
@@ -178,7 +192,11 @@ def _not_opened(file: BinaryIO, name: str, error: BaseException) -> AudioError:
 
 
 def _no_sound(name: str, error: BaseException) -> AudioError:
-    return AudioError(f"{name}: no sound that can be read ({_reason(error)})", CONVERT, kind="not a sound")
+    samples = RAW.get(Path(name).suffix.lower())
+    fix = (
+        f"if it is samples, say of what rate: ffmpeg -f {samples} -ar RATE -ac 1 -i IN OUT.flac" if samples else CONVERT
+    )
+    return AudioError(f"{name}: no sound that can be read ({_reason(error)})", fix, kind="not a sound")
 
 
 def _reason(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""MP4, Matroska, ASF, AVI, FLV and WavPack files are made of parts that say how long they are.
+"""MP4, Matroska, ASF, AVI, FLV, WavPack and True Audio files are made of parts that say how long they are.
 
 None may end after the file. FFmpeg plays a cut one as far as it goes, and what it tells of the length is that of the
 longest stream, which is the picture as a rule. Nothing is decoded here.
@@ -10,13 +10,15 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+import numpy as np
+
 from errors import AudioError
 
 MOST_PARTS = 200_000  # parts looked at: a day of a recording that is written in pieces has fewer
 _SEGMENT = b"\x18\x53\x80\x67"  # the Matroska element that holds all others
 _LIVE = b"a segment whose length is not known"
 _ASF_DATA = b"\x36\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"
-_FIRST = (b"ftyp", b"FLV")  # with which a file begins, of a kind of which FFmpeg plays the first of several
+_FIRST = (b"ftyp", b"FLV", b"TTA1")  # with which a file begins, of a kind of which FFmpeg plays the first of several
 _COPY_AGAIN = "copy it again, or keep what is there: ffmpeg -i IN -ar 16000 -ac 1 OUT.flac"
 
 _BOXES = frozenset(
@@ -49,6 +51,8 @@ def check_parts(file: BinaryIO, size: int, name: str, notes: list[str]) -> bool:
         return bool(_check(_walk(file, size, _riff), size, name, notes))
     if head[:3] == b"FLV":
         return bool(_check(_walk(file, size, _tag), size, name, notes))
+    if head[:4] == b"TTA1":
+        return bool(_check(_walk(file, size, lambda head, place, _: _true_audio(file, head, place)), size, name, notes))
     return head[:4] == b"wvpk" and bool(_check(_walk(file, size, _block), size, name, notes))
 
 
@@ -108,6 +112,23 @@ def _block(head: bytes, place: int, _: int) -> _Part | None:
     """WavPack: a mark, and 4 bytes of size, in which both are not counted."""
     length = int.from_bytes(head[4:8], "little")
     return (head[:4], place + 8, place + 8 + length) if head[:4] == b"wvpk" else None
+
+
+def _true_audio(file: BinaryIO, head: bytes, place: int) -> _Part | None:
+    """TTA: a header of 22 bytes, the size of each frame and a checksum, the frames. A frame lasts 256 / 245 s.
+
+    A tag of APE may follow: 32 bytes and what it counts.
+    """
+    if head[:8] == b"APETAGEX":
+        return head[:8], place + 32, place + 32 + int.from_bytes(head[12:16], "little")
+    if head[:4] != b"TTA1" or len(head) < 22:
+        return None
+    rate, samples = struct.unpack("<II", head[10:18])
+    frames = -(-samples // max(1, 256 * rate // 245))
+    start = place + 22 + 4 * (frames + 1)
+    file.seek(place + 22)
+    sizes = np.frombuffer(file.read(4 * min(frames, MOST_PARTS)), np.dtype("<u4"))
+    return head[:4], start, start + int(sizes.sum(dtype=np.uint64))
 
 
 def _element(head: bytes, place: int, _: int) -> _Part | None:

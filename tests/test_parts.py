@@ -94,7 +94,7 @@ def noise(kind, codec, channels, rate, **options):
     """One second in which the channels differ."""
     samples = np.random.default_rng(0).integers(-8_000, 8_000, (1, rate * channels)).astype(np.int16)
     frame = av.AudioFrame.from_ndarray(
-        samples, format="s16", layout="stereo" if channels == 2 else f"{channels} channels"
+        samples, format="s16", layout={1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
     )
     frame.sample_rate = rate
     file = io.BytesIO()
@@ -117,6 +117,51 @@ def test_a_cut_wavpack_file_is_called_cut_short(tmp_path):
     with pytest.raises(AudioError) as caught:
         load_waveform(write(tmp_path, data[: len(data) * 6 // 10]))
     assert caught.value.kind == "cut short"
+
+
+def test_a_true_audio_file_that_was_joined_to_another_has_a_note(tmp_path):
+    data = noise("tta", "tta", 2, 16_000)  # FFmpeg puts a tag behind it
+    notes = []
+    assert sum(map(len, stream_waveform(write(tmp_path, data), notes))) == 16_000
+    assert not notes
+    assert sum(map(len, stream_waveform(write(tmp_path, data + data), notes))) == 16_000
+    assert "another file follows" in notes[0]
+    with pytest.raises(AudioError, match="cut short"):
+        load_waveform(write(tmp_path, data[: len(data) * 6 // 10]))
+
+
+BARE = {
+    "g722": ("g722", 1, 16_000),
+    "sbc": ("sbc", 2, 16_000),
+    "aptx": ("aptx", 2, 48_000),
+    "sln": ("pcm_s16le", 1, 8_000),
+}
+
+
+@pytest.mark.parametrize("ending", BARE)
+def test_what_only_an_ending_tells_is_heard_with_a_note(tmp_path, ending):
+    codec, channels, rate = BARE[ending]
+    path = tmp_path / f"sound.{ending.upper()}"
+    path.write_bytes(noise("s16le" if ending == "sln" else ending, codec, channels, rate))
+    notes = []
+    assert abs(sum(map(len, stream_waveform(path, notes))) - 16_000) < 500
+    assert "only its ending says" in notes[0]
+    assert "a cut cannot be noticed" in notes[1]
+    with pytest.raises(AudioError):  # nothing says what this is
+        load_waveform(write(tmp_path, path.read_bytes()))
+
+
+def test_samples_without_a_rate_are_refused_with_the_command_that_takes_it(tmp_path):
+    (tmp_path / "call.ul").write_bytes(noise("mulaw", "pcm_mulaw", 1, 8_000))
+    with pytest.raises(AudioError, match="no sound that can be read") as caught:
+        load_waveform(tmp_path / "call.ul")
+    assert "ffmpeg -f mulaw -ar RATE" in caught.value.fix
+
+
+def test_a_text_is_no_sound_whatever_its_ending(tmp_path):
+    (tmp_path / "program.sln").write_text("\ufeff\nMicrosoft Visual Studio Solution File\n" * 9, encoding="utf-8-sig")
+    with pytest.raises(AudioError, match="no sound that can be read"):
+        load_waveform(tmp_path / "program.sln")
 
 
 def test_a_caf_file_that_counts_its_last_packet_as_full_is_whole(tmp_path):
