@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from tests.fuzz.place import FORMATS, Case, Ended, Kind, Place
+from tests.fuzz.place import FORMATS, MEDIA, Case, Ended, Kind, Place
 
 WORDS = [
     "", "0", "-1", "1", "2", "1/2", "9/3", "a", "*.wav", "missing.wav", "a.wav", "b.flac", "-", "en", "nano", "\udcff",
@@ -25,7 +25,7 @@ BEYOND = [1e36, -3.4e38, 1e300, 1e9, np.inf, -np.inf, np.nan, 1e-45, 1e4]
 
 def damaged_sound(rng: random.Random, place: Place) -> Case:
     """A sound with bytes changed, cut out, put in or cut off."""
-    name = rng.choice(list(FORMATS))
+    name = rng.choice([*FORMATS, *MEDIA])
     data = bytearray((place.folder / name).read_bytes())
     for _ in range(rng.choice((1, 1, 2, 8, 64))):
         at = rng.randrange(min(len(data), rng.choice((64, 512, len(data)))))
@@ -127,10 +127,12 @@ def flags_at_random(rng: random.Random, place: Place) -> Case:
 
 def cut_sound(rng: random.Random, place: Place) -> Case:
     """A sound that ends early, though its container says how long it is: never an answer."""
-    name = rng.choice(["a.wav", "b.flac", "c.ogg", "d.aiff", "f.wav"])
+    tight, loose = ["a.wav", "b.flac", "c.ogg", "d.aiff", "f.wav"], ["j.m4a", "k.mov", "p.opus", "x.tta", "z.oga"]
+    name = rng.choice([*tight, *loose])
     data = (place.folder / name).read_bytes()
     path = place.folder / f"cut.{name[2:]}"
-    path.write_bytes(data[: rng.randrange(60, len(data) - rng.choice([1, 64, 1000]))])
+    left = rng.choice([1, 64, 1000]) if name in tight else len(data) // 10  # behind the sound there may be a tag
+    path.write_bytes(data[: rng.randrange(60, len(data) - left)])
 
     def check(ended: Ended) -> str | None:
         (record,) = ended.records

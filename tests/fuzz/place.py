@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import soundfile
 
@@ -43,6 +44,14 @@ FORMATS = {
     "h.caf": ("CAF", "PCM_24"),
     "i.au": ("AU", "ULAW"),
 }
+MEDIA = {  # name: FFmpeg's names of its container and of its coder, and the rate
+    "j.m4a": ("ipod", "aac", 16_000), "k.mov": ("mov", "alac", 16_000), "l.mkv": ("matroska", "libopus", 16_000),
+    "m.webm": ("webm", "libopus", 16_000), "n.wma": ("asf", "wmav2", 16_000), "o.amr": ("amr", "libopencore_amrnb", 8_000),
+    "p.opus": ("ogg", "libopus", 16_000), "q.aac": ("adts", "aac", 16_000), "r.ac3": ("ac3", "ac3", 32_000),
+    "s.mp2": ("mp2", "mp2", 16_000), "t.avi": ("avi", "libmp3lame", 16_000), "u.flv": ("flv", "libmp3lame", 22_050),
+    "v.ts": ("mpegts", "mp2", 16_000), "w.wv": ("wv", "wavpack", 16_000), "x.tta": ("tta", "tta", 16_000),
+    "y.g722": ("g722", "g722", 16_000), "z.oga": ("oga", "libopus", 16_000),
+}  # fmt: skip
 _HALF = re.compile(
     r"(?<!\\)(?:\\\\)*\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})"
 )  # of a character, in a line of JSON
@@ -107,12 +116,26 @@ def prepare(folder: Path) -> Place:
     sound = 0.3 * np.sin(np.arange(6_000) / 7) * np.random.default_rng(0).uniform(0.5, 1, 6_000)
     for name, (kind, subtype) in FORMATS.items():
         soundfile.write(folder / name, sound, 16_000, format=kind, subtype=subtype)
+    for name, (container, coder, rate) in MEDIA.items():
+        write_media(folder / name, container, coder, rate, sound)
     vocabulary = Path(__file__).parents[1] / "golden" / "qwen.tiktoken.xz"
     make_checkpoint(folder / "checkpoint", WITH_VOCABULARY, seed=1, vocab=vocabulary)
     convert(folder / "checkpoint", folder / "model", precision="fp32", flavour="fused")
     options = parse_arguments(["x.wav", "--model", str(folder / "model"), "--threads", "1"])
     opened, batched = (cli.run.open_model.open_model(replace(options, batch=rows)) for rows in (1, ROWS))
     return Place(folder, folder / "model", opened, batched, make_tiny(folder / "tiny"))
+
+
+def write_media(path: Path, container: str, coder: str, rate: int, sound: np.ndarray[Any, Any]) -> None:
+    """A sound `[samples]` at 16 kHz in a file of FFmpeg's."""
+    with av.open(str(path), "w", format=container) as file:
+        stream: Any = file.add_stream(coder, rate=rate, layout="mono")
+        if coder in ("wmav2", "mp2", "libmp3lame"):
+            stream.bit_rate = 64_000
+        frame = av.AudioFrame.from_ndarray((sound * 32_767).astype(np.int16)[None], format="s16", layout="mono")
+        frame.sample_rate = 16_000
+        for piece in (frame, None):
+            file.mux(stream.encode(piece))
 
 
 def run(case: Case, place: Place) -> Ended:
