@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
@@ -99,18 +97,12 @@ def asterisk(folder: Path) -> Iterator[Found]:
             yield row | {"licence": "CC BY-SA 3.0 (Allison Smith)"}, path.read_bytes
 
 
-def g722(path: Path) -> NDArray[np.int16]:
-    """Samples of bare G.722, which has no header to know it by: always mono at 16 kHz."""
-    with av.open(str(path), format="g722") as file:
-        return np.concatenate([frame.to_ndarray().ravel() for frame in file.decode(audio=0)])
-
-
 def decoded(sound: bytes, suffix: str) -> NDArray[Any]:
     """Samples of a sound file: mono at 16 kHz."""
     with tempfile.NamedTemporaryFile(suffix=suffix) as file:
         file.write(sound)
         file.flush()
-        return g722(Path(file.name)) if suffix == ".g722" else load_waveform(file.name)
+        return load_waveform(file.name)
 
 
 def save(path: Path, waveform: NDArray[Any]) -> None:
