@@ -374,7 +374,7 @@ def test_a_file_without_samples_is_named(tmp_path, kind):
     ("name", "data"),
     [
         ("text.wav", b"this is no sound\n" * 50),
-        ("a.raw", bytes(600)),
+        ("a.bin", bytes(600)),
         ("a.wav", b"RIFF"),
         ("b.wav", b"RIFF\xff\xff\xff\xffWAVE"),
         ("a.ogg", b"OggS" + bytes(100)),
