@@ -43,7 +43,13 @@ class Snapshot:
 
     def __init__(self, folder: Path, commit: str = "HEAD") -> None:
         self.folder, self.commit = folder, commit
-        self.git = ["git", "--git-dir", str(folder / ".git" if (folder / ".git").exists() else folder)]
+        self.git = [
+            "git",
+            "-c",
+            "core.quotePath=false",
+            "--git-dir",
+            str(folder / ".git" if (folder / ".git").exists() else folder),
+        ]
         self.source = (
             f"github.com/{folder.parent.name.replace('+', '/')}@{self._run('rev-parse', commit).decode()[:12]}"
         )
