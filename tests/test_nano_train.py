@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from models.nano.train.bpe import train_ranks, write_ranks
 from models.nano.train.recordings import spoken, training
@@ -425,6 +426,39 @@ class StandIn:
     def from_phonemes(self, phonemes, speed, seed):
         samples = round(0.08 * 24_000 * len(phonemes) / speed)
         return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
+
+
+def test_speakers_of_other_languages_are_kept_once_and_beeps_are_not(tmp_path):
+    from models.nano.train import voices_foreign
+
+    speaker = voices_foreign.Speaker("a package", "it", "it", "carlo", "male", "CC BY 3.0")
+    folder = tmp_path / "packages" / voices_foreign.SOUNDS / "it"
+    folder.mkdir(parents=True)
+    for name, seconds in {"queue": 2, "beep": 2, "digit": 0.5}.items():
+        soundfile.write(folder / f"{name}.wav", np.full(int(16_000 * seconds), 0.1), 16_000)
+    found = [
+        voices_foreign.keep(tmp_path / "out", speaker, voices_foreign.prompts(tmp_path / "packages", speaker), "here")
+        for _ in range(2)
+    ]
+    (row,) = map(json.loads, (tmp_path / "out" / "meta.jsonl").read_text().splitlines())
+    assert found == [2.0, 0.0]
+    assert row["audio"] == "foreign_it/carlo-queue.flac"
+    assert (row["language"], row["labels"], row["licence"]) == ("it", {"gender": "male"}, "CC BY 3.0")
+
+
+def test_single_words_of_a_repository_are_joined(tmp_path):
+    from models.nano.train import voices, voices_foreign
+
+    repo = tmp_path / "a+words" / "repo"
+    repo.mkdir(parents=True)
+    for word in ("\u3042", "\u3044", "\u3046"):
+        soundfile.write(repo / f"{word}.wav", np.full(16_000, 0.1), 16_000)
+    git = ["git", "-C", str(repo), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for line in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "words"]):
+        subprocess.run([*git, *line], check=True)
+    speaker = voices_foreign.Speaker("a/words", r".*\.wav", "ja", "a", None, "CC0", joined=2.0)
+    ((name, waveform),) = voices_foreign.clips(voices.Snapshot(repo), speaker)
+    assert (name, len(waveform)) == ("00001", round(2.15 * 16_000))
 
 
 def test_a_shard_of_the_neural_voice_is_the_same_on_every_run():
