@@ -185,7 +185,7 @@ def _lines() -> Iterator[str]:
     """The user's lines: edited on a terminal, where Ctrl-C takes back the line; else those of standard input."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         # The raw file gives what is there at once, so that a question is answered before the next one comes.
-        for line in split(decode_pieces(sys.stdin.buffer.raw), "\n"):  # type: ignore[union-attr]
+        for line in split(decode_pieces(getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)), "\n"):
             yield line.strip()
         return
     with _history():
