@@ -22,6 +22,7 @@ SOUNDS = Path("usr/share/asterisk/sounds")
 SHORTEST = 0.9  # seconds: a digit says too little
 NO_SPEECH = ("beep", "silence", "tone", "monkeys", "weasels")  # in names of files
 PAUSE = 0.15  # seconds between words that are joined
+HISS = 1e-4  # of the pauses: digital silence would tell the language that is joined
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def prompts(packages: Path, speaker: Speaker) -> Iterator[Sound]:
 
 def clips(snapshot: Snapshot, speaker: Speaker) -> Iterator[Sound]:
     """Sounds of a repository, joined if they are single words."""
-    pause, held = np.zeros(round(PAUSE * RATE), np.float32), list[NDArray[np.float32]]()
+    pause = np.random.default_rng(0).normal(0, HISS, round(PAUSE * RATE)).astype(np.float32)
+    held = list[NDArray[np.float32]]()
     for number, match in enumerate(sorted(snapshot.matches(speaker.place), key=lambda one: one[0])):
         if number % speaker.step:
             continue
