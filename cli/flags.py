@@ -56,6 +56,23 @@ _model = partial(_flag, "model and backend")
 _old = partial(_flag, "accepted for compatibility")
 
 
+class _Joined(argparse.Action):
+    """Values with commas between them: where the flag is repeated, the list goes on."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, flag: Any = None) -> None:  # noqa: ARG002 - as argparse calls it
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, values if before is None else f"{before},{values}")
+
+
+class _Once(argparse.Action):
+    """A value that may be given once: of two, the first would be lost."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, flag: Any = None) -> None:
+        if getattr(namespace, self.dest) not in (None, values):
+            parser.error(f"{flag} is given twice; give it once")
+        setattr(namespace, self.dest, values)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What the user asked for, as `cli.options` has read it. None where nothing was said.
@@ -74,13 +91,17 @@ class Options:
         action="append",
         default=[],
     )
-    prompts_from: str | None = _asking("--prompts-from", "FILE", "a file with one prompt on each line")
+    prompts_from: tuple[str, ...] = _asking(
+        "--prompts-from", "FILE", "a file with one prompt on each line", action="append", default=[]
+    )
     task: str | None = _asking("--task", "NAME", "an official task in place of a prompt; see --list-tasks")
     language: str | None = _asking("--language", "NAME", "the language spoken: en, zh, de, es, ko, fr, ja, it")
     to: str | None = _asking("--to", "NAME", "the language to translate into")
     question: str | None = _asking("--question", "TEXT", "what --task question asks")
     word: str | None = _asking("--word", "TEXT", "the word that --task timestamps looks for")
-    choices: tuple[str, ...] = _asking("--choices", "A,B,…", "answer with one of these, and say how likely each is")
+    choices: tuple[str, ...] = _asking(
+        "--choices", "A,B,…", "answer with one of these, and say how likely each is", action=_Joined
+    )
     itn: bool = _asking("--itn", "", "write digits and punctuation, if the model can")
     caption_style: str | None = _asking(
         "--caption-style", "NAME", "base model only: plain, audiocaps or clotho (default)"
@@ -116,11 +137,11 @@ class Options:
     )
     window: float = _sounds("--window", "SECONDS", "length of the longest window, 1 to 30 (default: 30)", default=30)
     clips: tuple[tuple[float, float], ...] = _sounds(
-        "--clip", "START-END,…", "hear only these parts, in seconds, such as 0-10,95.5-"
+        "--clip", "START-END,…", "hear only these parts, in seconds, such as 0-10,95.5-", action=_Joined
     )
 
     json: bool = _output("--json", "", "one line of JSON for each answer")
-    savepath: Path | None = _output("-s --savepath", "FILE", "write the answers to FILE as well")
+    savepath: Path | None = _output("-s --savepath", "FILE", "write the answers to FILE as well", action=_Once)
     output_dir: Path | None = _output(
         "-o --output-dir --output_dir", "DIR", "a file for each sound; a second run continues where the first stopped"
     )
@@ -128,6 +149,7 @@ class Options:
         "-f --format --output-format --output_format",
         "A,B,…",
         "files for each sound: txt (default), json, srt, vtt, tsv, or all; html: one page with players, index.html",
+        action=_Joined,
     )
     max_line_width: int = _output(
         "--max-line-width --max_line_width", "N", "subtitles: characters in a line (default: 42)", default=42
@@ -138,7 +160,9 @@ class Options:
     highlight_words: bool = _output(
         "--highlight-words --highlight_words", "", "subtitles: underline each word as it is said"
     )
-    score: tuple[str, ...] = _output("--score", "A,B,…", "compare the answers with references: wer, bleu, accuracy, …")
+    score: tuple[str, ...] = _output(
+        "--score", "A,B,…", "compare the answers with references: wer, bleu, accuracy, …", action=_Joined
+    )
     overwrite: bool = _output("--overwrite", "", "answer again what is in --output-dir already")
     quiet: bool = _output("-q --quiet", "", "only warnings and errors on standard error")
     benchmark: bool = _output("-b --benchmark", "", "answer several times and show the times; the first is a warm-up")
@@ -180,7 +204,7 @@ class Options:
     memory_mode: int = _model("--memory_mode", "BITS", "ailia memory mode (default: 11)", default=11)
 
     profile: bool = _old("--profile", "", "does nothing; the timings are in --json")
-    video: str | None = _old("-v --video", "FILE", "the same as --input FILE")
+    video: tuple[str, ...] = _old("-v --video", "FILE", "the same as --input FILE", action="append", default=[])
     verbose: str | None = _old("--verbose", "X", "does nothing; --quiet says less", nargs="?", const="")
     required: bool = _old("--required", "", "does nothing")
     disable_ailia_tokenizer: bool = _old("--disable_ailia_tokenizer", "", "does nothing")

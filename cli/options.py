@@ -25,6 +25,12 @@ LONGEST_WINDOW = 30  # seconds that the model hears at once
 LONGEST_NUMBER = 10  # digits
 MAX_SECONDS = 1e6  # of --timeout: what a lock can wait
 MAX_MINUTES = 10080  # of --keep: a week
+IN_CHAT = {  # what a dialogue heeds, and what does nothing anywhere
+    "help", "chat", "inputs", "files", "video", "system", "max_new_tokens", "json", "quiet", "debug", "keep", "model",
+    "verify",
+    "backend", "onnx", "device", "threads", "env_id", "env_list", "memory_mode", "verbose", "profile", "required",
+    "disable_ailia_tokenizer", "ftype", "benchmark_count",
+}  # fmt: skip
 
 
 def parse_arguments(argv: list[str] | None = None) -> Options:
@@ -41,7 +47,7 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
     if unknown:
         near = get_close_matches(unknown[0].split("=")[0].replace("_", "-"), flags, n=1)
         parser.error(f"unknown flag {unknown[0]}" + (f"; did you mean {near[0]}?" if near else ""))
-    given.inputs = [*given.inputs, *given.files, *([given.video] if given.video else [])]
+    given.inputs = [*given.inputs, *given.files, *given.video]
     _print_and_exit(parser, given)
     _check(parser, given)
     read = {
@@ -50,6 +56,8 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
         "extensions": _extensions(given.ftype),
         "shard": _shard(parser, given.shard),
         "prompts": _prompts(parser, given),
+        "prompts_from": tuple(given.prompts_from),
+        "video": tuple(given.video),
         "clips": _clips(parser, given.clips),
         "choices": _choices(given.choices),
         "formats": _formats(parser, given),
@@ -66,7 +74,7 @@ def _inputs(parser: argparse.ArgumentParser, given: argparse.Namespace, *, bare:
     """The sounds as typed, or what is piped in; a bare command answers about the sample that comes with the program."""
     if given.inputs or given.lists or given.chat or given.doctor or given.env_list or given.keep == 0:
         return tuple(given.inputs)
-    if _is_piped_in() and given.prompts_from != STDIN:
+    if _is_piped_in() and STDIN not in given.prompts_from:
         return (STDIN,)
     if not bare:
         parser.error("no sound is named; give one with --input, or pipe one in")
@@ -74,12 +82,12 @@ def _inputs(parser: argparse.ArgumentParser, given: argparse.Namespace, *, bare:
 
 
 def _is_piped_in() -> bool:
-    """Whether standard input is a pipe or a file that holds something."""
+    """Whether standard input is a pipe, a socket or a file; it is neither for a terminal and /dev/null."""
     try:
         status = os.fstat(sys.stdin.fileno())
     except (OSError, ValueError):  # closed, or a stand-in without a descriptor
         return False
-    return stat.S_ISFIFO(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_size > 0)
+    return any(is_kind(status.st_mode) for is_kind in (stat.S_ISFIFO, stat.S_ISREG, stat.S_ISSOCK))
 
 
 def _print_and_exit(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
@@ -122,7 +130,7 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
         parser.error("--timeout must be a number of seconds over 0")
     if given.keep is not None and not 0 <= given.keep <= MAX_MINUTES:
         parser.error(f"--keep must be 0 (close the model) to {MAX_MINUTES} minutes")
-    sources = [*given.inputs, *given.lists, *[name for name in (given.prompts_from,) if name]]
+    sources = [*given.inputs, *given.lists, *given.prompts_from]
     if sources.count("-") > (0 if given.benchmark else 1):
         parser.error("standard input (-) can be read only once; save it to a file")
     if given.onnx and given.backend == "ailia":
@@ -131,11 +139,24 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
         parser.error("--task brings its own prompt; leave --prompt out, or leave --task out")
     if given.clips is not None and (given.chat or given.long == "first"):
         parser.error("--clip does not go with --chat or --long first")
-    if given.chat and (given.output_dir or given.benchmark or given.choices or given.raw):
-        parser.error("--chat does not go with --output-dir, --benchmark, --choices or --raw")
+    _check_chat(parser, given)
     _check_cluster(parser, given)
+    if given.savepath and given.output_dir:
+        parser.error("--savepath does not go with --output-dir, which keeps each answer in a file of its own")
     if given.formats and not given.output_dir:
         parser.error("--format needs --output-dir; for standard output there is --json")
+
+
+def _check_chat(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """A dialogue has its own way in and out: a flag that it would not heed is refused."""
+    if not given.chat:
+        return
+    if STDIN in given.inputs:
+        parser.error("--chat reads the questions from standard input; name the sound's file")
+    for action in parser._actions:  # noqa: SLF001 - no other list exists
+        default = parser.get_default(action.dest)
+        if action.dest not in IN_CHAT and getattr(given, action.dest, default) != default:
+            parser.error(f"--chat does not go with {action.option_strings[-1]}")
 
 
 def _check_cluster(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
@@ -155,17 +176,17 @@ def _check_cluster(parser: argparse.ArgumentParser, given: argparse.Namespace) -
 def _prompts(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:
     """All prompts, in the order --prompt, --prompts-from; the default where nothing is asked."""
     prompts = list(given.prompts)
-    if given.prompts_from:
+    for name in given.prompts_from:
         try:
-            from_pipe = given.prompts_from == "-"
-            data = sys.stdin.buffer.read() if from_pipe else Path(given.prompts_from).read_bytes()
+            data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
             if b"\0" in data and not data.startswith(tuple(mark for mark, _ in MARKS)):
-                parser.error(f"--prompts-from {given.prompts_from}: not a text; save it as UTF-8")
-            prompts += [line.strip() for line in decode(data).splitlines() if line.strip()]
+                parser.error(f"--prompts-from {name}: not a text; save it as UTF-8")
+            found = [line.strip() for line in decode(data).splitlines() if line.strip()]
         except (OSError, ValueError) as error:
-            parser.error(f"--prompts-from {given.prompts_from}: cannot be read ({error})")
-        if not prompts:
-            parser.error(f"--prompts-from {given.prompts_from}: no prompt in it; write one on each line")
+            parser.error(f"--prompts-from {name}: cannot be read ({error})")
+        if not found:
+            parser.error(f"--prompts-from {name}: no prompt in it; write one on each line")
+        prompts += found
     if not all(prompt.strip() for prompt in prompts):
         parser.error("--prompt is empty; say what you want to know about the sound")
     return tuple(prompts or ([] if given.task else [PROMPT]))

@@ -73,10 +73,36 @@ def test_input_given_twice_adds_up():
     assert parse_arguments(["-i", "a.wav", "-i", "b.wav"]).inputs == ("a.wav", "b.wav")
 
 
+def test_a_flag_that_takes_a_list_goes_on_where_it_is_repeated(tmp_path):
+    (tmp_path / "one.txt").write_text("one?\n")
+    (tmp_path / "two.txt").write_text("two?\n")
+    prompts = ["--prompts-from", str(tmp_path / "one.txt"), "--prompts-from", str(tmp_path / "two.txt")]
+    given = parse_arguments(
+        ["-v", "a.mp4", "-v", "b.mp4", "-o", "x", "-f", "txt", "-f", "srt", "--clip", "0-1", "--clip", "2-3", *prompts]
+    )
+    assert given.inputs == ("a.mp4", "b.mp4")
+    assert given.formats == ("txt", "srt")
+    assert given.clips == ((0.0, 1.0), (2.0, 3.0))
+    assert given.prompts == ("one?", "two?")
+
+
+def test_a_flag_that_comes_again_changes_an_earlier_one():
+    assert parse_arguments(["a.wav", "--batch", "2", "--batch", "4"]).batch == 4  # as an alias of a shell expects
+
+
 @pytest.mark.parametrize(
     ("line", "word"),
     [
         (["--bogus"], "--bogus"),
+        (["a.wav", "-s", "x", "-s", "y"], "twice"),
+        (["a.wav", "-s", "x", "-o", "y"], "--savepath"),
+        (["--chat", "--files-from", "list.txt"], "--files-from"),
+        (["--chat", "-i", "a.wav", "-p", "hm?"], "--prompt"),
+        (["--chat", "-i", "a.wav", "-s", "x"], "--savepath"),
+        (["--chat", "-i", "a.wav", "--task", "transcribe"], "--task"),
+        (["--chat", "-i", "a.wav", "--timeout", "5"], "--timeout"),
+        (["--chat", "-i", "a.wav", "--batch", "5"], "--batch"),
+        (["--chat", "-i", "-"], "standard input"),
         (["--promt", "hm?"], "did you mean --prompt"),
         (["--prompt", "hm?"], "no sound is named"),
         (["--choices", "", "a.wav"], "--choices"),

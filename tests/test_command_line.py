@@ -649,6 +649,16 @@ def test_a_sound_that_is_piped_in_is_the_input(spawn, ask_open, speech):
     assert (piped.code, piped.out) == (0, ask_open("-p", "hm?", "-i", speech).out)
 
 
+def test_an_empty_file_that_is_piped_in_is_an_empty_sound(spawn, tmp_path):
+    (tmp_path / "empty.wav").write_bytes(b"")
+    with (tmp_path / "empty.wav").open("rb") as file:
+        bare = subprocess.run(COMMAND, capture_output=True, cwd=tmp_path, stdin=file, check=False)
+        file.seek(0)
+        asked = spawn("-p", "hm?", stdin=file)
+    assert (bare.returncode, bare.stdout) == (asked.code, asked.out.encode()) == (1, b"")
+    assert "standard input" in asked.err
+
+
 def test_without_a_sound_nothing_is_answered(spawn):
     ended = spawn("-p", "hm?", stdin=subprocess.DEVNULL)
     assert (ended.code, ended.out) == (2, "")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.inputs.listing import Group
-from cli.output.filenames import DIGITS, LONGEST, Filenames
+from cli.output.filenames import DIGITS, LONGEST, Filenames, other_name
 from cli.output.formats import FORMATS
 
 
@@ -115,3 +115,10 @@ def test_thousands_of_names_are_planned_quickly():
     planned = plan_filenames(groups, ["corpus"])
     assert len(set(planned.values())) == len(groups)
     assert time.process_time() - start < 10
+
+
+def test_another_name_is_short_enough_for_every_file_system():
+    stem = "mon/" + 80 * "\uc7a5"
+    (folder, name) = other_name(stem, "0123456789ab").split("/")
+    assert (folder, name[-13:]) == ("mon", "-0123456789ab")
+    assert 230 < len(f"{name}.json".encode()) <= 255

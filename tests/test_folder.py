@@ -282,7 +282,10 @@ def test_without_a_key_there_are_outputs_but_nothing_is_done(tmp_path):
     folder.write("stdin", answers(), None)
     assert (tmp_path / "stdin.txt").read_text() == "hello\n"
     assert not ResultsFolder(tmp_path, ("txt",)).is_done("stdin", None)
-    assert ResultsFolder(tmp_path, ("txt",)).write("stdin", answers("more"), None) == [tmp_path / "stdin.txt"]
+    (other,) = ResultsFolder(tmp_path, ("txt",)).write("stdin", answers("more"), None)  # another sound was piped in
+    assert other.name.startswith("stdin-")
+    assert ResultsFolder(tmp_path, ("txt",)).write("stdin", answers(), None) == [tmp_path / "stdin.txt"]  # the same
+    assert [(tmp_path / "stdin.txt").read_text(), other.read_text()] == ["hello\n", "more\n"]
 
 
 def test_what_is_not_of_this_input_is_kept_and_the_answers_get_another_name(tmp_path):

@@ -197,6 +197,37 @@ def test_wrong_usage_is_one_line_and_code_2(ask, sounds, tmp_path, monkeypatch, 
     assert err.count("\n") == 1
 
 
+def test_questions_of_a_list_about_one_sound_keep_an_answer_each(ask, sounds, tmp_path):
+    sound = str(sounds / "a.wav")
+    own = [{"task": "transcribe"}, {"task": "gender"}, {"task": "transcribe", "language": "zh"}, {"prompt": "hm?"}, {}]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps({"audio": sound} | row) + "\n" for row in own))
+    arguments = ["--files-from", tmp_path / "list.jsonl", "-o", tmp_path / "out", "-f", "json"]
+    assert ask(*arguments)[0] == 0
+    first = {path.name: path.read_text() for path in (tmp_path / "out").glob("*.json")}
+    assert len(first) == len(own)
+    assert {json.loads(text)["prompt"] for text in first.values()} >= {"hm?", "what does the person say?"}
+    assert ask(*arguments)[0] == 0
+    assert {path.name: path.read_text() for path in (tmp_path / "out").glob("*.json")} == first
+
+
+@pytest.mark.parametrize("flags", [["--files-from"], ["-i", "SOUND", "--prompts-from"]])
+def test_what_a_run_reads_is_no_file_for_its_answers(ask, sounds, tmp_path, flags):
+    sound = str(sounds / "a.wav")
+    read = tmp_path / "read.txt"
+    read.write_text(f"{sound}\n")
+    code, _, err = ask(*[sound if flag == "SOUND" else flag for flag in flags], read, "-s", read)
+    assert (code, read.read_text()) == (2, f"{sound}\n")
+    assert "one of the inputs" in err
+
+
+def test_the_text_that_answers_are_scored_by_is_no_file_for_them(ask, sounds):
+    pytest.importorskip("jiwer", reason="requirements-eval.txt is not installed")
+    (sounds / "a.txt").write_text("good day")
+    code, _, err = ask("-i", sounds / "a.wav", "--score", "wer", "-s", sounds / "a.txt")
+    assert (code, (sounds / "a.txt").read_text()) == (2, "good day")
+    assert "one of the inputs" in err
+
+
 def test_choices_are_told_with_their_log_probabilities(ask, sounds):
     (record,) = records(ask("-i", sounds / "a.wav", "--choices", "yes,no,perhaps", "--json")[1])
     (window,) = record["windows"]

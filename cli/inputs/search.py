@@ -37,9 +37,16 @@ class Group:
     paths: tuple[str, ...]
     prompt: str | None = None
     task: str | None = None
-    language: str | None = field(default=None, compare=False)
+    language: str | None = None
     references: tuple[str, ...] | None = field(default=None, compare=False)
     source: str | None = field(default=None, compare=False)
+
+    @property
+    def asked(self) -> str:
+        """What its list asks of it, as one text: two questions about one sound are two inputs."""
+        if self.task is None and self.language is None:
+            return self.prompt or ""
+        return "\0".join(part or "" for part in (self.prompt, self.task, self.language))
 
     @property
     def is_bare(self) -> bool:

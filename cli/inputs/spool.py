@@ -46,10 +46,10 @@ class Spool:
         self._ends.append(self._ends[-1] + len(line))
         self._kinds.append(GROUP if isinstance(item, Group) else NOTE if item.state == "skipped" else PROBLEM)
         if isinstance(item, Group) and len(item.paths) == 1:
-            asked = _real(item.paths[0], self._folders)
-            if item.prompt is not None or item.task is not None:
-                asked = json.dumps([item.prompt, item.task, asked])  # begins with [, and what is real with /
-            self._keys += hashlib.blake2b(asked.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            same = _real(item.paths[0], self._folders)
+            if item.asked:
+                same = json.dumps([item.asked, same])  # begins with [, and what is real with /
+            self._keys += hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         else:
             self._keys += bytes(8) + len(self._kinds).to_bytes(8)
 

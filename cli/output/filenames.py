@@ -29,7 +29,7 @@ class Filenames:
 
         `talk.flac` gets `talk`; below one of `folders` it keeps its sub-folders; standard input is `stdin`, and several
         sounds of one prompt are called after the first: `talk+1`. Where two would be the same, also for a file system
-        that ignores case, both get the full name, `talk.flac`, and a hash of path and prompt after it if that is not
+        that ignores case, both get the full name, `talk.flac`, and a hash of path and question after it if that is not
         enough.
 
         The order of the groups makes no difference, but which there are does: give the whole list, not a shard of it.
@@ -62,7 +62,7 @@ class Filenames:
 def other_name(stem: str, source: str) -> str:
     """The name of the answers about an input whose own name is taken by another's."""
     folder, _, name = stem.rpartition("/")
-    return f"{folder}/" * bool(folder) + f"{name[: LONGEST - DIGITS - 1]}-{source}"
+    return f"{folder}/" * bool(folder) + _with(name, source)
 
 
 def hash64(text: str) -> int:
@@ -119,10 +119,16 @@ def _ends_like_ours(name: str) -> bool:
 
 
 def _hashed(name: str, group: Group) -> str:
-    """The name, cut to what a file system takes, with a hash of what makes this group another one."""
-    identity = "\0".join([*(str(Path(path).absolute()) for path in group.paths), group.prompt or ""])
-    digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
-    while _size(name) + 1 + DIGITS > LONGEST:
+    """The name with a hash of what makes this group another one."""
+    identity = "\0".join(
+        [*(path if path == STDIN else str(Path(path).absolute()) for path in group.paths), group.asked]
+    )
+    return _with(name, hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS])
+
+
+def _with(name: str, digest: str) -> str:
+    """The name, cut to what a file system takes, and a hash behind it."""
+    while name and _size(name) + 1 + len(digest) > LONGEST:
         name = name[:-1]
     return f"{name}-{digest}"
 

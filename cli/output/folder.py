@@ -24,7 +24,7 @@ from typing import Any
 
 from cli.output.answer import Answer
 from cli.output.cues import Layout
-from cli.output.filenames import other_name
+from cli.output.filenames import DIGITS, other_name
 from cli.output.formats import LAYOUT, render
 from cli.output.journal import Journal
 from cli.output.key import KEY_VERSION, key_of, settings_text
@@ -114,6 +114,8 @@ class ResultsFolder:
         part, and the input not done.
         """
         contents = {fmt: render(answers, fmt, self._layout).encode() for fmt in self.formats}
+        if key is None:  # what can be read only once is never that very input again: its answers tell it from others
+            source = hashlib.sha256(b"".join(contents.values())).hexdigest()[:DIGITS]
         written = self.write_files(stem, contents, key, source)
         if key is not None and stamp is not None:
             self._written.append((time.monotonic(), (stem, key, source, stamp)))

@@ -46,14 +46,16 @@ def key_of(paths: Sequence[str], settings: str, sha256: Sha256) -> str | None:
     return hashlib.sha256(everything.encode()).hexdigest()
 
 
-def identity(paths: Sequence[str], prompt: str | None) -> str:
-    """Which input it is: a hash of where its files lie and of its own prompt, if it has one."""
-    parts = [*map(_absolute, paths), prompt or ""]
+def identity(paths: Sequence[str], asked: str | None) -> str:
+    """Which input it is: a hash of where its files lie and of what its list asks of it, if anything."""
+    parts = [*map(_absolute, paths), asked or ""]
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
 
 
 def _absolute(path: str) -> str:
     """The path as pathlib writes it, which takes its time for each of a million: most paths have nothing to mend."""
+    if path == STDIN:
+        return path
     whole = path if path.startswith("/") else f"/{path}"
     if os.sep != "/" or "//" in f"{whole}/" or "/./" in f"{whole}/":
         return str(Path(path).absolute())

@@ -5,6 +5,7 @@ Each method returns the exit code that a failure of the output itself costs the 
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -20,6 +21,9 @@ from errors import QwenAudioError
 if TYPE_CHECKING:
     from cli.output.page import Page
     from cli.score.scorer import Scorer
+
+
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # what room would mend
 
 
 class Outputs:
@@ -164,5 +168,6 @@ class Outputs:
 
 
 def _not_written(error: OSError) -> int:
-    say(f"{error.filename}: not written ({error.strerror or error}); make room, then run again")
+    fix = "make room, then run again" if error.errno in FULL else "name another folder, or rename what is in the way"
+    say(f"{error.filename}: not written ({error.strerror or error}); {fix}")
     return INPUT_FAILED

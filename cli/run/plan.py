@@ -74,7 +74,7 @@ def _look_up(job: Job, settings: dict[str, object], outputs: Outputs) -> None:
     folder, paths = outputs.folder, job.group.paths
     assert folder is not None
     job.stamp = folder.stamp(paths, settings)
-    job.source = identity(paths, job.group.prompt)
+    job.source = identity(paths, job.group.asked)
     if outputs.page:
         outputs.page.add(paths, job.source)
     if not outputs.scores and folder.is_unchanged(job.filename, job.source, job.stamp):

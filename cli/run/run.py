@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.inputs.listing import Listing, find_inputs
+from cli.inputs.listing import STDIN, Listing, find_inputs
 from cli.options import Options
 from cli.output.answer import Answer
 from cli.output.cues import Layout
@@ -49,7 +51,12 @@ def run(options: Options) -> int:
         say_environments()
     listing = find_inputs(options)
     if options.savepath:
-        check_savepath(options.savepath, (path for group in listing.whole for path in group.paths))
+        sounds = (path for group in listing.whole for path in group.paths)
+        beside = (
+            str(Path(path).with_suffix(".txt")) for group in listing.whole for path in group.paths if path != STDIN
+        )
+        read = [*options.lists, *options.prompts_from]
+        check_savepath(options.savepath, chain(read, sounds, beside if options.score else ()))
     folder = _open_folder(options)
     outputs = Outputs(
         json=options.json,
