@@ -12,6 +12,7 @@ import zlib
 from typing import TYPE_CHECKING, BinaryIO
 
 from audio_encoder.parts import ANOTHER, MOST_PARTS, check_parts
+from audio_encoder.tags import after_id3
 from errors import AudioError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def check_sizes(file: BinaryIO, name: str, notes: list[str]) -> bool:
 
     Adds to `notes` where sound follows after them, too. Raises AudioError for a file that ends too early.
     """
-    size, start = file.seek(0, os.SEEK_END), _after_id3(file)
+    size, start = file.seek(0, os.SEEK_END), after_id3(file)
     file.seek(start)
     magic = file.read(4)
     if start:
@@ -87,7 +88,7 @@ def promised_seconds(file: BinaryIO, format_name: str, told: float, *, is_known:
         return seconds or 0.0, seconds is not None
     if names & _RECKONED:
         return 0.0, False
-    if names & _BY_BYTES:
+    if names & _BY_BYTES and "asf" not in names:
         return 0.0, is_known
     return told, is_known or (told > 0 and bool(names & _COUNTED))
 
@@ -165,7 +166,10 @@ def _check_wave64(file: BinaryIO, size: int, name: str, notes: list[str]) -> boo
         file.seek(position)
         chunk, length = struct.unpack("<4s12xQ", file.read(24))
         if chunk == b"data":
-            return _is_streamed(length) or _check_length(size - position, length, size, name, notes)
+            if not _is_streamed(length):
+                _check_length(size - position, length, size, name, notes)
+                _tell_rest(file, position + length + -length % 8, size - _REST_BYTES, name, notes)
+            return True
         position += max(length + -length % 8, 24)  # chunks are padded
     return False
 
@@ -219,6 +223,9 @@ def _check_voc(file: BinaryIO, size: int, name: str, notes: list[str]) -> bool:
         file.seek(position)
         kind, *length = file.read(4).ljust(4, b"\0")
         if not kind:
+            file.seek(position + 1)
+            if file.read(4) == b"Crea":
+                notes.append(f"{name}: {ANOTHER}")
             return True
         position += 4 + int.from_bytes(bytes(length), "little")
         if not any(length):
@@ -257,20 +264,12 @@ def _ogg_checksum(page: bytes) -> int:
     return int(f"{crc:032b}"[::-1], 2)
 
 
-def _after_id3(file: BinaryIO) -> int:
-    """Where a file goes on behind the tag that it may begin with."""
-    file.seek(0)
-    head = file.read(10)
-    length = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
-    return 10 + length if head[:3] == b"ID3" else 0
-
-
 def _mp3_seconds(file: BinaryIO) -> float | None:
     """What the first MP3 frame says of the number of frames, in seconds; None if it says nothing.
 
     The table is LAME's and Xing's, or Fraunhofer's (VBRI). A coder's padding of up to 0.2 s is not counted.
     """
-    file.seek(_after_id3(file))
+    file.seek(after_id3(file))
     frame = file.read(2_048)
     at = next((frame.find(mark) for mark in (b"Xing", b"Info", b"VBRI") if mark in frame), -1)
     sync = frame.find(b"\xff")

@@ -18,8 +18,10 @@ import numpy as np
 from audio_encoder.checks import COPY_AGAIN, check_sizes, has_sizes, is_bare, promised_seconds, zeros_from
 from audio_encoder.kinds import RAW, bare_kind
 from audio_encoder.mixing import mix, packed
+from audio_encoder.parts import check_clusters
 from audio_encoder.samples import CONVERT, check_rate, check_samples
 from audio_encoder.sndfile import Forgiving, needs_sndfile, opens, stream_sndfile
+from audio_encoder.tags import behind_tag
 from errors import AudioError
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 _SLACK = 0.1  # seconds: coders pad their ends, and not every writer says by how much
 _JOINED = 0.5  # seconds beyond what an MP3 file counts: another one was joined to it, of which nothing is told
+_GAP = 0.5  # seconds
+_KEEPS_TIME = {"mov", "matroska", "flv", "asf"}  # containers in which a pause of the recorder is a gap between packets
 _UNSAID = "this kind of file does not say how long it is, so a cut cannot be noticed"
 _MOST_LOST = 2  # packets at the end of a sound that is whole: a tag, or what the writer did not fill
 _PAUSE = 8  # the first kind of AMR frame that holds a pause, not speech
@@ -51,6 +55,7 @@ def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArra
     one that is cut short.
     """
     av.logging.set_level(None)
+    file = behind_tag(file)
     is_known, is_begun = check_sizes(file, name, notes), False
     try:
         if not needs_sndfile(file):
@@ -86,7 +91,12 @@ def _by_ffmpeg(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -
         notes.append(f"{name}: {sound.damaged} parts that are not sound were skipped")
     elif sound.damaged:
         raise AudioError(f"{name}: damaged in {sound.damaged} places", COPY_AGAIN, kind="damaged")
-    if sound.seconds < promised - _SLACK:
+    if gap := sound.gap(container.format.name):
+        check_clusters(file, name)
+        notes.append(f"{name}: {gap:.1f} s are missing inside; what is there follows without a pause")
+    if container.format.name == "tta" and sound.seconds > promised + _SLACK:
+        raise AudioError(f"{name}: damaged (more sound than its header counts)", COPY_AGAIN, kind="damaged")
+    if sound.reached(container.format.name) < promised - _SLACK:
         kept = f"{sound.seconds:.2f} of {promised:.2f} s can be read"
         raise AudioError(f"{name}: cut short ({kept})", COPY_AGAIN, kind="cut short")
     if sound.lost and container.format.name == "flac":
@@ -106,6 +116,16 @@ class _Sound:
         self.damaged = 0  # packets that could not be decoded, with sound behind them
         self.lost = 0  # packets at the end that could not be decoded
         self.seconds = 0.0
+        self._first = self._end = 0.0  # on the time line of the file
+
+    def reached(self, format_name: str) -> float:
+        """Up to where it was heard: by the time line, where gaps are a recorder's and holes are noticed otherwise."""
+        return max(self.seconds, self._end) if _KEEPS_TIME & {*format_name.split(",")} else self.seconds
+
+    def gap(self, format_name: str) -> float:
+        """Seconds that the time line has between its ends and no packet holds; 0 if they are few."""
+        missing = self.reached(format_name) - self._first - self.seconds
+        return missing if missing > _GAP else 0.0
 
     def told(self) -> float:
         """The length that FFmpeg tells, in seconds; 0 where it does not know: a picture may last longer."""
@@ -132,7 +152,8 @@ class _Sound:
         except _FAILURES as error:
             if not self.seconds:
                 raise _no_sound(self._name, error) from None
-            self._notes.append(f"{self._name}: damaged at {self.seconds:.1f} s ({_reason(error)}); heard up to there")
+            where = f"at {self.seconds:.1f} s ({_reason(error)})"
+            raise AudioError(f"{self._name}: damaged {where}", COPY_AGAIN, kind="damaged") from None
         self.lost = missed
         if not self.seconds and missed:
             raise AudioError(
@@ -144,7 +165,11 @@ class _Sound:
         check_rate(frame.sample_rate, self._name)
         if frame.format.name.startswith(("flt", "dbl")):
             check_samples(frame.to_ndarray(), self._name)
-        self.seconds += frame.samples / frame.sample_rate
+        length = frame.samples / frame.sample_rate
+        if frame.time is not None:
+            self._first = self._first if self.seconds else max(0.0, frame.time)
+            self._end = max(self._end, frame.time + length)
+        self.seconds += length
         return frame
 
 

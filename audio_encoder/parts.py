@@ -6,6 +6,7 @@ longest stream, which is the picture as a rule. Nothing is decoded here.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
@@ -16,9 +17,16 @@ from errors import AudioError
 
 MOST_PARTS = 200_000  # parts looked at: a day of a recording that is written in pieces has fewer
 _SEGMENT = b"\x18\x53\x80\x67"  # the Matroska element that holds all others
+_CLUSTER = b"\x1f\x43\xb6\x75"  # some seconds of it
 _LIVE = b"a segment whose length is not known"
 _ASF_DATA = b"\x36\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"
-_FIRST = (b"ftyp", b"FLV", b"TTA1")  # with which a file begins, of a kind of which FFmpeg plays the first of several
+_ASF_HEAD = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"
+_FIRST = (
+    b"ftyp",
+    b"FLV",
+    b"TTA1",
+    _ASF_HEAD,
+)  # with which a file begins, of a kind of which FFmpeg plays the first of several
 _COPY_AGAIN = "copy it again, or keep what is there: ffmpeg -i IN -ar 16000 -ac 1 OUT.flac"
 
 _BOXES = frozenset(
@@ -26,6 +34,7 @@ _BOXES = frozenset(
 )
 _UNKNOWN = 1 << 40  # bytes: what FFmpeg writes into a streamed ASF is more
 
+_NO_PART = b"what is no part, though parts go on"
 ANOTHER = "another file follows in it, of which nothing is heard"
 
 _Part = tuple[bytes, int, int]  # its name, where its content starts, and where it ends
@@ -60,6 +69,8 @@ def _check(parts: Iterator[_Part], size: int, name: str, notes: list[str]) -> se
     """The names of all parts; none where there are too many to be looked at."""
     found, count = set[bytes](), 0
     for part, start, end in parts:
+        if part == _NO_PART:
+            raise AudioError(f"{name}: damaged (at byte {start} of {size})", _COPY_AGAIN, kind="damaged")
         if end > size:
             kept = f"{max(0, size - start)} of {end - start} bytes of a part"
             raise AudioError(f"{name}: cut short ({kept})", _COPY_AGAIN, kind="cut short")
@@ -77,17 +88,36 @@ def _check_index(found: set[bytes], name: str) -> None:
         raise AudioError(f"{name}: cut short (its index is missing)", "record or copy it again", kind="cut short")
 
 
-def _walk(file: BinaryIO, size: int, parse: Callable[[bytes, int, int], _Part | None]) -> Iterator[_Part]:
-    """Yield the parts of a file in order, until something else comes; of a Matroska segment its own parts."""
-    place = 0
-    for _ in range(MOST_PARTS):
+def check_clusters(file: BinaryIO, name: str) -> None:
+    """Raise AudioError where a Matroska file with a gap in its time has no block where one belongs: bytes were lost."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if file.read(4) == b"\x1a\x45\xdf\xa3":
+        _check(_walk(file, size, _element, (_SEGMENT, _LIVE, _CLUSTER), most=size), size, name, [])
+
+
+def _walk(
+    file: BinaryIO,
+    size: int,
+    parse: Callable[[bytes, int, int], _Part | None],
+    opened: tuple[bytes, ...] = (_SEGMENT, _LIVE),
+    *,
+    most: int = MOST_PARTS,
+) -> Iterator[_Part]:
+    """Yield the parts of a file in order, until something else comes; of what is `opened` its own parts."""
+    place = inside = 0  # `inside`: where the parts of a segment end
+    for _ in range(most):
         file.seek(place)
         head = file.read(24)
         part = parse(head, place, size) if place < size and len(head) >= 8 else None
         if part is None:
+            if place < min(inside, size) or (parse is _tag and not any(head) and len(head) == 24):
+                yield _NO_PART, place, place
             return
+        if part[0] == _SEGMENT:
+            inside = part[2]
         yield part
-        place = part[1] if part[0] in (_SEGMENT, _LIVE) else part[2]
+        place = part[1] if part[0] in opened else part[2]
 
 
 def _box(head: bytes, place: int, size: int) -> _Part | None:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import struct
+import zlib
 
 import av
 import numpy as np
@@ -117,6 +118,85 @@ def test_a_cut_wavpack_file_is_called_cut_short(tmp_path):
     with pytest.raises(AudioError) as caught:
         load_waveform(write(tmp_path, data[: len(data) * 6 // 10]))
     assert caught.value.kind == "cut short"
+
+
+def moved(data, kind, later):
+    """The same packets, each by `later(seconds)` seconds later; those for which that is None are left out."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(file, "w", format=kind) as container:
+        stream = container.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            delay = None if packet.pts is None else later(float(packet.pts * packet.time_base))
+            if delay is not None:
+                steps = round(delay / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + steps, packet.dts + steps, stream
+                container.mux(packet)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["matroska", "mp4", "webm"])
+def test_a_recording_that_begins_late_is_whole(tmp_path, kind):
+    notes = []
+    path = write(tmp_path, moved(encoded(kind, KINDS[kind]), kind, lambda _: 5.0))
+    assert abs(sum(map(len, stream_waveform(path, notes))) - 48_000) < 3_000
+    assert not any("missing" in note for note in notes)
+
+
+@pytest.mark.parametrize("kind", ["matroska", "mp4", "webm"])
+def test_a_pause_of_the_recorder_is_told(tmp_path, kind):
+    notes = []
+    path = write(tmp_path, moved(encoded(kind, KINDS[kind]), kind, lambda at: None if 1 < at < 2 else 0.0))
+    assert abs(sum(map(len, stream_waveform(path, notes))) - 32_000) < 3_000
+    assert any("1.0 s are missing inside" in note for note in notes)
+
+
+@pytest.mark.parametrize("kind", ["matroska", "webm"])
+def test_zeros_in_place_of_the_rest_are_damage(tmp_path, kind):
+    data = encoded(kind, KINDS[kind], seconds=6)
+    for first, last in ((0.6, 1.0), (0.4, 0.7)):
+        hole = slice(int(first * len(data)), int(last * len(data)))
+        with pytest.raises(AudioError) as caught:
+            load_waveform(write(tmp_path, data[: hole.start] + bytes(hole.stop - hole.start) + data[hole.stop :]))
+        assert caught.value.kind in ("damaged", "cut short")
+
+
+def test_more_sound_than_a_true_audio_file_counts_is_damage(tmp_path):
+    data = noise("tta", "tta", 2, 16_000)
+    place = data.index(b"TTA1") + 14
+    fewer = struct.pack("<I", 16_000 - 6_000)
+    header = data[:place] + fewer
+    header += struct.pack("<I", zlib.crc32(header[place - 14 :]))
+    with pytest.raises(AudioError):
+        load_waveform(write(tmp_path, header + data[place + 8 :]))
+
+
+@pytest.mark.parametrize(("kind", "codec"), [("voc", "pcm_u8"), ("asf", "wmav2")])
+def test_a_file_that_was_joined_to_another_is_not_heard_in_half_without_a_word(tmp_path, kind, codec):
+    data = encoded(kind, codec) if kind == "asf" else noise(kind, codec, 1, 16_000)
+    notes = []
+    with contextlib.suppress(AudioError):  # FFmpeg takes the length of the last one for that of the whole
+        list(stream_waveform(write(tmp_path, data + data), notes))
+    assert any("another file follows" in note for note in notes)
+
+
+def test_sound_behind_the_end_that_a_wave64_file_names_is_told(tmp_path):
+    data = bytearray(noise("w64", "pcm_s16le", 1, 16_000))
+    place = data.index(b"data") + 16
+    (length,) = struct.unpack_from("<Q", data, place)
+    struct.pack_into("<Q", data, place, (length - 24) // 2 + 24)
+    notes = []
+    assert sum(map(len, stream_waveform(write(tmp_path, bytes(data)), notes))) == 8_000
+    assert "bytes after the end of the sound are ignored" in notes[0]
+
+
+@pytest.mark.parametrize("kind", ["wav", "aiff", "caf"])
+def test_a_tag_before_a_sound_is_skipped(tmp_path, kind):
+    data = noise(kind, "pcm_s16le" if kind == "wav" else "pcm_s16be", 1, 16_000)
+    tag = b"ID3\x04\0\0\0\0\x10\0" + bytes(2_048)
+    plain = load_waveform(write(tmp_path, data))
+    assert np.array_equal(load_waveform(write(tmp_path, tag + data)), plain)
+    with pytest.raises(AudioError, match="cut short"):
+        load_waveform(write(tmp_path, tag + data[:20_000]))
 
 
 def test_a_true_audio_file_that_was_joined_to_another_has_a_note(tmp_path):
