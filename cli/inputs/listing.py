@@ -151,7 +151,8 @@ def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
     entries = ((number, line if null else line.removesuffix("\r")) for number, line in lines)
     kept = ((number, entry) for number, entry in entries if entry and not (is_playlist and entry.startswith("#")))
     if is_playlist:
-        kept = ((number, _played(entry, Path(name).parent)) for number, entry in kept)
+        folder = os.path.dirname(name)  # noqa: PTH120 - Path would put ./ in front
+        kept = ((number, _played(entry, folder)) for number, entry in kept)
     entry = next(kept, None)
     if entry is None:
         yield Remark(name, "this list is empty", "skipped", "write one name on each line")
@@ -166,8 +167,11 @@ def _group(entry: str, *, null: bool) -> Group | ValueError:
         return error
 
 
-def _played(entry: str, folder: Path) -> str:
-    """The file that a line of a playlist means: players write addresses, old names, and names from its own folder."""
+def _played(entry: str, folder: str) -> str:
+    """The file that a line of a playlist means: players write addresses, old names, and names from its own folder.
+
+    Only what is not there is looked for from the working directory.
+    """
     names = [entry]
     if entry.startswith("file://"):
         from urllib.parse import unquote, urlsplit
@@ -175,7 +179,7 @@ def _played(entry: str, folder: Path) -> str:
         names.append(unquote(urlsplit(entry).path, errors="surrogateescape"))
     if any("\udc80" <= char <= "\udcff" for char in entry):  # not UTF-8
         names.append(os.fsencode(entry).decode("cp1252", "replace"))
-    places = (place for one in names for place in (one, os.path.join(folder, one)))  # noqa: PTH118
+    places = (place for one in names for place in (os.path.join(folder, one), one))  # noqa: PTH118
     return next(filter(exists, places), entry)
 
 
