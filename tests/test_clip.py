@@ -6,7 +6,7 @@ import soundfile
 
 from cli.inputs.listing import Group
 from cli.options import parse_arguments
-from cli.output.answer import Answer, Window, Word
+from cli.output.answer import Answer, Audio, Window, Word
 from cli.run.job import Job, Query
 from cli.run.questions import Question
 from cli.run.segments import segments
@@ -52,6 +52,40 @@ def test_a_part_behind_the_end_is_told(sound):
     assert "before --clip 60" in notes[0]
     with pytest.raises(AudioError, match="before --clip 60"):
         heard(sound, "60-61")
+
+
+@pytest.mark.parametrize(
+    ("text", "heard_parts", "told"),
+    [
+        ("0-1,60-61,70-80", [(0, 1)], ["ends at 50.0 s, before --clip 60-61, 70-80 begins"]),
+        ("0-1,49.99-", [(0, 1)], ["of --clip 49.99- less than 0.03 s is in it"]),
+        ("0-1,49.99-60,70-", [(0, 1)], ["before --clip 70- begins", "of --clip 49.99-60 less than 0.03 s"]),
+        ("49-90", [(49, 50)], ["ends at 50.0 s, before --clip 49-90 ends"]),
+        ("0-1,50-60", [(0, 1)], ["before --clip 50-60 begins"]),
+        ("49-50.05", [(49, 50)], []),
+        ("49-", [(49, 50)], []),
+    ],
+)
+def test_what_of_the_parts_is_not_in_the_recording_is_told_and_the_rest_is_heard(sound, text, heard_parts, told):
+    notes = []
+    assert [(start, end) for start, end, _ in heard(sound, text, notes)] == heard_parts
+    assert len(notes) == len(told)
+    assert all(words in note for words, note in zip(told, notes, strict=True))
+
+
+def test_a_recording_of_which_no_part_can_be_heard_is_a_failure_that_tells_all(sound):
+    with pytest.raises(AudioError, match=r"before --clip 60- begins; of --clip 49\.99-55 less than 0\.03 s") as caught:
+        heard(sound, "49.99-55,60-")
+    assert caught.value.kind == "too short"
+
+
+def test_the_record_has_the_length_of_the_recording_and_no_warning_of_what_was_not_asked_for(sound):
+    clips = parse_arguments([sound, "--clip", "2-4,10-11"]).clips
+    job = Job(Group((sound,)), [Question("", 1)], [Answer([sound], "")])
+    for segment in segments([sound], job.notes, long="windows", longest=30, clips=clips):
+        job.hear(segment)
+    assert job.answers[0].audio == [Audio(sound, 50.0, 11.0)]
+    assert (job.seconds, list(job.warnings()), job.notes) == (3.0, [], [])
 
 
 def test_parts_of_several_sounds_in_one_prompt_are_refused(sound):

@@ -14,6 +14,8 @@ import pytest
 
 from audio_encoder.kinds import ENDINGS
 from cli.inputs.listing import Group, find_inputs
+from cli.inputs.rows import from_table
+from cli.inputs.table import find_form
 from cli.inputs.text import decode_pieces, split
 from cli.options import parse_arguments
 from errors import InputError, printable
@@ -769,6 +771,16 @@ def test_a_playlist_names_files_as_players_write_them(line, file):
     assert clean(find(lists=["music/list.m3u"])) == [file.format(cwd=Path.cwd())]
 
 
+@pytest.mark.parametrize("name", ["song.wav", "file:song.wav", "sub/../song.wav", b"gr\xfcn.wav"])
+def test_a_playlist_names_the_file_of_its_own_folder_before_that_of_the_working_directory(name):
+    make("song.wav", "file:song.wav", "grün.wav", "sub/x")
+    make("music/song.wav", "music/file:song.wav", "music/grün.wav", "music/sub/x")
+    data = name if isinstance(name, bytes) else name.encode()
+    expected = f"music/{name if isinstance(name, str) else name.decode('latin-1')}"
+    assert clean(find(lists=write_list(data, "music/list.m3u"))) == [expected]
+    assert clean(find(lists=write_list(data, f"{Path.cwd()}/music/list.m3u8"))) == [f"{Path.cwd()}/{expected}"]
+
+
 def test_a_playlist_that_is_named_as_a_sound_is_a_problem_with_the_fix():
     write_list("b.flac\n", "list.m3u8")
     found = find("a.wav", "list.m3u8")
@@ -786,3 +798,124 @@ def test_utf_16_without_a_mark_is_named(encoding):
 def test_an_array_of_json_is_a_problem_with_the_fix():
     ((_, problem),) = find(lists=write_list('[{"audio": "a.wav"}, {"audio": "b.wav"}]\n')).problems
     assert "each object on a line of its own" in problem
+
+
+# --- tables
+
+
+def asked(found):
+    """(sound, its own question) of each group."""
+    return [(group.paths[0], group.prompt) for group in found.groups]
+
+
+OPEN, STRAY = "is opened and not closed", "within a quoted cell; write it twice"
+
+
+@pytest.mark.parametrize(
+    ("rows", "line", "reason", "expected"),
+    [
+        ('b.flac,"x?\na.wav,y?\n', 2, OPEN, [("a.wav", "y?")]),
+        ('b.flac,"x?\na.wav,y?\nb.flac,"z?"\n', 2, OPEN, [("a.wav", "y?"), ("b.flac", "z?")]),
+        ('a.wav,y?\nb.flac,"x?', 3, OPEN, [("a.wav", "y?")]),
+        ('b.flac,"is it a "man" or a woman?"\na.wav,y?\n', 2, STRAY, [("a.wav", "y?")]),
+        ('a.wav,"of two\nlines?"\nb.flac,"x?\nb.flac,z?\n', 4, OPEN, [("a.wav", "of two\nlines?"), ("b.flac", "z?")]),
+        ('b.flac,"x?\n' + "a.wav,y?\n" * 15_000, 2, OPEN, [("a.wav", "y?")]),
+        (f"b.flac,{'x' * 140_000}\na.wav,y?\n", 2, "a cell of over 131072 characters", [("a.wav", "y?")]),
+        ("b.flac,x\r?\na.wav,y?\n", 2, "end each row with a line feed", [("a.wav", "y?")]),
+    ],
+)
+def test_a_record_that_cannot_be_read_costs_no_other_row(rows, line, reason, expected):
+    found = find(lists=write_list(f"audio,prompt\n{rows}", "list.csv"))
+    ((place, told),) = found.problems
+    assert (place, asked(found)) == (f"list.csv:{line}", expected)
+    assert reason in told
+
+
+def test_every_row_with_an_open_quotation_mark_is_told_with_its_line():
+    found = find(lists=write_list('audio,prompt\nb.flac,"x?\na.wav,"x?\nb.flac,y?\n', "list.csv"))
+    assert [place for place, _ in found.problems] == ["list.csv:2", "list.csv:3"]
+    assert asked(found) == [("b.flac", "y?")]
+
+
+def test_a_wrong_row_is_told_with_the_line_where_it_begins():
+    found = find(lists=write_list('audio,prompt\nb.flac,"of\ntwo",3\na.wav,y?\n', "list.csv"))
+    assert [place for place, _ in found.problems] == ["list.csv:2"]
+    assert asked(found) == [("a.wav", "y?")]
+
+
+@pytest.mark.parametrize(
+    "text", ['audio,"prompt\na.wav,x?\n', "audio,promt\na.wav,x?\n", "audio,prompt,prompt\na.wav,x?,y?\n"]
+)
+def test_of_a_table_whose_head_cannot_be_understood_nothing_is_answered(text):
+    found = find(lists=write_list(text, "list.csv") + write_list("b.flac\n"))
+    ((place, told),) = found.problems
+    assert (place, names(found)) == ("list.csv:1", ["b.flac"])
+    assert "the head of this table" in told
+
+
+def test_a_table_with_open_quotation_marks_is_not_held():
+    """Neither where the next mark is far away nor where there is none."""
+    rows = (f"a.wav,{'x' * 150}{number}\n" if number % 10_000 else 'a.wav,"x\n' for number in range(30_000))
+    form = find_form("audio,prompt\n", ".csv")
+    tracemalloc.start()
+    found = sum(isinstance(group, Group) for _, group in from_table(itertools.chain(["audio,prompt\n"], rows), form))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == 30_000 - 3
+    assert peak < 1_000_000  # of 7 MB
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "question"),
+    [
+        ("l.csv", "audio, prompt\na.wav, x?\n", "x?"),
+        ("l.csv", 'audio, "prompt"\na.wav, "x, or y?"\n', "x, or y?"),
+        ("l.csv", "Audio,PROMPT \na.wav,x?\n", "x?"),
+        ("l.csv", "audio;prompt\na.wav;x, or y?\n", "x, or y?"),
+        ("l.csv", 'Prompt;Audio\n"x; or y?";a.wav\n', "x; or y?"),
+        ("l.csv", "audio\tprompt\na.wav\tx, or y?\n", "x, or y?"),
+        ("l.TSV", 'audio\tPrompt\na.wav\t"x?\n', '"x?'),
+        ("l.csv", "audio,Question\na.wav,x?\n", "x?"),
+        ("l.csv", "audio,prompt,prompts,question_id,Speaker\na.wav,x?,y?,7,me\n", "x?"),
+        ("l.csv", "audio,prompt,Prompt\na.wav,x?,y?\n", "x?"),
+        ("l.csv", "audio,question_id,languages spoken\na.wav,7,3\n", None),
+        ("l.jsonl", '{"Audio": "a.wav", " Prompt": "x?"}\n', "x?"),
+        ("l.jsonl", '  {"audio": "a.wav", "prompt": "x?"}\n', "x?"),
+        ("l.jsonl", '\t{"audio": "a.wav", "prompt": "x?"} \r\n', "x?"),
+    ],
+)
+def test_columns_are_understood_as_people_write_them(name, text, question):
+    found = find(lists=write_list(text, name))
+    assert clean(found) == ["a.wav"]
+    assert found.groups[0].prompt == question
+
+
+def test_a_space_in_front_belongs_to_a_name_unless_the_head_has_it_too():
+    make(" a.wav", " {.wav")
+    assert clean(find(lists=write_list("audio,prompt\n a.wav,x?\n", "list.csv"))) == [" a.wav"]
+    assert clean(find(lists=write_list(" a.wav\n./ {.wav\n"))) == [" a.wav", "./ {.wav"]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ('"task": 5', '"task" must be a text'),
+        ('"task": ["gender"]', '"task" must be a text'),
+        ('"language": {}', '"language" must be a text'),
+        ('"language": false', '"language" must be a text'),
+        ('"source": 0', '"source" must be a text'),
+        ('"text": {"en": "x"}', '"text" must be a text, a number or a list'),
+        ('"gt": ["x", null]', '"gt" must be a text, a number or a list'),
+        ('"text": true', '"text" must be a text, a number or a list'),
+        ('"promt": "x?"', 'write "prompt"'),
+        ('"Questions": "x?"', 'write "question"'),
+        ('"tasks": "gender"', 'write "task"'),
+        ('"langauge": "de"', 'write "language"'),
+        ('"Prompt": "x?", "PROMPT": "y?"', "two columns"),
+    ],
+)
+def test_a_value_that_is_not_understood_is_the_failure_of_its_row(row, reason):
+    found = find(lists=write_list(f'{{"audio": "a.wav", {row}}}\n{{"audio": "b.flac", "text": 7, "gt": null}}\n'))
+    ((place, told),) = found.problems
+    assert (place, names(found), found.groups[0].references) == ("list.txt:1", ["b.flac"], ("7",))
+    assert reason in told

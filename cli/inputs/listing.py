@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from cli.inputs.rows import from_json, from_table, is_table
+from cli.inputs.rows import from_json, from_table
 from cli.inputs.search import (
     CHECK_PATH,
     MISSING,
@@ -32,6 +32,7 @@ from cli.inputs.search import (
     unreadable,
 )
 from cli.inputs.spool import GROUP, NOTE, PROBLEM, Picked, Spool
+from cli.inputs.table import find_form
 from cli.inputs.text import MARKS, decode_pieces, split
 from cli.options import Options
 from errors import InputError
@@ -140,16 +141,18 @@ def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
     if not null and "\0" in head and not (head[1:200:2].strip("\0") and head[:200:2].strip("\0")):
         raise InputError(f"{name}: UTF-16 without a mark that says so", fix="save it as UTF-8")
     suffix = "" if null else Path(name).suffix
-    if is_table(head, suffix):
+    form = find_form(head, suffix)
+    if form is not None:
         end = "\r" if "\r" in head and "\n" not in head else "\n"
-        yield from _rows(name, from_table((line + end for line in split(pieces, end)), suffix), search)
+        yield from _rows(name, from_table((line + end for line in split(pieces, end)), form), search)
         return
     is_playlist = not null and (head.startswith("#EXTM3U") or Path(name).suffix.lower() in PLAYLISTS)
     lines = enumerate(split(pieces, "\0" if null else "\n"), start=1)
     entries = ((number, line if null else line.removesuffix("\r")) for number, line in lines)
     kept = ((number, entry) for number, entry in entries if entry and not (is_playlist and entry.startswith("#")))
     if is_playlist:
-        kept = ((number, _played(entry, Path(name).parent)) for number, entry in kept)
+        folder = os.path.dirname(name)  # noqa: PTH120 - Path would put ./ in front
+        kept = ((number, _played(entry, folder)) for number, entry in kept)
     entry = next(kept, None)
     if entry is None:
         yield Remark(name, "this list is empty", "skipped", "write one name on each line")
@@ -164,8 +167,11 @@ def _group(entry: str, *, null: bool) -> Group | ValueError:
         return error
 
 
-def _played(entry: str, folder: Path) -> str:
-    """The file that a line of a playlist means: players write addresses, old names, and names from its own folder."""
+def _played(entry: str, folder: str) -> str:
+    """The file that a line of a playlist means: players write addresses, old names, and names from its own folder.
+
+    Only what is not there is looked for from the working directory.
+    """
     names = [entry]
     if entry.startswith("file://"):
         from urllib.parse import unquote, urlsplit
@@ -173,7 +179,7 @@ def _played(entry: str, folder: Path) -> str:
         names.append(unquote(urlsplit(entry).path, errors="surrogateescape"))
     if any("\udc80" <= char <= "\udcff" for char in entry):  # not UTF-8
         names.append(os.fsencode(entry).decode("cp1252", "replace"))
-    places = (place for one in names for place in (one, os.path.join(folder, one)))  # noqa: PTH118
+    places = (place for one in names for place in (os.path.join(folder, one), one))  # noqa: PTH118
     return next(filter(exists, places), entry)
 
 
@@ -207,8 +213,9 @@ def _read(name: str, *, null: bool) -> Iterator[str]:
 
 def _from_line(line: str) -> Group:
     """A name, or JSON -> its group; raises ValueError with reason and fix."""
-    if line.startswith("[{"):
+    text = line.strip()  # JSON may be indented, a name may begin with a space
+    if text.startswith("[{"):
         raise ValueError("an array of JSON; write each object on a line of its own, or ./[ where a name begins with [")
     if "\0" in line:
         raise ValueError("a NUL in the line; give -0 for names that end in NUL")
-    return from_json(line) if line.startswith("{") else Group((line,))
+    return from_json(text) if text.startswith("{") else Group((line,))

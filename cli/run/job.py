@@ -23,7 +23,8 @@ class Job:
     which input it is. `stamp` is how its sounds were when it was planned. `deadline` is a time of `time.monotonic`.
     `open_queries` counts those without an answer yet; `is_heard`: no more will come.
     `problem`: it cannot be asked. `is_last`: no job follows. `inputs`: how many it stands for, which were all done
-    before; `group` is the first of them. `notes` are remarks about its sounds.
+    before; `group` is the first of them. `is_part`: only what --clip names is heard. `notes` are
+    remarks about its sounds.
     """
 
     group: Group
@@ -40,6 +41,7 @@ class Job:
     inputs: int = 1
     open_queries: int = 0
     is_heard: bool = False
+    is_part: bool = False
     failure: Exception | None = None
     queries: list[Query] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -65,7 +67,9 @@ class Job:
 
     @property
     def seconds(self) -> float:
-        """How much sound it holds."""
+        """How much sound it holds, or of the parts that --clip names."""
+        if self.is_part:
+            return sum(window.end - window.start for window in self.answers[0].windows)
         return sum(audio.seconds for audio in self.answers[0].audio)
 
     def hear(self, segment: Segment) -> list[Query]:
@@ -76,7 +80,7 @@ class Job:
             answer.timings["encode_s"] += segment.encode_s
             answer.windows.append(Window(segment.start, segment.end, silent=segment.is_silent, speech=segment.speech))
         self.open_queries += len(self.answers)
-        self.is_heard = segment.is_last
+        self.is_heard, self.is_part = segment.is_last, segment.is_part
         pairs = zip(self.questions, self.answers, strict=True)
         queries = [Query(self, question, answer, answer.windows[-1]) for question, answer in pairs]
         self.queries += queries
@@ -85,7 +89,7 @@ class Job:
     def take_over(self, copy: Job) -> None:
         """Take over what became of a copy of it that was answered elsewhere."""
         self.answers, self.queries, self.notes, self.failure = copy.answers, copy.queries, copy.notes, copy.failure
-        self.is_heard, self.open_queries = copy.is_heard, copy.open_queries
+        self.is_heard, self.open_queries, self.is_part = copy.is_heard, copy.open_queries, copy.is_part
 
     def finish(self) -> None:
         """Put each answer together from its windows, once they are all answered."""
@@ -107,7 +111,7 @@ class Job:
     def warnings(self) -> Iterator[str]:
         """Warnings: sound that was not heard, an answer that repeated itself."""
         for audio in self.answers[0].audio:
-            if audio.seconds > audio.seconds_used:
+            if audio.seconds > audio.seconds_used and not self.is_part:
                 left = f"the last {audio.seconds - audio.seconds_used:.1f} s of {audio.seconds:.1f} s"
                 yield f"{audio.path}: {left} were left out; the model hears 30 s"
         for answer in self.answers:
