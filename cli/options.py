@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MAX_THREADS = 1024  # far over any machine; the libraries crash on more than they can start
 MAX_BATCH = 256
 LONGEST_WINDOW = 30  # seconds that the model hears at once
+SHORTEST_CLIP = 0.03  # seconds: one token of audio
 LONGEST_NUMBER = 10  # digits
 MAX_SECONDS = 1e6  # of --timeout: what a lock can wait
 MAX_MINUTES = 10080  # of --keep: a week
@@ -210,6 +211,8 @@ def _clips(parser: argparse.ArgumentParser, text: str | None) -> tuple[tuple[flo
         start, end = (float(match[1]), float(match[2] or "inf")) if match else (0.0, 0.0)
         if not position <= start < end:
             parser.error(f"--clip {text:.40}: write START-END in seconds, one behind the other, such as 0-10,95.5-")
+        if end - start < SHORTEST_CLIP:
+            parser.error(f"--clip {part.strip():.40}: a part must last at least {SHORTEST_CLIP} s to be heard")
         found.append((start, end))
         position = end
     return tuple(found)

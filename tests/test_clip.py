@@ -94,7 +94,7 @@ def test_parts_of_several_sounds_in_one_prompt_are_refused(sound):
 
 
 @pytest.mark.parametrize(
-    "text", ["", ",", "1", "2-1", "1-1", "0-2,1-3", "1-,2-3", "a-b", "-1-2", "0-nan", "9" * 400 + "-"]
+    "text", ["", ",", "1", "2-1", "1-1", "5-5.01", "0-2,1-3", "1-,2-3", "a-b", "-1-2", "0-nan", "9" * 400 + "-"]
 )
 def test_a_part_that_cannot_be_meant_is_refused(text):
     with pytest.raises(UsageError, match="--clip"):
