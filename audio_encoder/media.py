@@ -93,6 +93,8 @@ def _by_ffmpeg(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -
         raise AudioError(f"{name}: damaged in {sound.damaged} places", COPY_AGAIN, kind="damaged")
     if gap := sound.gap(container.format.name):
         check_clusters(file, name)
+        if container.format.name == "asf":  # a pause and lost bytes look alike there
+            raise AudioError(f"{name}: damaged ({gap:.1f} s are missing inside)", COPY_AGAIN, kind="damaged")
         notes.append(f"{name}: {gap:.1f} s are missing inside; what is there follows without a pause")
     if container.format.name == "tta" and sound.seconds > promised + _SLACK:
         raise AudioError(f"{name}: damaged (more sound than its header counts)", COPY_AGAIN, kind="damaged")

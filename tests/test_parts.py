@@ -150,6 +150,13 @@ def test_a_pause_of_the_recorder_is_told(tmp_path, kind):
     assert any("1.0 s are missing inside" in note for note in notes)
 
 
+def test_lost_bytes_in_a_wma_file_are_damage(tmp_path):
+    data = bytearray(encoded("asf", "wmav2", seconds=6))
+    data[int(0.4 * len(data)) : int(0.7 * len(data))] = bytes(int(0.7 * len(data)) - int(0.4 * len(data)))
+    with pytest.raises(AudioError):
+        load_waveform(write(tmp_path, bytes(data)))
+
+
 @pytest.mark.parametrize("kind", ["matroska", "webm"])
 def test_zeros_in_place_of_the_rest_are_damage(tmp_path, kind):
     data = encoded(kind, KINDS[kind], seconds=6)
