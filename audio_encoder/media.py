@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _SLACK = 0.1  # seconds: coders pad their ends, and not every writer says by how much
 _JOINED = 0.5  # seconds beyond what an MP3 file counts: another one was joined to it, of which nothing is told
-_GAP = 0.5  # seconds
+_GAP = 0.5  # seconds between packets that are told: coders lose less at the ends of pieces
 _KEEPS_TIME = {"mov", "matroska", "flv", "asf"}  # containers in which a pause of the recorder is a gap between packets
 _UNSAID = "this kind of file does not say how long it is, so a cut cannot be noticed"
 _MOST_LOST = 2  # packets at the end of a sound that is whole: a tag, or what the writer did not fill

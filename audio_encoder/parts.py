@@ -21,12 +21,8 @@ _CLUSTER = b"\x1f\x43\xb6\x75"  # some seconds of it
 _LIVE = b"a segment whose length is not known"
 _ASF_DATA = b"\x36\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"
 _ASF_HEAD = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"
-_FIRST = (
-    b"ftyp",
-    b"FLV",
-    b"TTA1",
-    _ASF_HEAD,
-)  # with which a file begins, of a kind of which FFmpeg plays the first of several
+# With which a file begins, of a kind of which FFmpeg plays the first of several.
+_FIRST = (b"ftyp", b"FLV", b"TTA1", _ASF_HEAD)
 _COPY_AGAIN = "copy it again, or keep what is there: ffmpeg -i IN -ar 16000 -ac 1 OUT.flac"
 
 _BOXES = frozenset(
@@ -54,7 +50,7 @@ def check_parts(file: BinaryIO, size: int, name: str, notes: list[str]) -> bool:
     if head[:4] == b"\x1a\x45\xdf\xa3":
         found = _check(_walk(file, size, _element), size, name, notes)
         return _SEGMENT in found and _LIVE not in found
-    if head[:8] == b"\x30\x26\xb2\x75\x8e\x66\xcf\x11":
+    if head[:8] == _ASF_HEAD[:8]:
         return _ASF_DATA in _check(_walk(file, size, _object), size, name, notes)
     if head[:4] == b"RIFF" and head[8:] == b"AVI ":
         return bool(_check(_walk(file, size, _riff), size, name, notes))

@@ -28,9 +28,8 @@ MAX_SECONDS = 1e6  # of --timeout: what a lock can wait
 MAX_MINUTES = 10080  # of --keep: a week
 IN_CHAT = {  # what a dialogue heeds, and what does nothing anywhere
     "help", "chat", "inputs", "files", "video", "system", "max_new_tokens", "json", "quiet", "debug", "keep", "model",
-    "verify",
-    "backend", "onnx", "device", "threads", "env_id", "env_list", "memory_mode", "verbose", "profile", "required",
-    "disable_ailia_tokenizer", "ftype", "benchmark_count",
+    "verify", "backend", "onnx", "device", "threads", "env_id", "env_list", "memory_mode", "verbose", "profile",
+    "required", "disable_ailia_tokenizer",
 }  # fmt: skip
 
 
