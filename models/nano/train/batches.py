@@ -26,9 +26,10 @@ LETTERS = " 'abcdefghijklmnopqrstuvwxyz"  # of the CTC loss; 0 is its blank
 POOL = 1024  # examples sorted by length at a time
 MASKED = {"time": (2, 12), "channel": (3, 48)}  # how many stripes at most, and how wide
 MASK_FOR = 50  # tokens: for each as many, one more stripe of time
-RESTYLED = 0.5  # of the clips that are written down sound like another voice or room
+RESTYLED = 0.5  # of the clips that are asked for words or language sound like another voice or room
 STYLE_FROM = 25  # tokens: of less, mean and spread are what is said, not how
 SAID = ("transcribe", "transcribe_base", "timestamps")
+RESTYLED_TASKS = (*SAID, "language")
 MISHEARD = 0.2  # at most this share of a transcript's ids, as the decoder reads them back
 
 
@@ -168,7 +169,7 @@ class Encoder:
                 finishes.append(flat + clip.tokens + 1)
                 places.append(np.arange(flat + 1, flat + 1 + clip.tokens))
                 features.append(clip.features)
-                restyling.append(one.example.task in SAID and clip.tokens >= STYLE_FROM)
+                restyling.append(one.example.task in RESTYLED_TASKS and clip.tokens >= STYLE_FROM)
                 letters.append(letters_of(clip.get("text") if clip.get("language") == "en" else None))
         if augment:
             features = augmented(features, restyling, rng)
