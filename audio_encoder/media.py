@@ -15,13 +15,13 @@ import av
 import av.error
 import numpy as np
 
-from audio_encoder.checks import COPY_AGAIN, check_sizes, has_sizes, is_bare, promised_seconds, zeros_from
+from audio_encoder.checks import check_sizes, has_sizes, is_bare, promised_seconds, zeros_from
 from audio_encoder.kinds import RAW, bare_kind
 from audio_encoder.mixing import mix, packed
-from audio_encoder.parts import check_clusters
+from audio_encoder.parts import COPY_AGAIN, JoinedError
 from audio_encoder.samples import CONVERT, check_rate, check_samples
 from audio_encoder.sndfile import Forgiving, needs_sndfile, opens, stream_sndfile
-from audio_encoder.tags import behind_tag
+from audio_encoder.tags import behind_tag, part_of
 from errors import AudioError
 
 if TYPE_CHECKING:
@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 _SLACK = 0.1  # seconds: coders pad their ends, and not every writer says by how much
 _JOINED = 0.5  # seconds beyond what an MP3 file counts: another one was joined to it, of which nothing is told
 _GAP = 0.5  # seconds between packets that are told: coders lose less at the ends of pieces
-_KEEPS_TIME = {"mov", "matroska", "flv", "asf"}  # containers in which a pause of the recorder is a gap between packets
+_KEEPS_TIME = {"mov", "matroska", "flv", "asf", "nut"}  # in which a recorder's pause is a gap between packets
+_PAUSE_SECONDS = 0.05  # of a gap that is worth its place in a note
+_PAUSES = 5  # gaps of which a note names the place
+_JUMP = {"matroska": 1_000, "nut": 1_000, "asf": 0}  # bytes passed over where some were lost: those of WMA do not tell
+_SEVERAL = "several recordings are joined in it; they are heard one after the other"
 _UNSAID = "this kind of file does not say how long it is, so a cut cannot be noticed"
 _MOST_LOST = 2  # packets at the end of a sound that is whole: a tag, or what the writer did not fill
 _PAUSE = 8  # the first kind of AMR frame that holds a pause, not speech
@@ -55,8 +59,35 @@ def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArra
     one that is cut short.
     """
     av.logging.set_level(None)
-    file = behind_tag(file)
-    is_known, is_begun = check_sizes(file, name, notes), False
+    for number, (part, is_known) in enumerate(_recordings(file, name, notes)):
+        if number == 1:
+            notes.append(f"{name}: {_SEVERAL}")
+        yield from _stream(part, name, notes, is_known=is_known)
+        notes[:] = dict.fromkeys(notes)
+
+
+def _recordings(file: BinaryIO, name: str, notes: list[str]) -> Iterator[tuple[BinaryIO, bool]]:
+    """(each of the recordings that are joined in a file, whether its sizes say how long it is); one as a rule."""
+    start = 0
+    while True:
+        rest = part_of(file, start) if start else file
+        if tag := behind_tag(rest):
+            start += tag
+            rest = part_of(file, start)
+        try:
+            is_known = check_sizes(rest, name, notes)
+        except JoinedError as joined:
+            part = part_of(file, start, start + joined.place)
+            start += joined.place
+        else:
+            yield rest, is_known
+            return
+        yield part, check_sizes(part, name, notes)
+
+
+def _stream(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -> Iterator[NDArray[np.int16]]:
+    """The samples of one recording."""
+    is_begun = False
     try:
         if not needs_sndfile(file):
             for block in _by_ffmpeg(file, name, notes, is_known=is_known):
@@ -91,11 +122,7 @@ def _by_ffmpeg(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -
         notes.append(f"{name}: {sound.damaged} parts that are not sound were skipped")
     elif sound.damaged:
         raise AudioError(f"{name}: damaged in {sound.damaged} places", COPY_AGAIN, kind="damaged")
-    if gap := sound.gap(container.format.name):
-        check_clusters(file, name)
-        if container.format.name == "asf":  # a pause and lost bytes look alike there
-            raise AudioError(f"{name}: damaged ({gap:.1f} s are missing inside)", COPY_AGAIN, kind="damaged")
-        notes.append(f"{name}: {gap:.1f} s are missing inside; what is there follows without a pause")
+    sound.check_time(container.format.name, is_known=is_known)
     if container.format.name == "tta" and sound.seconds > promised + _SLACK:
         raise AudioError(f"{name}: damaged (more sound than its header counts)", COPY_AGAIN, kind="damaged")
     if sound.reached(container.format.name) < promised - _SLACK:
@@ -119,15 +146,25 @@ class _Sound:
         self.lost = 0  # packets at the end that could not be decoded
         self.seconds = 0.0
         self._first = self._end = 0.0  # on the time line of the file
+        self._pauses = list[float]()  # seconds that were heard where its time goes on later
+        self._place = self._jump = 0  # bytes: where a packet should begin, and the most that was passed over
 
     def reached(self, format_name: str) -> float:
         """Up to where it was heard: by the time line, where gaps are a recorder's and holes are noticed otherwise."""
         return max(self.seconds, self._end) if _KEEPS_TIME & {*format_name.split(",")} else self.seconds
 
-    def gap(self, format_name: str) -> float:
-        """Seconds that the time line has between its ends and no packet holds; 0 if they are few."""
-        missing = self.reached(format_name) - self._first - self.seconds
-        return missing if missing > _GAP else 0.0
+    def check_time(self, format_name: str, *, is_known: bool) -> None:
+        """Tell where the time line has seconds that no packet holds; raise AudioError where their bytes were lost."""
+        names = {*format_name.split(",")}
+        end = self.told() if "avi" in names and is_known else self.reached(format_name)  # AVI counts empty packets
+        gap = end - self._first - self.seconds
+        if gap <= _GAP:
+            return
+        if any(self._jump > most for kind, most in _JUMP.items() if kind in names):
+            raise AudioError(f"{self._name}: damaged ({gap:.1f} s are missing inside)", COPY_AGAIN, kind="damaged")
+        places = [f"{seconds:.1f}" for seconds in self._pauses[:_PAUSES]] + ["…"] * (len(self._pauses) > _PAUSES)
+        where = f"inside, after {', '.join(places)} s of sound" if places else "at the start or inside"
+        self._notes.append(f"{self._name}: {gap:.1f} s are missing {where}; what is there follows without a pause")
 
     def told(self) -> float:
         """The length that FFmpeg tells, in seconds; 0 where it does not know: a picture may last longer."""
@@ -139,7 +176,7 @@ class _Sound:
         """Decoded frames; what FFmpeg cannot decode is skipped, as its command does."""
         missed = 0
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in self._packets():
                 try:
                     frames = self._decoder.decode(packet if packet.size else None)
                 except av.error.EOFError:
@@ -162,6 +199,15 @@ class _Sound:
                 f"{self._name}: no sound that can be read ({missed} damaged packets)", CONVERT, kind="damaged"
             )
 
+    def _packets(self) -> Iterator[Any]:
+        """The packets of the stream. Those of the others tell where bytes are passed over."""
+        for packet in self._container.demux():
+            if packet.size and packet.pos is not None:
+                self._jump = max(self._jump, packet.pos - self._place if self._place else 0)
+                self._place = packet.pos + packet.size
+            if packet.stream.index == self._stream.index:
+                yield packet
+
     def _checked(self, frame: Any) -> Any:
         frame = packed(frame)
         check_rate(frame.sample_rate, self._name)
@@ -170,6 +216,8 @@ class _Sound:
         length = frame.samples / frame.sample_rate
         if frame.time is not None:
             self._first = self._first if self.seconds else max(0.0, frame.time)
+            if self.seconds and frame.time > self._end + _PAUSE_SECONDS:
+                self._pauses.append(self.seconds)
             self._end = max(self._end, frame.time + length)
         self.seconds += length
         return frame

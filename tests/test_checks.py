@@ -1,5 +1,6 @@
 """What a header says of the length of a file: it is kept to, or a note says that nothing is known."""
 
+import contextlib
 import io
 import os
 import struct
@@ -17,7 +18,7 @@ from errors import AudioError
 
 RATE = 16_000
 TONE = (np.sin(np.arange(3 * RATE) / 9) * 9_000).astype(np.int16)
-UNSAID, ANOTHER = "a cut cannot be noticed", "another file follows"
+UNSAID, SEVERAL = "a cut cannot be noticed", "several recordings are joined in it"
 ID3 = b"ID3\3\0\0\0\0\1\0" + bytes(128)
 
 
@@ -112,14 +113,17 @@ def test_a_flac_stream_without_a_count_has_a_note(tmp_path):
 
 @pytest.mark.parametrize(
     "data",
-    [lambda: pcm("WAV"), lambda: pcm("AIFF"), lambda: pcm("W64"), lambda: pcm("CAF"), lambda: coded("mp4", "aac"),
-     lambda: coded("flv", "aac", 44_100)],
-    ids=["wav", "aiff", "w64", "caf", "mp4", "flv"],
+    [lambda: pcm("WAV"), lambda: pcm("AIFF"), lambda: pcm("W64"), lambda: pcm("CAF"), lambda: pcm("AU"),
+     lambda: pcm("FLAC"), lambda: coded("mp4", "aac"), lambda: coded("flv", "aac", 44_100),
+     lambda: coded("matroska", "aac"), lambda: coded("avi", "pcm_s16le"), lambda: coded("nut", "pcm_s16le")],
+    ids=["wav", "aiff", "w64", "caf", "au", "flac", "mp4", "flv", "matroska", "avi", "nut"],
 )  # fmt: skip
-def test_a_file_behind_the_first_is_told(tmp_path, data):
-    seconds, notes = heard(tmp_path, data() * 2)
-    assert seconds == pytest.approx(3, abs=0.3)
-    assert ANOTHER in notes
+def test_files_that_were_joined_are_all_heard(tmp_path, data):
+    seconds, notes = heard(tmp_path, data() * 3)
+    assert seconds == pytest.approx(9, abs=0.3)
+    assert SEVERAL in notes
+    with pytest.raises(AudioError) if UNSAID not in notes else contextlib.nullcontext():
+        heard(tmp_path, (data() * 2)[:-3_000])
 
 
 def test_a_file_of_which_a_library_would_hear_one_part_is_refused(tmp_path):
