@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from cli.inputs.search import Group
-from cli.inputs.table import plain, records
+from cli.inputs.table import is_said, plain, records
 
 _QUESTION = ("prompt", "question")
 _ASKING = (*_QUESTION, "task", "language")  # columns that decide what is asked
@@ -40,7 +40,7 @@ def from_table(lines: Iterable[str], form: dict[str, Any]) -> Iterator[tuple[int
                 raise cells
             if head and any(cells):
                 yield number, _from_record(_row(head, cells))
-            head = head or _columns(cells)
+            head = head or ([] if is_said(form["delimiter"].join(cells)) else _columns(cells))
         except ValueError as error:
             yield number, error if head else ValueError(f"the head of this table: {error}")
             if not head:
