@@ -27,7 +27,7 @@ _HEADER_LEFT = 44  # bytes: some writers count the header in
 _REST, _REST_BYTES = 0.1, 4_096  # seconds, or bytes, of sound after the end that deserve a note
 # Formats whose duration FFmpeg only estimates from the bit rate.
 _RECKONED = {"aac", "ac3", "eac3", "amr", "amrnb", "amrwb", "mp3", "dts", "loas", "gsm", "mpeg", "mpegts", "g722"}
-_BY_BYTES = {"wav", "w64", "aiff", "au", "ogg", "asf", "caf", "voc"}  # their sizes are checked here
+_BY_BYTES = {"wav", "w64", "aiff", "au", "ogg", "asf", "avi", "caf", "voc"}  # their sizes are checked here
 # Formats whose header counts the samples. Of others FFmpeg tells a duration as well, which it may have from the size.
 _COUNTED = {"flac", "tta", "wv", "ape", "mpc", "mpc8", "tak", "dsf", "ast", "mxf", "nistsphere"}
 _MP3_RATES = (11_025, 12_000, 8_000)  # Hz, of MPEG 2.5; twice as much in MPEG 2, four times in MPEG 1
@@ -51,8 +51,9 @@ def check_sizes(file: BinaryIO, name: str, notes: list[str]) -> bool:
     if magic in (b".snd", b"dns."):
         header, length = struct.unpack(">II" if magic == b".snd" else "<II", file.read(8).ljust(8, b"\0"))
         _check_length(size - header, length, size, name, notes)
-        if not _is_streamed(length):
-            _tell_rest(file, header + length, size - _REST_BYTES, name, notes)
+        file.seek(min(header + length, size))
+        if length and file.read(4) == magic:  # what follows is heard, if it is no header
+            raise JoinedError(header + length)
         return True
     if magic == b"caff":
         return _check_caf(file, size, name, notes)
@@ -87,7 +88,7 @@ def promised_seconds(file: BinaryIO, format_name: str, told: float, *, is_known:
         return seconds or 0.0, seconds is not None
     if names & _RECKONED:
         return 0.0, False
-    if (names & _BY_BYTES and "asf" not in names) or (names == {"avi"} and is_known):
+    if names & _BY_BYTES and not (names == {"asf"} and is_known):
         return 0.0, is_known
     return told, is_known or (told > 0 and bool(names & _COUNTED))
 

@@ -244,7 +244,9 @@ def _container(file: BinaryIO, name: str, notes: list[str]) -> Any:
     """The file as FFmpeg opens it by its content, else by its ending, for what nothing but the ending tells."""
     source = Forgiving(file, zeros_from(file))
     failures: list[BaseException] = []
-    for kind in (None, bare_kind(name, file)):
+    file.seek(0)
+    other = "au" if file.read(4) == b".snd" else bare_kind(name, file)  # an AU file without a size is not recognized
+    for kind in (None, other):
         if kind or not failures:
             file.seek(0)
             try:
@@ -252,7 +254,7 @@ def _container(file: BinaryIO, name: str, notes: list[str]) -> Any:
             except _FAILURES as error:
                 failures.append(error)
                 continue
-            if kind:
+            if kind and kind != "au":
                 notes.append(f"{name}: only its ending says that this is {container.format.long_name}")
             return container
     raise _not_opened(file, name, failures[0]) from None

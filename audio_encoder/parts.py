@@ -154,11 +154,9 @@ def _box(head: bytes, place: int, size: int) -> _Part | None:
 
 
 def _object(head: bytes, place: int, _: int) -> _Part | None:
-    """ASF (WMA, WMV): a name of 16 bytes and 8 bytes of size, both counted in."""
-    if len(head) < 24:
-        return None
-    length = int.from_bytes(head[16:24], "little")
-    return (head[:16], place + 24, place + length) if 24 <= length < _UNKNOWN else None
+    """ASF (WMA, WMV): a name of 16 bytes and 8 bytes of size, both counted in; of streamed sound, that of its head."""
+    least, length = 51 if head[:16] == _ASF_DATA else 24, int.from_bytes(head[16:24], "little")
+    return (head[:16], place + 24, place + length) if least <= length < _UNKNOWN else None
 
 
 def _block(head: bytes, place: int, _: int) -> _Part | None:
