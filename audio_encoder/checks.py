@@ -26,7 +26,22 @@ _HEADER = 128  # bytes by which such a size may be smaller: some subtract the he
 _HEADER_LEFT = 44  # bytes: some writers count the header in
 _REST, _REST_BYTES = 0.1, 4_096  # seconds, or bytes, of sound after the end that deserve a note
 # Formats whose duration FFmpeg only estimates from the bit rate.
-_RECKONED = {"aac", "ac3", "eac3", "amr", "amrnb", "amrwb", "mp3", "dts", "loas", "gsm", "mpeg", "mpegts", "g722"}
+_RECKONED = {
+    "aac",
+    "ac3",
+    "eac3",
+    "amr",
+    "amrnb",
+    "amrwb",
+    "mp3",
+    "dts",
+    "loas",
+    "gsm",
+    "mpeg",
+    "mpegts",
+    "g722",
+    "swf",
+}
 _BY_BYTES = {"wav", "w64", "aiff", "au", "ogg", "asf", "avi", "caf", "voc"}  # their sizes are checked here
 # Formats whose header counts the samples. Of others FFmpeg tells a duration as well, which it may have from the size.
 _COUNTED = {"flac", "tta", "wv", "ape", "mpc", "mpc8", "tak", "dsf", "ast", "mxf", "nistsphere"}

@@ -32,6 +32,7 @@ _JOINED = 0.5  # seconds beyond what an MP3 file counts: another one was joined 
 _GAP = 0.5  # seconds between packets that are told: coders lose less at the ends of pieces
 _KEEPS_TIME = {"mov", "matroska", "flv", "asf", "nut"}  # in which a recorder's pause is a gap between packets
 _PAUSE_SECONDS = 0.05  # of a gap that is worth its place in a note
+_EMPTY = 64  # bytes: some packets without content, with which AVI passes time
 _PAUSES = 5  # gaps of which a note names the place
 _JUMP = {"matroska": 1_000, "nut": 1_000, "asf": 0}  # bytes passed over where some were lost: those of WMA do not tell
 _SEVERAL = "several recordings are joined in it; they are heard one after the other"
@@ -105,7 +106,8 @@ def _stream(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -> I
 def _by_ffmpeg(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -> Iterator[NDArray[np.int16]]:
     with _container(file, name, notes) as container:
         if not container.streams.audio or container.streams.audio[0].codec_context is None:
-            raise AudioError(f"{name}: no sound in it", CONVERT, kind="not a sound")
+            reason = "its sound is coded in an unknown way" if container.streams.audio else "no sound in it"
+            raise AudioError(f"{name}: {reason}", CONVERT, kind="not a sound")
         try:
             sound = _Sound(container, file, name, notes)
             yield from mix(sound.frames(), name, notes)
@@ -148,6 +150,7 @@ class _Sound:
         self._first = self._end = 0.0  # on the time line of the file
         self._pauses = list[float]()  # seconds that were heard where its time goes on later
         self._place = self._jump = 0  # bytes: where a packet should begin, and the most that was passed over
+        self._jumped = 0.0  # seconds that were heard before
 
     def reached(self, format_name: str) -> float:
         """Up to where it was heard: by the time line, where gaps are a recorder's and holes are noticed otherwise."""
@@ -155,16 +158,19 @@ class _Sound:
 
     def check_time(self, format_name: str, *, is_known: bool) -> None:
         """Tell where the time line has seconds that no packet holds; raise AudioError where their bytes were lost."""
-        names = {*format_name.split(",")}
-        end = self.told() if "avi" in names and is_known else self.reached(format_name)  # AVI counts empty packets
+        names, end, pauses = {*format_name.split(",")}, self.reached(format_name), self._pauses
+        if names == {"avi"} and is_known and self._jump > _EMPTY:
+            end, pauses = self.told(), [self._jumped]
         gap = end - self._first - self.seconds
         if gap <= _GAP:
             return
         if any(self._jump > most for kind, most in _JUMP.items() if kind in names):
             raise AudioError(f"{self._name}: damaged ({gap:.1f} s are missing inside)", COPY_AGAIN, kind="damaged")
-        places = [f"{seconds:.1f}" for seconds in self._pauses[:_PAUSES]] + ["…"] * (len(self._pauses) > _PAUSES)
-        where = f"inside, after {', '.join(places)} s of sound" if places else "at the start or inside"
-        self._notes.append(f"{self._name}: {gap:.1f} s are missing {where}; what is there follows without a pause")
+        places = [f"{seconds:.1f}" for seconds in pauses[:_PAUSES]] + ["…"] * (len(pauses) > _PAUSES)
+        where = f", after {', '.join(places)} s of sound" * bool(places)
+        self._notes.append(
+            f"{self._name}: {gap:.1f} s are missing inside{where}; what is there follows without a pause"
+        )
 
     def told(self) -> float:
         """The length that FFmpeg tells, in seconds; 0 where it does not know: a picture may last longer."""
@@ -203,7 +209,9 @@ class _Sound:
         """The packets of the stream. Those of the others tell where bytes are passed over."""
         for packet in self._container.demux():
             if packet.size and packet.pos is not None:
-                self._jump = max(self._jump, packet.pos - self._place if self._place else 0)
+                jump = packet.pos - self._place if self._place else 0
+                if jump > self._jump:
+                    self._jump, self._jumped = jump, self.seconds
                 self._place = packet.pos + packet.size
             if packet.stream.index == self._stream.index:
                 yield packet
@@ -226,6 +234,8 @@ class _Sound:
 def _decoder(stream: Any, file: BinaryIO) -> Any:
     """What decodes a stream: FFmpeg's own decoder of AMR fails at a telephone's pauses (DTX), another one does not."""
     own = stream.codec_context
+    if own.name == "alac":
+        own.options = {"flags2": "+skip_manual"}  # CAF counts what lacks in the last packet, which is short already
     if own.name != "amrnb" or "libopencore_amrnb" not in av.codecs_available:
         return own
     place = file.tell()
