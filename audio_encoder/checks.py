@@ -246,9 +246,7 @@ def _check_voc(file: BinaryIO, size: int, name: str, notes: list[str]) -> bool:
         file.seek(position)
         kind, *length = file.read(4).ljust(4, b"\0")
         if not kind:
-            file.seek(position + 1)
-            if file.read(4) == b"Crea":
-                raise JoinedError(position + 1)
+            _tell_rest(file, position + 1, size - _REST_BYTES, name, notes)
             return True
         position += 4 + int.from_bytes(bytes(length), "little")
         if not any(length):

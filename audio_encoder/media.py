@@ -161,16 +161,16 @@ class _Sound:
         names, end, pauses = {*format_name.split(",")}, self.reached(format_name), self._pauses
         if names == {"avi"} and is_known and self._jump > _EMPTY:
             end, pauses = self.told(), [self._jumped]
+        if "asf" in names and self._first > _GAP:
+            self._notes.append(f"{self._name}: its first {self._first:.1f} s have no sound; they may be lost")
         gap = end - self._first - self.seconds
         if gap <= _GAP:
             return
         if any(self._jump > most for kind, most in _JUMP.items() if kind in names):
             raise AudioError(f"{self._name}: damaged ({gap:.1f} s are missing inside)", COPY_AGAIN, kind="damaged")
         places = [f"{seconds:.1f}" for seconds in pauses[:_PAUSES]] + ["…"] * (len(pauses) > _PAUSES)
-        where = f", after {', '.join(places)} s of sound" * bool(places)
-        self._notes.append(
-            f"{self._name}: {gap:.1f} s are missing inside{where}; what is there follows without a pause"
-        )
+        missing = f"{gap:.1f} s are missing inside" + f", after {', '.join(places)} s of sound" * bool(places)
+        self._notes.append(f"{self._name}: {missing}; what is there follows without a pause")
 
     def told(self) -> float:
         """The length that FFmpeg tells, in seconds; 0 where it does not know: a picture may last longer."""
@@ -234,8 +234,8 @@ class _Sound:
 def _decoder(stream: Any, file: BinaryIO) -> Any:
     """What decodes a stream: FFmpeg's own decoder of AMR fails at a telephone's pauses (DTX), another one does not."""
     own = stream.codec_context
-    if own.name == "alac":
-        own.options = {"flags2": "+skip_manual"}  # CAF counts what lacks in the last packet, which is short already
+    if own.name == "alac" and stream.container.format.name == "caf":
+        own.options = {"flags2": "+skip_manual"}  # it counts what lacks in the last packet, which is short already
     if own.name != "amrnb" or "libopencore_amrnb" not in av.codecs_available:
         return own
     place = file.tell()

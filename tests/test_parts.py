@@ -10,6 +10,7 @@ import zlib
 import av
 import numpy as np
 import pytest
+import soundfile
 
 from audio_encoder.waveform import load_waveform, stream_waveform
 from errors import AudioError
@@ -294,6 +295,30 @@ def test_a_caf_file_that_counts_its_last_packet_as_full_is_whole(tmp_path):
     (packets,) = struct.unpack_from(">q", data, place)
     struct.pack_into(">qii", data, place + 8, packets * 4_096, 0, 0)  # as ffmpeg 5.1.9 writes it
     assert len(load_waveform(write(tmp_path, bytes(data)))) == 16_000
+
+
+def test_the_last_packet_of_apple_lossless_in_caf_is_heard_to_its_end(tmp_path):
+    tone = (np.sin(np.arange(16_000) / 20) * 8_000).astype(np.int16)
+    soundfile.write(tmp_path / "a.caf", tone, 16_000, subtype="ALAC_16")  # 384 lack in the last packet of 4,096
+    assert np.array_equal(load_waveform(tmp_path / "a.caf"), tone / np.float32(32_768))
+
+
+@pytest.mark.parametrize("codec", ["adpcm_ms", "adpcm_ima_wav"])
+def test_sound_that_avi_counts_in_another_way_has_no_gap(tmp_path, codec):
+    notes = []
+    list(stream_waveform(write(tmp_path, noise("avi", codec, 1, 16_000)), notes))
+    assert not notes
+
+
+@pytest.mark.parametrize(("kind", "codec"), [("voc", "pcm_u8"), ("asf", "wmav2")])
+def test_zeros_in_place_of_the_beginning_are_told(tmp_path, kind, codec):
+    data = noise(kind, codec, 1, 16_000) if kind == "voc" else encoded(kind, codec, seconds=6)
+    hole = slice(1_000, 1_000 + len(data) // 4)
+    notes = []
+    list(
+        stream_waveform(write(tmp_path, data[: hole.start] + bytes(hole.stop - hole.start) + data[hole.stop :]), notes)
+    )
+    assert notes
 
 
 def test_a_wav_file_without_the_size_of_its_data_is_held_against_its_own(tmp_path):
