@@ -19,7 +19,7 @@ _QUESTION = ("prompt", "question")
 _ASKING = (*_QUESTION, "task", "language")  # columns that decide what is asked
 _COLUMNS = ("audio", *_ASKING, "text", "gt", "source")
 _LINE = 'write {"audio": "a.wav", "prompt": "..."}, or ./{ where a name begins with {'
-_HEAD = "name the columns in its first line: audio, and text, question, task, language or source"
+HEAD = "name the columns in its first line: audio, and text, question, task, language or source"
 
 
 def from_json(line: str) -> Group:
@@ -72,7 +72,7 @@ def _meant(name: str) -> str | None:
 
 def _row(head: list[str], row: list[str]) -> dict[str, str | None]:
     if len(row) != len(head):
-        raise ValueError(f"{len(row)} cells under {len(head)} columns; {_HEAD}")
+        raise ValueError(f"{len(row)} cells under {len(head)} columns; {HEAD}")
     optional = {*_ASKING, "source"}
     return {name: cell or (None if name in optional else "") for name, cell in zip(head, row, strict=True)}
 

@@ -22,7 +22,7 @@ def find_form(text: str, suffix: str) -> dict[str, Any] | None:
     A table has the ending of one, and a head that names the sounds. The head also shows what parts the cells: Excel
     writes ; where a comma is in numbers, and may say so in a line of its own in front.
     """
-    line, *rest = re.split("\r\n|[\r\n]", text, maxsplit=2)
+    line, *rest = re.split("\r\n|[\r\n]", text.lstrip("\r\n"), maxsplit=2)
     is_tsv = suffix.lower() == ".tsv"
     delimiters = "\t" if is_tsv else ",;\t" if suffix.lower() in TABLES else ""
     if rest and delimiters and is_said(line):
