@@ -71,19 +71,19 @@ def _recordings(file: BinaryIO, name: str, notes: list[str]) -> Iterator[tuple[B
     """(each of the recordings that are joined in a file, whether its sizes say how long it is); one as a rule."""
     start = 0
     while True:
-        rest = part_of(file, start) if start else file
-        if tag := behind_tag(rest):
-            start += tag
-            rest = part_of(file, start)
-        try:
-            is_known = check_sizes(rest, name, notes)
-        except JoinedError as joined:
-            part = part_of(file, start, start + joined.place)
-            start += joined.place
-        else:
-            yield rest, is_known
+        start += behind_tag(part_of(file, start))
+        part, end = part_of(file, start), None
+        is_known: bool | None = None
+        while is_known is None:
+            try:
+                is_known = check_sizes(part, name, notes)
+            except JoinedError as joined:
+                end = start + joined.place
+                part = part_of(file, start, end)
+        yield part, is_known
+        if end is None:
             return
-        yield part, check_sizes(part, name, notes)
+        start = end
 
 
 def _stream(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -> Iterator[NDArray[np.int16]]:

@@ -174,7 +174,8 @@ def _true_audio(file: BinaryIO, head: bytes, place: int) -> _Part | None:
     frames = -(-samples // max(1, 256 * rate // 245))
     start = place + 22 + 4 * (frames + 1)
     file.seek(place + 22)
-    sizes = np.frombuffer(file.read(4 * min(frames, MOST_PARTS)), np.dtype("<u4"))
+    table = file.read(4 * min(frames, MOST_PARTS))
+    sizes = np.frombuffer(table[: len(table) // 4 * 4], np.dtype("<u4"))
     return head[:4], start, start + int(sizes.sum(dtype=np.uint64))
 
 

@@ -38,8 +38,8 @@ class Part:
 
 
 def part_of(file: BinaryIO, start: int, end: int | None = None) -> BinaryIO:
-    """A part of a file as a file."""
-    return cast(BinaryIO, Part(file, start, end))
+    """A part of a file as a file; all of it is the file itself."""
+    return file if not start and end is None else cast(BinaryIO, Part(file, start, end))
 
 
 def behind_tag(file: BinaryIO) -> int:

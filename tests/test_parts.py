@@ -248,6 +248,8 @@ def test_a_tag_before_a_sound_is_skipped(tmp_path, kind):
 
 def test_a_tag_behind_a_true_audio_file_is_no_sound(tmp_path):
     data = noise("tta", "tta", 2, 16_000)  # FFmpeg puts a tag behind it
+    with pytest.raises(AudioError, match="cut short"):
+        load_waveform(write(tmp_path, data[:25]))  # within the sizes of its frames
     notes = []
     assert sum(map(len, stream_waveform(write(tmp_path, data), notes))) == 16_000
     assert not notes
