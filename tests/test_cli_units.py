@@ -169,6 +169,7 @@ def test_json_line_has_all_keys_in_order():
         "model",
         "backend",
         "timings",
+        "notes",
     ]
     assert (record["status"], record["input"]) == ("ok", "a.wav")
     assert record["audio"] == [{"path": "a.wav", "seconds": 40.0, "seconds_used": 30.0}]

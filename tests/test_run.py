@@ -268,6 +268,17 @@ def test_silence_is_marked(ask, tmp_path):
     assert [window["silent"] for window in record["windows"]] == [True]
 
 
+@pytest.mark.parametrize("batch", ["1", "3"])
+def test_remarks_about_a_sound_stand_in_its_record_where_quiet_runs_tell_none(ask, sounds, batch):
+    joined = sounds / "b.wav"
+    joined.write_bytes((sounds / "a.wav").read_bytes() + joined.read_bytes())
+    asked = ("-q", "-i", sounds / "a.wav", joined, "--each", "--json", "-p", "hm?", "--batch", batch)
+    code, out, err = ask(*asked)
+    alone, both = map(json.loads, out.splitlines())
+    assert (code, err, alone["notes"]) == (0, "", [])
+    assert both["notes"] == [f"{joined}: several recordings are joined in it; they are heard one after the other"]
+
+
 @pytest.mark.parametrize(("asked", "is_heard"), [(["--task", "transcribe"], False), (["-p", "what is it?"], True)])
 def test_silence_is_encoded_only_where_more_than_words_is_asked(ask, tmp_path, monkeypatch, asked, is_heard):
     heard = []

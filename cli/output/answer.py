@@ -55,7 +55,8 @@ class Answer:
     `log_prob` is the mean of the natural logarithms of its tokens' probabilities: how sure the model was.
     `windows` are the stretches that were asked about one by one, `words` those of an answer with times. `timings` in
     seconds by stage; `load_s` is that of the process, the same in each of its answers. `references` are what a good
-    answer says, `source` and `language` their set and language, `score` has the metrics of --score.
+    answer says, `source` and `language` their set and language, `score` has the metrics of --score. `notes` are remarks
+    about its sounds, such as a gap: what standard error tells without --quiet.
     """
 
     input: list[str]
@@ -76,6 +77,7 @@ class Answer:
     source: str | None = None
     language: str | None = None
     score: dict[str, dict[str, Any]] | None = None
+    notes: list[str] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
         """All that is known of it, in JSON types."""

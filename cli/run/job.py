@@ -107,6 +107,7 @@ class Job:
                 window.text = text
             reasons = {window.finish_reason for window in answer.windows}
             answer.finish_reason = next(reason for reason in REASONS if reason in reasons)
+            answer.notes = self.notes
 
     def warnings(self) -> Iterator[str]:
         """Warnings: sound that was not heard, an answer that repeated itself."""
