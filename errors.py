@@ -31,13 +31,17 @@ class QwenAudioError(Exception):
         self.exit_code = self.exit_code if exit_code is None else exit_code
 
 
+def is_at_root() -> bool:
+    """Whether the user stands where this program lies."""
+    try:
+        return os.path.samefile(os.curdir, ROOT)  # noqa: PTH121
+    except OSError:  # the folder was removed
+        return False
+
+
 def command(text: str) -> str:
     """A command of this program, for a hint, as it works from where the user stands."""
-    try:
-        here = os.path.samefile(os.curdir, ROOT)  # noqa: PTH121
-    except OSError:  # the folder was removed
-        here = False
-    return text if here else f"cd {shlex.quote(ROOT)} && {text}"
+    return text if is_at_root() else f"cd {shlex.quote(ROOT)} && {text}"
 
 
 def _line(text: str) -> str:

@@ -37,11 +37,8 @@ if __name__ == "__main__":  # before all else
     import os
     import sys
 
-    root = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib takes long to import
-    if sys.flags.safe_path and root not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
-        # Told by PYTHONSAFEPATH not to look beside this file, where the rooms are.
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606
+    if sys.flags.safe_path:  # Python was told not to look beside this file, where the rooms are
+        sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120 - pathlib takes long to import
 
     from cli.signals import take_over  # so that Ctrl-C never shows a traceback
 

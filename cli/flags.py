@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cli.output.streams import show_piece
 from errors import UsageError
 
 SAMPLE = Path(__file__).resolve().parent.parent / "tests" / "golden" / "1272-128104-0000.flac"
@@ -140,7 +140,9 @@ class Options:
         "--clip", "START-END,…", "hear only these parts, in seconds, such as 0-10,95.5-", action=_Joined
     )
 
-    json: bool = _output("--json", "", "one line of JSON for each answer")
+    json: bool = _output(
+        "--json", "", "one line of JSON for each answer, of those that --output-dir has from earlier runs, too"
+    )
     savepath: Path | None = _output("-s --savepath", "FILE", "write the answers to FILE as well", action=_Once)
     output_dir: Path | None = _output(
         "-o --output-dir --output_dir", "DIR", "a file for each sound; a second run continues where the first stopped"
@@ -221,8 +223,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}", fix="see --help")
 
     def print_help(self, file: Any = None) -> None:  # noqa: ARG002 - argparse never names a file
-        sys.stdout.write(self.format_help())
-        sys.stdout.flush()
+        show_piece(self.format_help())
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cli.flags import FTYPES, PROMPT, SAMPLE, SYSTEM, Options, build_parser
-from cli.inputs.text import MARKS, decode
+from cli.inputs.text import MARKS, decode, is_whole
+from cli.output.streams import show_piece
 from errors import QwenAudioError, command
 
 __all__ = ["PROMPT", "SAMPLE", "SYSTEM", "Options", "parse_arguments"]
@@ -49,6 +50,7 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
         parser.error(f"unknown flag {unknown[0]}" + (f"; did you mean {near[0]}?" if near else ""))
     given.inputs = [*given.inputs, *given.files, *given.video]
     _print_and_exit(parser, given)
+    _read_texts(parser, given)
     _check(parser, given)
     read = {
         "inputs": _inputs(parser, given, bare=not argv),
@@ -68,6 +70,22 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
         "ends_kept_model": given.keep == 0 and not given.inputs and not given.lists and not given.chat,
     }
     return Options(**vars(given) | read)
+
+
+def _read_texts(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """What is asked is UTF-8, in a locale for which Python read it as something else, too; file names may be any bytes."""
+    for action in parser._actions:  # noqa: SLF001 - no other list exists
+        if action.metavar == "TEXT" or action.dest == "choices":
+            value, name = getattr(given, action.dest), action.option_strings[-1]
+            texts = [_text(parser, one, name) for one in ([value] if isinstance(value, str) else value or ())]
+            setattr(given, action.dest, texts[0] if isinstance(value, str) else value and texts)
+
+
+def _text(parser: argparse.ArgumentParser, text: str, flag: str) -> str:
+    try:
+        return text if is_whole(text) else os.fsencode(text).decode()
+    except UnicodeError:
+        parser.error(f"{flag} {text:.40}: not UTF-8; set the terminal to it")
 
 
 def _inputs(parser: argparse.ArgumentParser, given: argparse.Namespace, *, bare: bool) -> tuple[str, ...]:
@@ -108,8 +126,7 @@ def _print_and_exit(parser: argparse.ArgumentParser, given: argparse.Namespace) 
         words = {"task": list(TASKS), "language": list(LANGUAGES), "to": list(LANGUAGES)}
         text = completion(parser, given.completion, words=words)
     if text is not None:
-        sys.stdout.write(text.rstrip("\n") + "\n")
-        sys.stdout.flush()
+        show_piece(text.rstrip("\n") + "\n")
         raise SystemExit(0)
 
 
@@ -137,8 +154,8 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
         parser.error("--onnx and --backend ailia contradict each other")
     if given.task and (given.prompts or given.prompts_from):
         parser.error("--task brings its own prompt; leave --prompt out, or leave --task out")
-    if given.clips is not None and (given.chat or given.long == "first"):
-        parser.error("--clip does not go with --chat or --long first")
+    if given.long == "first" and (given.clips is not None or given.window < LONGEST_WINDOW):
+        parser.error("--long first hears the first 30 s as they are; leave --clip and --window out")
     _check_chat(parser, given)
     _check_cluster(parser, given)
     if given.savepath and given.output_dir:
@@ -186,6 +203,8 @@ def _prompts(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tupl
             parser.error(f"--prompts-from {name}: cannot be read ({error})")
         if not found:
             parser.error(f"--prompts-from {name}: no prompt in it; write one on each line")
+        if not all(map(is_whole, found)):
+            parser.error(f"--prompts-from {name}: not UTF-8; save it so")
         prompts += found
     if not all(prompt.strip() for prompt in prompts):
         parser.error("--prompt is empty; say what you want to know about the sound")
@@ -218,14 +237,14 @@ def _clips(parser: argparse.ArgumentParser, text: str | None) -> tuple[tuple[flo
 
 
 def _formats(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:
-    """The formats of --output-dir, each once; txt where none is named. A page brings json, which it is made from."""
+    """The formats of --output-dir, each once; txt where none is named. What is read again brings json."""
     from cli.output.formats import FORMATS, PAGE
 
     names = _listed(given.formats) or ("txt",)
     if unknown := [name for name in names if name not in (*FORMATS, PAGE, "all")]:
         parser.error(f"--format {unknown[0]}: choose from {', '.join(FORMATS)}, all, {PAGE}")
-    # A later run counts the answers of this one: it reads them from the json files, as the page does.
-    wanted = {*names, *FORMATS * ("all" in names), *["json"] * (PAGE in names or bool(given.score))}
+    # A later run counts or shows the answers of this one: it reads them from the json files, as the page does.
+    wanted = {*names, *FORMATS * ("all" in names), *["json"] * (PAGE in names or bool(given.score) or given.json)}
     return tuple(name for name in (*FORMATS, PAGE) if name in wanted)
 
 

@@ -779,7 +779,8 @@ def test_a_reader_that_goes_away_ends_the_answer_quietly(demo_model, speech):
     ("redirection", "code", "err"),
     [
         (">/dev/full", 1, "qwen_audio: standard output: No space left on device; the answer there is not complete\n"),
-        (">&-", 0, ""),
+        (">&-", 1, "qwen_audio: standard output: Bad file descriptor; the answer there is not complete\n"),
+        ("--version >/dev/full", 1, "qwen_audio: standard output: No space left on device; the answer there is not complete\n"),
         ("2>&-", 0, ""),
         ("-i - <&-", 1, "qwen_audio: standard input: the file is empty; record or copy it again\n"),
         ("--help | head -c 1 >/dev/null", 0, ""),

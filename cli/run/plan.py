@@ -24,15 +24,14 @@ def plan_jobs(
 ) -> Iterator[Job]:
     """All inputs as jobs, in order; each is made when there is room for it, for its sounds are hashed here.
 
-    Inputs in a row that were done before are one job, so that a million are soon passed. With --score each is its own:
-    its answers are read.
+    Inputs in a row that were done before are one job, so that a million are soon passed, unless their answers are read.
     """
     done: Job | None = None
     for job in _jobs(listing, model, options, outputs, load_s):
         if done and (done.inputs == TOGETHER or not job.is_done_before):
             yield done
             done = None
-        if not job.is_done_before or options.score:
+        if not job.is_done_before or outputs.reads_back:
             yield job
         elif done:
             done.inputs += 1
@@ -45,7 +44,7 @@ def plan_jobs(
 def _jobs(
     listing: Listing, model: Model | Described, options: Options, outputs: Outputs, load_s: float
 ) -> Iterator[Job]:
-    """A job for each input; one that was done before has no answers, unless they are to be scored."""
+    """A job for each input; one that was done before has no answers, unless they are read."""
     from cli.output.filenames import Filenames
 
     questions = find_questions(options, chat=model.chat)
@@ -56,8 +55,9 @@ def _jobs(
     for number, group in enumerate(listing.groups, start=1):
         asked, problem = own_questions(group, questions, options, chat=model.chat)
         job = Job(group, asked, [], problem=problem, is_last=number == last)
-        if options.score:
+        if outputs.reads_back:
             job.answers = _blanks(job, model, load_s)
+        if options.score:
             _refer(job)
         if outputs.folder:
             job.filename, own = filenames.stem(group), common if asked is questions else with_questions(common, asked)
@@ -77,7 +77,7 @@ def _look_up(job: Job, settings: dict[str, object], outputs: Outputs) -> None:
     job.source = identity(paths, job.group.asked)
     if outputs.page:
         outputs.page.add(paths, job.source)
-    if not outputs.scores and folder.is_unchanged(job.filename, job.source, job.stamp):
+    if not outputs.reads_back and folder.is_unchanged(job.filename, job.source, job.stamp):
         job.is_done_before = True
         return
     job.key = folder.key(paths, settings)
