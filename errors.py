@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import os
 import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ROOT = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib takes long to import
 LONGEST = 2_000  # characters of a message
@@ -29,6 +33,15 @@ class QwenAudioError(Exception):
         super().__init__(f"{self.message}; {self.fix}" if fix else self.message)
         self.kind = kind or self.kind
         self.exit_code = self.exit_code if exit_code is None else exit_code
+
+
+def path(text: str) -> Path:
+    """A path as it was typed. An empty one ("$OUT" where nothing is set) would be the working directory: ValueError."""
+    from pathlib import Path
+
+    if not text:
+        raise ValueError("an empty name")
+    return Path(text)
 
 
 def is_at_root() -> bool:

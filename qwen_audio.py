@@ -39,7 +39,6 @@ if __name__ == "__main__":  # before all else
 
     if sys.flags.safe_path:  # Python was told not to look beside this file, where the rooms are
         sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120 - pathlib takes long to import
-
     from cli.signals import take_over  # so that Ctrl-C never shows a traceback
 
     take_over()
@@ -103,9 +102,8 @@ class Model:
         """Yield the answer while it is decoded; it is the same on every run.
 
         A recording over 30 s, which is what the model hears at once, gets an answer for each window of it, a line each.
-        A model is asked one thing at a time: other threads wait until this is read to its end or closed.
-        Raises QwenAudioError for what is no sound or cannot be read, for one over 30 s beside others, for a prompt that
-        is empty or too long, and where this thread is in the middle of another answer.
+        Other threads wait until this is read to its end or closed. Raises QwenAudioError for what is no sound, for one
+        over 30 s beside others, for an empty or too long prompt, and in the middle of another answer of this thread.
         """
         from audio_encoder.waveform import as_waveform
         from audio_encoder.windows import hearable

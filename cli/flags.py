@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cli.output.streams import show_piece
-from errors import UsageError
+from errors import UsageError, path
 
 SAMPLE = Path(__file__).resolve().parent.parent / "tests" / "golden" / "1272-128104-0000.flac"
 PROMPT = "what does the person say?"
@@ -28,9 +28,9 @@ file. - is standard input. Answers go to standard output, all else to standard e
 
 exit codes
   0  all well                                      4    nothing to work on
-  1  an input failed, or an answer was not written  130  interrupted
-  2  wrong usage                                   141  the reader of the answers went away
-  3  no model, or no backend for it                143  terminated
+  1  an input failed, or an answer was not written  141  the reader of the answers went away
+  2  wrong usage                                   129, 130, 143  hung up, interrupted, terminated
+  3  no model, or no backend for it
 
 examples
   python3 qwen_audio.py -i talk.flac -p "what does the person say?"
@@ -46,7 +46,7 @@ def _flag(group: str, names: str, metavar: str, text: str, **settings: Any) -> A
     return field(metadata={"group": group, "names": names.split(), "settings": settings})
 
 
-_TYPES = {"int": int, "float": float, "Path": Path}
+_TYPES = {"int": int, "float": float, "Path": path}
 _plain = partial(_flag, "options")
 _asking = partial(_flag, "asking")
 _sounds = partial(_flag, "sounds")
@@ -141,7 +141,7 @@ class Options:
     )
 
     json: bool = _output(
-        "--json", "", "one line of JSON for each answer, of those that --output-dir has from earlier runs, too"
+        "--json", "", "one line of JSON for each answer; those of earlier runs in --output-dir are shown, too"
     )
     savepath: Path | None = _output("-s --savepath", "FILE", "write the answers to FILE as well", action=_Once)
     output_dir: Path | None = _output(
@@ -163,9 +163,15 @@ class Options:
         "--highlight-words --highlight_words", "", "subtitles: underline each word as it is said"
     )
     score: tuple[str, ...] = _output(
-        "--score", "A,B,…", "compare the answers with references: wer, bleu, accuracy, …", action=_Joined
+        "--score",
+        "A,B,…",
+        "compare the answers with what the list or a .txt beside each sound says: wer, cer, bleu, accuracy, …; a name "
+        "that is none shows all",
+        action=_Joined,
     )
-    overwrite: bool = _output("--overwrite", "", "answer again what is in --output-dir already")
+    overwrite: bool = _output(
+        "--overwrite", "", "answer again what --output-dir has, and replace files there, whoever wrote them"
+    )
     quiet: bool = _output("-q --quiet", "", "only warnings and errors on standard error")
     benchmark: bool = _output("-b --benchmark", "", "answer several times and show the times; the first is a warm-up")
     benchmark_count: int = _output(
@@ -188,7 +194,9 @@ class Options:
     )
 
     model: Path | None = _model(
-        "--model --model_dir", "DIR", "model directory, or nano (default: the only one under models/, else nano)"
+        "--model --model_dir",
+        "DIR",
+        "directory, or nano (default: $QWEN_AUDIO_MODEL, else the only one under models/, else nano)",
     )
     verify: bool = _model("--verify", "", "check every file of the model against its hash first")
     backend: str = _model(

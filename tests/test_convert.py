@@ -416,3 +416,23 @@ def test_a_model_that_is_open_stays_whole_while_its_folder_is_written_again(chec
     np.testing.assert_array_equal(table, before)
     assert (tmp_path / "out" / "decoder.data").stat().st_ino != inode
     assert load_manifest(tmp_path / "out").precision == "int8"
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "decoder.data", "bos.npy"])
+def test_a_file_that_no_conversion_wrote_is_not_replaced(checkpoint, tmp_path, name):
+    (tmp_path / name).write_text('{"mine": 1}')
+    with pytest.raises(ModelError, match=f"{name}: would be replaced"):
+        convert(checkpoint, tmp_path, precision="fp32", flavour="fused", report=pytest.fail)
+    assert (tmp_path / name).read_text() == '{"mine": 1}'
+
+
+def test_a_file_in_the_place_of_a_model_is_told_before_the_work(checkpoint, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ModelError, match="name a folder"):
+        convert(checkpoint, tmp_path / "out", precision="fp32", flavour="fused", report=pytest.fail)
+
+
+def test_an_empty_name_is_not_the_working_directory(checkpoint, capsys):
+    with pytest.raises(SystemExit):
+        main([str(checkpoint), ""])
+    assert "invalid path" in capsys.readouterr().err

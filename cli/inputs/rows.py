@@ -106,6 +106,8 @@ def _references(record: Mapping[str, Any]) -> tuple[str, ...] | None:
         raise ValueError(
             f'"{name}" must be a text, a number or a list of them; write {{"audio": "a.wav", "{name}": "..."}}'
         )
+    if not all(is_whole(str(one)) for one in values):
+        raise ValueError(f'"{name}" is not UTF-8; save the list so')
     return tuple(map(str, values)) or None
 
 

@@ -51,11 +51,6 @@ class Outputs:
         """Whether answers are shown as plain text, which may be streamed."""
         return not self._json and self.folder is None
 
-    @property
-    def reads_back(self) -> bool:
-        """Whether the answers of earlier runs are read, to be scored or shown again."""
-        return self._scorer is not None or self._json
-
     def stream(self, text: str) -> None:
         """A piece of an answer that is not whole yet."""
         self._line_is_open = True  # first: an interrupt may come with the first letter
@@ -87,7 +82,7 @@ class Outputs:
 
     def recall(self, answers: Sequence[Answer], filename: str, key: str | None, source: str) -> None:
         """Answers of an earlier run: they are scored and shown as lines of JSON, too."""
-        found = self.folder.read(filename, key, source) if self.folder and self.reads_back else []
+        found = self.folder.read(filename, key, source) if self.folder and (self._scorer or self._json) else []
         for answer, record in zip(answers, found, strict=False):
             if self._scorer:
                 words = record.get("words")
@@ -105,9 +100,10 @@ class Outputs:
         if self._debug and cause is not None:
             traceback.print_exception(cause, file=sys.stderr)
         say(str(error))
-        if self._json:
-            for answer in answers:
-                self._show(answer.as_json(error) + "\n")
+        for line in [answer.as_json(error) for answer in answers] if self._json else []:
+            if self._savepath:
+                self._saved.append(line)
+            self._show(line + "\n")
 
     def note(self, text: str) -> None:
         """A remark about an input that was answered."""
@@ -119,21 +115,19 @@ class Outputs:
         return max(self._save(), self._close_scores(), self._write_page())
 
     def _close_scores(self) -> int:
-        if self._scorer is None:
+        if self._scorer is None or not self._scorer.has_begun:
             return OK
+        code = INPUT_FAILED if self._scorer.is_empty else OK
         for line in self._scorer.lines():
-            say(line, quiet=self._quiet and self.folder is not None)  # there score.json has them
-        if self._scorer.is_empty:
-            say("--score: no answer has a reference; give them in the list or beside the sounds")
-            return INPUT_FAILED
+            say(line, quiet=self._quiet and self.folder is not None and not code)  # there score.json has them
         if self.folder is None:
-            return OK
+            return code
         try:
             (path,) = self.folder.write_files("score", {"json": self._scorer.as_json().encode()}, None, "score")
         except OSError as error:
             return _not_written(error)
         say(f"{path} has the scores", quiet=self._quiet)
-        return OK
+        return code
 
     def _save(self) -> int:
         if not (self._savepath and self._saved):

@@ -30,6 +30,7 @@ from models.convert.job import (
     Job,
     calibration_of,
     can_calibrate,
+    check_out,
     describe,
     plan,
     read_examples,
@@ -61,6 +62,7 @@ def convert(
     checkpoint is incomplete or of another kind.
     """
     job, examples = plan(source, out, precision=precision, flavour=flavour), None
+    check_out(job)
     with unfinished(out) as beside:
         room = out.absolute().with_name(f".{out.absolute().name}.calibration")
         if calibration == "if it can be":
