@@ -374,7 +374,7 @@ def test_too_little_memory_returns_3(ask, checkpoint, tmp_path, monkeypatch, fai
 
 def test_an_output_that_is_a_file_returns_3(ask, checkpoint, tmp_path):
     (tmp_path / "out").write_text("")
-    assert failed(ask(checkpoint, tmp_path / "out")) == f"{tmp_path / 'out'}: File exists"
+    assert failed(ask(checkpoint, tmp_path / "out")) == f"{tmp_path / 'out'}: a file is in its place; name a folder"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
