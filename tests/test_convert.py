@@ -426,6 +426,14 @@ def test_a_file_that_no_conversion_wrote_is_not_replaced(checkpoint, tmp_path, n
     assert (tmp_path / name).read_text() == '{"mine": 1}'
 
 
+def test_a_conversion_that_was_killed_in_the_middle_of_its_files_is_made_again(checkpoint, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "decoder.data").write_text("of the new model, whose manifest never came")
+    (tmp_path / ".out.unfinished").mkdir()
+    convert(checkpoint, tmp_path / "out", precision="fp32", flavour="fused")
+    verify_files(load_manifest(tmp_path / "out"))
+
+
 def test_a_file_in_the_place_of_a_model_is_told_before_the_work(checkpoint, tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(ModelError, match="name a folder"):

@@ -105,6 +105,11 @@ def plan(source: Path, out: Path, *, precision: str, flavour: str) -> Job:
     return Job(checkpoint, out, precision, flavour, encoder_sizes, decoder_sizes, window)
 
 
+def beside(out: Path) -> Path:
+    """The folder that a model is written in before its files get their places in `out`."""
+    return out.absolute().with_name(f".{out.absolute().name}.unfinished")
+
+
 def check_out(job: Job) -> None:
     """Raise ModelError where a model cannot lie, or would replace what no conversion wrote, before the work is done."""
     out, manifest = job.out, describe(job)
@@ -115,6 +120,8 @@ def check_out(job: Job) -> None:
         if (out / FILE_NAME).exists():
             is_ours = read_object(out / FILE_NAME).get("contract") is not None
             there = [] if is_ours else [FILE_NAME]
+        elif beside(out).exists():  # a conversion was killed while it put its files in place
+            there = []
         else:
             there = [name for name in (*own, *BOUNDARY_ROWS, EMBEDDINGS, VOCABULARY) if (out / name).exists()]
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
