@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from typing import TYPE_CHECKING, BinaryIO
 
-from audio_encoder.parts import ANOTHER, MOST_PARTS, check_parts
+from audio_encoder.pages import check_pages
+from audio_encoder.parts import COPY_AGAIN, MOST_PARTS, JoinedError, check_parts, is_name
 from audio_encoder.tags import after_id3
 from errors import AudioError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-COPY_AGAIN = "copy it again, or keep what is there: ffmpeg -i IN -ar 16000 -ac 1 OUT.flac"
 
 _EXPORT = "export it again with the program that wrote it"
 
@@ -28,38 +26,55 @@ _HEADER = 128  # bytes by which such a size may be smaller: some subtract the he
 _HEADER_LEFT = 44  # bytes: some writers count the header in
 _REST, _REST_BYTES = 0.1, 4_096  # seconds, or bytes, of sound after the end that deserve a note
 # Formats whose duration FFmpeg only estimates from the bit rate.
-_RECKONED = {"aac", "ac3", "eac3", "amr", "amrnb", "amrwb", "mp3", "dts", "loas", "gsm", "mpeg", "mpegts", "g722"}
-_BY_BYTES = {"wav", "w64", "aiff", "au", "ogg", "asf", "caf", "voc"}  # their sizes are checked here
+_RECKONED = {
+    "aac",
+    "ac3",
+    "eac3",
+    "amr",
+    "amrnb",
+    "amrwb",
+    "mp3",
+    "dts",
+    "loas",
+    "gsm",
+    "mpeg",
+    "mpegts",
+    "g722",
+    "swf",
+}
+_BY_BYTES = {"wav", "w64", "aiff", "au", "ogg", "asf", "avi", "caf", "voc"}  # their sizes are checked here
 # Formats whose header counts the samples. Of others FFmpeg tells a duration as well, which it may have from the size.
 _COUNTED = {"flac", "tta", "wv", "ape", "mpc", "mpc8", "tak", "dsf", "ast", "mxf", "nistsphere"}
-_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _MP3_RATES = (11_025, 12_000, 8_000)  # Hz, of MPEG 2.5; twice as much in MPEG 2, four times in MPEG 1
 
 
 def check_sizes(file: BinaryIO, name: str, notes: list[str]) -> bool:
     """Compare the sizes in the header with the file; whether they say how long it is, or a note says that they do not.
 
-    Adds to `notes` where sound follows after them, too. Raises AudioError for a file that ends too early.
+    Adds to `notes` where sound follows after them, too. Raises AudioError for a file that ends too early, JoinedError
+    where a second one begins.
     """
-    size, start = file.seek(0, os.SEEK_END), after_id3(file)
-    file.seek(start)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     magic = file.read(4)
-    if start:
-        return magic == b"OggS" and _check_pages(file, start, size, name)
     if magic in (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM"):
-        return _check_chunks(file, magic, name, notes) or check_parts(file, size, name, notes)
+        return _check_chunks(file, magic, name, notes) or check_parts(file, size, name)
     if magic == b"OggS":
-        return _check_pages(file, 0, size, name)
+        return check_pages(file, size, name)
     if magic == b"riff":
         return _check_wave64(file, size, name, notes)
     if magic in (b".snd", b"dns."):
         header, length = struct.unpack(">II" if magic == b".snd" else "<II", file.read(8).ljust(8, b"\0"))
-        return _check_length(size - header, length, size, name, notes)
+        _check_length(size - header, length, size, name, notes)
+        file.seek(min(header + length, size))
+        if length and file.read(4) == magic:  # what follows is heard, if it is no header
+            raise JoinedError(header + length)
+        return True
     if magic == b"caff":
         return _check_caf(file, size, name, notes)
     if magic == b"Crea":
         return _check_voc(file, size, name, notes)
-    return check_parts(file, size, name, notes)
+    return check_parts(file, size, name)
 
 
 def zeros_from(file: BinaryIO) -> int | None:
@@ -88,7 +103,7 @@ def promised_seconds(file: BinaryIO, format_name: str, told: float, *, is_known:
         return seconds or 0.0, seconds is not None
     if names & _RECKONED:
         return 0.0, False
-    if names & _BY_BYTES and "asf" not in names:
+    if names & _BY_BYTES and not (names == {"asf"} and is_known):
         return 0.0, is_known
     return told, is_known or (told > 0 and bool(names & _COUNTED))
 
@@ -131,8 +146,7 @@ def _check_chunks(file: BinaryIO, magic: bytes, name: str, notes: list[str]) -> 
                 return True
             _tell_rest(file, position + length, size - int(rate * _REST), name, notes)
         elif chunk == magic and is_found:
-            notes.append(f"{name}: {ANOTHER}")
-            break
+            raise JoinedError(position - 8)
     return is_found
 
 
@@ -144,7 +158,7 @@ def _chunks(file: BinaryIO, position: int, size: int, layout: str) -> Iterator[t
             return
         file.seek(position)
         chunk, length = struct.unpack(layout, file.read(head))
-        if not chunk.isascii() or not chunk.decode().isprintable():
+        if not is_name(chunk):
             return
         position += head
         yield chunk, position, length
@@ -157,8 +171,8 @@ def _check_wave64(file: BinaryIO, size: int, name: str, notes: list[str]) -> boo
     (whole,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
     _check_length(size, whole, size, name, notes)
     file.seek(min(whole, size))
-    if file.read(4) == b"riff":
-        notes.append(f"{name}: {ANOTHER}")
+    if whole and file.read(4) == b"riff":
+        raise JoinedError(whole)
     position = 40
     for _ in range(MOST_PARTS):
         if position + 24 > size:
@@ -170,7 +184,9 @@ def _check_wave64(file: BinaryIO, size: int, name: str, notes: list[str]) -> boo
                 _check_length(size - position, length, size, name, notes)
                 _tell_rest(file, position + length + -length % 8, size - _REST_BYTES, name, notes)
             return True
-        position += max(length + -length % 8, 24)  # chunks are padded
+        if length < 24:
+            break
+        position += length + -length % 8  # chunks are padded
     return False
 
 
@@ -192,9 +208,17 @@ def _is_streamed(length: int) -> bool:
 
 
 def _tell_rest(file: BinaryIO, end: int, size: int, name: str, notes: list[str]) -> None:
-    """Add to `notes` that sound goes on after the size in the header: what follows is not a chunk."""
-    file.seek(end + end % 2)
-    kind = file.read(4)
+    """Add to `notes` that sound goes on after the size in the header: what follows is not a chunk.
+
+    Raises JoinedError where it is another file of the same kind.
+    """
+    file.seek(0)
+    magic = file.read(4)
+    file.seek(end)
+    kind = file.read(5)
+    if kind[:4] == magic:
+        raise JoinedError(end)
+    kind = kind[1:] if end % 2 else kind[:4]
     if end < size and not (kind.isascii() and kind.decode().strip().isalnum()):
         rest = file.seek(0, os.SEEK_END) - end
         notes.append(f"{name}: {rest} bytes after the end of the sound are ignored; the header says where it ends")
@@ -208,8 +232,7 @@ def _check_caf(file: BinaryIO, size: int, name: str, notes: list[str]) -> bool:
             if not _is_streamed(max(length, 0)):
                 _tell_rest(file, position + length, size - _REST_BYTES, name, notes)
         elif chunk == b"caff" and is_found:
-            notes.append(f"{name}: {ANOTHER}")
-            break
+            raise JoinedError(position - 12)
         if length < 0:  # to the end
             break
     return is_found
@@ -223,45 +246,12 @@ def _check_voc(file: BinaryIO, size: int, name: str, notes: list[str]) -> bool:
         file.seek(position)
         kind, *length = file.read(4).ljust(4, b"\0")
         if not kind:
-            file.seek(position + 1)
-            if file.read(4) == b"Crea":
-                notes.append(f"{name}: {ANOTHER}")
+            _tell_rest(file, position + 1, size - _REST_BYTES, name, notes)
             return True
         position += 4 + int.from_bytes(bytes(length), "little")
         if not any(length):
             break
     return _check_length(size, position if position > size else 0, size, name, notes)
-
-
-def _check_pages(file: BinaryIO, position: int, size: int, name: str) -> bool:
-    """Follow the pages of an Ogg file (RFC 3533): none is missing, each is whole, each stream has its end mark."""
-    start, numbers, open_streams = position, dict[int, int](), set[int]()
-    while position < size:
-        file.seek(position)
-        head = file.read(27)
-        segments = file.read(head[26]) if len(head) == 27 else b""
-        length = 27 + len(segments) + sum(segments)
-        if head[:4] != b"OggS" and position > start and not open_streams:
-            return True  # a tag, or padding, after the last page
-        if head[:4] != b"OggS" or len(head) < 27 or len(segments) < head[26] or position + length > size:
-            break
-        flags, serial, number, checksum = head[5], *struct.unpack("<III", head[14:26])
-        is_next = flags & 2 or number == numbers.get(serial, number - 1) + 1
-        page = head[:22] + bytes(4) + head[26:] + segments + file.read(sum(segments))
-        if not is_next or _ogg_checksum(page) != checksum:
-            raise AudioError(f"{name}: damaged (page {number} is wrong or missing)", COPY_AGAIN, kind="damaged")
-        numbers[serial] = number
-        open_streams = open_streams - {serial} if flags & 4 else open_streams | {serial}
-        position += length
-    if position < size or open_streams:
-        raise AudioError(f"{name}: cut short (the end mark is missing)", COPY_AGAIN, kind="cut short")
-    return True
-
-
-def _ogg_checksum(page: bytes) -> int:
-    """CRC-32 of a page as Ogg has it: zlib's polynomial with the bits in the other order, from 0 on."""
-    crc = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int(f"{crc:032b}"[::-1], 2)
 
 
 def _mp3_seconds(file: BinaryIO) -> float | None:

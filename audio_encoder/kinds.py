@@ -8,11 +8,12 @@ from typing import BinaryIO
 
 # What recordings are called. A file that is called so and cannot be read is a failure, not another kind of file.
 ENDINGS = frozenset({
-    ".3g2", ".3ga", ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".aptx", ".aptxhd", ".asf",
-    ".au", ".avi", ".caf", ".dts", ".eac3", ".flac", ".flv", ".g722", ".gsm", ".latm", ".loas", ".m2ts", ".m4a",
-    ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpeg", ".mpg", ".mpga", ".msbc", ".mts", ".mxf",
-    ".oga", ".ogg", ".ogv", ".opus", ".ra", ".rf64", ".rm", ".sbc", ".snd", ".spx", ".tta", ".vob", ".voc", ".w64",
-    ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wv",
+    ".3g2", ".3ga", ".3gp", ".3gpp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".aptx", ".aptxhd",
+    ".asf", ".au", ".avi", ".awb", ".caf", ".dff", ".divx", ".dsf", ".dts", ".dv", ".eac3", ".f4a", ".f4v", ".flac",
+    ".flv", ".g722", ".gsm", ".latm", ".loas", ".m2ts", ".m4a", ".m4b", ".m4r", ".m4v", ".mka", ".mkv", ".mlp", ".mov",
+    ".mp1", ".mp2", ".mp3", ".mp4", ".mpc", ".mpeg", ".mpg", ".mpga", ".msbc", ".mts", ".mxf", ".nut", ".oga", ".ogg",
+    ".ogv", ".oma", ".opus", ".qcp", ".ra", ".rf64", ".rm", ".sbc", ".shn", ".snd", ".spx", ".tak", ".thd", ".tta",
+    ".vob", ".voc", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wtv", ".wv",
 })  # fmt: skip
 # Frames without a header: only the ending tells what they are. FFmpeg knows their rate, or takes the usual one.
 BARE = {

@@ -15,13 +15,13 @@ import av
 import av.error
 import numpy as np
 
-from audio_encoder.checks import COPY_AGAIN, check_sizes, has_sizes, is_bare, promised_seconds, zeros_from
+from audio_encoder.checks import check_sizes, has_sizes, is_bare, promised_seconds, zeros_from
 from audio_encoder.kinds import RAW, bare_kind
 from audio_encoder.mixing import mix, packed
-from audio_encoder.parts import check_clusters
+from audio_encoder.parts import COPY_AGAIN, JoinedError
 from audio_encoder.samples import CONVERT, check_rate, check_samples
 from audio_encoder.sndfile import Forgiving, needs_sndfile, opens, stream_sndfile
-from audio_encoder.tags import behind_tag
+from audio_encoder.tags import behind_tag, part_of
 from errors import AudioError
 
 if TYPE_CHECKING:
@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 _SLACK = 0.1  # seconds: coders pad their ends, and not every writer says by how much
 _JOINED = 0.5  # seconds beyond what an MP3 file counts: another one was joined to it, of which nothing is told
 _GAP = 0.5  # seconds between packets that are told: coders lose less at the ends of pieces
-_KEEPS_TIME = {"mov", "matroska", "flv", "asf"}  # containers in which a pause of the recorder is a gap between packets
+_KEEPS_TIME = {"mov", "matroska", "flv", "asf", "nut"}  # in which a recorder's pause is a gap between packets
+_PAUSE_SECONDS = 0.05  # of a gap that is worth its place in a note
+_EMPTY = 64  # bytes: some packets without content, with which AVI passes time
+_PAUSES = 5  # gaps of which a note names the place
+_JUMP = {"matroska": 1_000, "nut": 1_000, "asf": 0}  # bytes passed over where some were lost: those of WMA do not tell
+_SEVERAL = "several recordings are joined in it; they are heard one after the other"
 _UNSAID = "this kind of file does not say how long it is, so a cut cannot be noticed"
 _MOST_LOST = 2  # packets at the end of a sound that is whole: a tag, or what the writer did not fill
 _PAUSE = 8  # the first kind of AMR frame that holds a pause, not speech
@@ -55,8 +60,35 @@ def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArra
     one that is cut short.
     """
     av.logging.set_level(None)
-    file = behind_tag(file)
-    is_known, is_begun = check_sizes(file, name, notes), False
+    for number, (part, is_known) in enumerate(_recordings(file, name, notes)):
+        if number == 1:
+            notes.append(f"{name}: {_SEVERAL}")
+        yield from _stream(part, name, notes, is_known=is_known)
+        notes[:] = dict.fromkeys(notes)
+
+
+def _recordings(file: BinaryIO, name: str, notes: list[str]) -> Iterator[tuple[BinaryIO, bool]]:
+    """(each of the recordings that are joined in a file, whether its sizes say how long it is); one as a rule."""
+    start = 0
+    while True:
+        start += behind_tag(part_of(file, start))
+        part, end = part_of(file, start), None
+        is_known: bool | None = None
+        while is_known is None:
+            try:
+                is_known = check_sizes(part, name, notes)
+            except JoinedError as joined:
+                end = start + joined.place
+                part = part_of(file, start, end)
+        yield part, is_known
+        if end is None:
+            return
+        start = end
+
+
+def _stream(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -> Iterator[NDArray[np.int16]]:
+    """The samples of one recording."""
+    is_begun = False
     try:
         if not needs_sndfile(file):
             for block in _by_ffmpeg(file, name, notes, is_known=is_known):
@@ -74,7 +106,8 @@ def stream_media(file: BinaryIO, name: str, notes: list[str]) -> Iterator[NDArra
 def _by_ffmpeg(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -> Iterator[NDArray[np.int16]]:
     with _container(file, name, notes) as container:
         if not container.streams.audio or container.streams.audio[0].codec_context is None:
-            raise AudioError(f"{name}: no sound in it", CONVERT, kind="not a sound")
+            reason = "its sound is coded in an unknown way" if container.streams.audio else "no sound in it"
+            raise AudioError(f"{name}: {reason}", CONVERT, kind="not a sound")
         try:
             sound = _Sound(container, file, name, notes)
             yield from mix(sound.frames(), name, notes)
@@ -91,11 +124,7 @@ def _by_ffmpeg(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -
         notes.append(f"{name}: {sound.damaged} parts that are not sound were skipped")
     elif sound.damaged:
         raise AudioError(f"{name}: damaged in {sound.damaged} places", COPY_AGAIN, kind="damaged")
-    if gap := sound.gap(container.format.name):
-        check_clusters(file, name)
-        if container.format.name == "asf":  # a pause and lost bytes look alike there
-            raise AudioError(f"{name}: damaged ({gap:.1f} s are missing inside)", COPY_AGAIN, kind="damaged")
-        notes.append(f"{name}: {gap:.1f} s are missing inside; what is there follows without a pause")
+    sound.check_time(container.format.name, is_known=is_known)
     if container.format.name == "tta" and sound.seconds > promised + _SLACK:
         raise AudioError(f"{name}: damaged (more sound than its header counts)", COPY_AGAIN, kind="damaged")
     if sound.reached(container.format.name) < promised - _SLACK:
@@ -119,15 +148,29 @@ class _Sound:
         self.lost = 0  # packets at the end that could not be decoded
         self.seconds = 0.0
         self._first = self._end = 0.0  # on the time line of the file
+        self._pauses = list[float]()  # seconds that were heard where its time goes on later
+        self._place = self._jump = 0  # bytes: where a packet should begin, and the most that was passed over
+        self._jumped = 0.0  # seconds that were heard before
 
     def reached(self, format_name: str) -> float:
         """Up to where it was heard: by the time line, where gaps are a recorder's and holes are noticed otherwise."""
         return max(self.seconds, self._end) if _KEEPS_TIME & {*format_name.split(",")} else self.seconds
 
-    def gap(self, format_name: str) -> float:
-        """Seconds that the time line has between its ends and no packet holds; 0 if they are few."""
-        missing = self.reached(format_name) - self._first - self.seconds
-        return missing if missing > _GAP else 0.0
+    def check_time(self, format_name: str, *, is_known: bool) -> None:
+        """Tell where the time line has seconds that no packet holds; raise AudioError where their bytes were lost."""
+        names, end, pauses = {*format_name.split(",")}, self.reached(format_name), self._pauses
+        if names == {"avi"} and is_known and self._jump > _EMPTY:
+            end, pauses = self.told(), [self._jumped]
+        if "asf" in names and self._first > _GAP:
+            self._notes.append(f"{self._name}: its first {self._first:.1f} s have no sound; they may be lost")
+        gap = end - self._first - self.seconds
+        if gap <= _GAP:
+            return
+        if any(self._jump > most for kind, most in _JUMP.items() if kind in names):
+            raise AudioError(f"{self._name}: damaged ({gap:.1f} s are missing inside)", COPY_AGAIN, kind="damaged")
+        places = [f"{seconds:.1f}" for seconds in pauses[:_PAUSES]] + ["…"] * (len(pauses) > _PAUSES)
+        missing = f"{gap:.1f} s are missing inside" + f", after {', '.join(places)} s of sound" * bool(places)
+        self._notes.append(f"{self._name}: {missing}; what is there follows without a pause")
 
     def told(self) -> float:
         """The length that FFmpeg tells, in seconds; 0 where it does not know: a picture may last longer."""
@@ -139,7 +182,7 @@ class _Sound:
         """Decoded frames; what FFmpeg cannot decode is skipped, as its command does."""
         missed = 0
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in self._packets():
                 try:
                     frames = self._decoder.decode(packet if packet.size else None)
                 except av.error.EOFError:
@@ -162,6 +205,17 @@ class _Sound:
                 f"{self._name}: no sound that can be read ({missed} damaged packets)", CONVERT, kind="damaged"
             )
 
+    def _packets(self) -> Iterator[Any]:
+        """The packets of the stream. Those of the others tell where bytes are passed over."""
+        for packet in self._container.demux():
+            if packet.size and packet.pos is not None:
+                jump = packet.pos - self._place if self._place else 0
+                if jump > self._jump:
+                    self._jump, self._jumped = jump, self.seconds
+                self._place = packet.pos + packet.size
+            if packet.stream.index == self._stream.index:
+                yield packet
+
     def _checked(self, frame: Any) -> Any:
         frame = packed(frame)
         check_rate(frame.sample_rate, self._name)
@@ -170,6 +224,8 @@ class _Sound:
         length = frame.samples / frame.sample_rate
         if frame.time is not None:
             self._first = self._first if self.seconds else max(0.0, frame.time)
+            if self.seconds and frame.time > self._end + _PAUSE_SECONDS:
+                self._pauses.append(self.seconds)
             self._end = max(self._end, frame.time + length)
         self.seconds += length
         return frame
@@ -178,6 +234,8 @@ class _Sound:
 def _decoder(stream: Any, file: BinaryIO) -> Any:
     """What decodes a stream: FFmpeg's own decoder of AMR fails at a telephone's pauses (DTX), another one does not."""
     own = stream.codec_context
+    if own.name == "alac" and stream.container.format.name == "caf":
+        own.options = {"flags2": "+skip_manual"}  # it counts what lacks in the last packet, which is short already
     if own.name != "amrnb" or "libopencore_amrnb" not in av.codecs_available:
         return own
     place = file.tell()
@@ -196,7 +254,9 @@ def _container(file: BinaryIO, name: str, notes: list[str]) -> Any:
     """The file as FFmpeg opens it by its content, else by its ending, for what nothing but the ending tells."""
     source = Forgiving(file, zeros_from(file))
     failures: list[BaseException] = []
-    for kind in (None, bare_kind(name, file)):
+    file.seek(0)
+    other = "au" if file.read(4) == b".snd" else bare_kind(name, file)  # an AU file without a size is not recognized
+    for kind in (None, other):
         if kind or not failures:
             file.seek(0)
             try:
@@ -204,7 +264,7 @@ def _container(file: BinaryIO, name: str, notes: list[str]) -> Any:
             except _FAILURES as error:
                 failures.append(error)
                 continue
-            if kind:
+            if kind and kind != "au":
                 notes.append(f"{name}: only its ending says that this is {container.format.long_name}")
             return container
     raise _not_opened(file, name, failures[0]) from None

@@ -6,7 +6,6 @@ longest stream, which is the picture as a rule. Nothing is decoded here.
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
@@ -15,64 +14,90 @@ import numpy as np
 
 from errors import AudioError
 
-MOST_PARTS = 200_000  # parts looked at: a day of a recording that is written in pieces has fewer
+MOST_PARTS = 1_000_000  # parts looked at: a day of a recording that is written in pieces has fewer
 _SEGMENT = b"\x18\x53\x80\x67"  # the Matroska element that holds all others
-_CLUSTER = b"\x1f\x43\xb6\x75"  # some seconds of it
+_MATROSKA = b"\x1a\x45\xdf\xa3"
 _LIVE = b"a segment whose length is not known"
 _ASF_DATA = b"\x36\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"
 _ASF_HEAD = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"
-# With which a file begins, of a kind of which FFmpeg plays the first of several.
-_FIRST = (b"ftyp", b"FLV", b"TTA1", _ASF_HEAD)
-_COPY_AGAIN = "copy it again, or keep what is there: ffmpeg -i IN -ar 16000 -ac 1 OUT.flac"
+_FIRST = (b"ftyp", b"FLV", b"TTA1", b"AVI ", b"wvpk", _ASF_HEAD, _MATROSKA)  # with which a file begins
+_MOVIE, _RECORD = b"movi", b"rec "  # lists of an AVI file, in which the sound lies
+_OPENED = (_SEGMENT, _LIVE, b"AVI ", b"AVIX", _MOVIE, _RECORD)
+_SEARCHED = (b'fLaC\0\0\0"', b"nut/multim")  # beginnings of files whose parts have no sizes
+_PIECE = 1 << 20  # bytes searched at a time
+_HEAD = 32  # bytes of a part that say what it is
+COPY_AGAIN = "copy it again, or keep what is there: ffmpeg -i IN -ar 16000 -ac 1 OUT.flac"
 
 _BOXES = frozenset(
     b"ftyp moov mdat moof mfra free skip wide uuid sidx ssix styp meta pdin prft emsg udta pnot PICT junk".split()
 )
+_INITIAL = 0x800  # the mark of a WavPack block that has the first channels
 _UNKNOWN = 1 << 40  # bytes: what FFmpeg writes into a streamed ASF is more
 
 _NO_PART = b"what is no part, though parts go on"
-ANOTHER = "another file follows in it, of which nothing is heard"
 
 _Part = tuple[bytes, int, int]  # its name, where its content starts, and where it ends
 
 
-def check_parts(file: BinaryIO, size: int, name: str, notes: list[str]) -> bool:
-    """Whether a file of `size` bytes is made of parts that tell its length; adds to `notes` where a second one follows.
+class JoinedError(Exception):
+    """Another file begins at a place in this one, as `cat` joins them: FFmpeg plays the first only, or fails there."""
 
-    Raises AudioError where a part is longer than what is there.
+    def __init__(self, place: int) -> None:
+        """`place`: in bytes."""
+        super().__init__(place)
+        self.place = place
+
+
+def check_parts(file: BinaryIO, size: int, name: str) -> bool:
+    """Whether a file of `size` bytes is made of parts that tell its length.
+
+    Raises AudioError where a part is longer than what is there, JoinedError where a second file begins.
     """
     file.seek(0)
     head = file.read(12)
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-        found = _check(_walk(file, size, _box), size, name, notes)
+        found = _check(_walk(file, size, _box), size, name)
         _check_index(found, name)
         return bool(found) and (b"moof" not in found or b"mfra" in found)  # pieces without an index of them
-    if head[:4] == b"\x1a\x45\xdf\xa3":
-        found = _check(_walk(file, size, _element), size, name, notes)
+    if head[:4] == _MATROSKA:
+        found = _check(_walk(file, size, _element), size, name)
         return _SEGMENT in found and _LIVE not in found
     if head[:8] == _ASF_HEAD[:8]:
-        return _ASF_DATA in _check(_walk(file, size, _object), size, name, notes)
+        return _ASF_DATA in _check(_walk(file, size, _object), size, name)
     if head[:4] == b"RIFF" and head[8:] == b"AVI ":
-        return bool(_check(_walk(file, size, _riff), size, name, notes))
+        return bool(_check(_walk(file, size, lambda head, place, _: _riff(file, head, place, size)), size, name))
     if head[:3] == b"FLV":
-        return bool(_check(_walk(file, size, _tag), size, name, notes))
+        return bool(_check(_walk(file, size, _tag), size, name))
     if head[:4] == b"TTA1":
-        return bool(_check(_walk(file, size, lambda head, place, _: _true_audio(file, head, place)), size, name, notes))
-    return head[:4] == b"wvpk" and bool(_check(_walk(file, size, _block), size, name, notes))
+        return bool(_check(_walk(file, size, lambda head, place, _: _true_audio(file, head, place)), size, name))
+    if head[:4] == b"wvpk":
+        return bool(_check(_walk(file, size, _block), size, name))
+    for magic in filter(head.startswith, _SEARCHED):
+        _search(file, magic)
+    return False
 
 
-def _check(parts: Iterator[_Part], size: int, name: str, notes: list[str]) -> set[bytes]:
+def _search(file: BinaryIO, magic: bytes) -> None:
+    """Raise JoinedError where a file without parts has its beginning once more."""
+    file.seek(0)
+    place, data = 0, file.read(_PIECE)
+    while len(data) > len(magic):
+        if (found := data.find(magic, 0 if place else 1)) >= 0:
+            raise JoinedError(place + found)
+        place += len(data) - len(magic) + 1
+        file.seek(place)
+        data = file.read(_PIECE)
+
+
+def _check(parts: Iterator[_Part], size: int, name: str) -> set[bytes]:
     """The names of all parts; none where there are too many to be looked at."""
     found, count = set[bytes](), 0
     for part, start, end in parts:
         if part == _NO_PART:
-            raise AudioError(f"{name}: damaged (at byte {start} of {size})", _COPY_AGAIN, kind="damaged")
+            raise AudioError(f"{name}: damaged (at byte {start} of {size})", COPY_AGAIN, kind="damaged")
         if end > size:
             kept = f"{max(0, size - start)} of {end - start} bytes of a part"
-            raise AudioError(f"{name}: cut short ({kept})", _COPY_AGAIN, kind="cut short")
-        if part in found and part in _FIRST:
-            notes.append(f"{name}: {ANOTHER}")
-            return found
+            raise AudioError(f"{name}: cut short ({kept})", COPY_AGAIN, kind="cut short")
         found.add(part)
         count += 1
     return found if count < MOST_PARTS else set()
@@ -84,36 +109,38 @@ def _check_index(found: set[bytes], name: str) -> None:
         raise AudioError(f"{name}: cut short (its index is missing)", "record or copy it again", kind="cut short")
 
 
-def check_clusters(file: BinaryIO, name: str) -> None:
-    """Raise AudioError where a Matroska file with a gap in its time has no block where one belongs: bytes were lost."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    if file.read(4) == b"\x1a\x45\xdf\xa3":
-        _check(_walk(file, size, _element, (_SEGMENT, _LIVE, _CLUSTER), most=size), size, name, [])
+def _walk(file: BinaryIO, size: int, parse: Callable[[bytes, int, int], _Part | None]) -> Iterator[_Part]:
+    """Yield the parts of a file in order, until something else comes; of what is opened its own parts.
 
-
-def _walk(
-    file: BinaryIO,
-    size: int,
-    parse: Callable[[bytes, int, int], _Part | None],
-    opened: tuple[bytes, ...] = (_SEGMENT, _LIVE),
-    *,
-    most: int = MOST_PARTS,
-) -> Iterator[_Part]:
-    """Yield the parts of a file in order, until something else comes; of what is `opened` its own parts."""
+    Tags that players put behind a file are parts of any.
+    """
     place = inside = 0  # `inside`: where the parts of a segment end
-    for _ in range(most):
+    is_begun = False
+    for _ in range(MOST_PARTS):
         file.seek(place)
-        head = file.read(24)
-        part = parse(head, place, size) if place < size and len(head) >= 8 else None
+        head = file.read(_HEAD)
+        part = (_tag_behind(head, place) or parse(head, place, size)) if place < size and len(head) >= 8 else None
         if part is None:
-            if place < min(inside, size) or (parse is _tag and not any(head) and len(head) == 24):
+            if place < min(inside, size) or (parse is _tag and not any(head) and len(head) == _HEAD):
                 yield _NO_PART, place, place
             return
-        if part[0] == _SEGMENT:
+        if part[0] in _FIRST:
+            if is_begun:
+                raise JoinedError(place + 4 * (parse is _tag))
+            is_begun = True
+        if part[0] in (_SEGMENT, b"AVI ", b"AVIX"):
             inside = part[2]
+        elif part[0] == b"idx1":  # all of an AVI file that is heard lies before
+            inside = 0
         yield part
-        place = part[1] if part[0] in opened else part[2]
+        place = part[1] if part[0] in _OPENED else part[2]
+
+
+def _tag_behind(head: bytes, place: int) -> _Part | None:
+    """A tag of APE: 32 bytes, and what it counts; the old one of ID3, of 128 bytes."""
+    if head[:8] == b"APETAGEX":
+        return head[:8], place + 32, place + 32 + int.from_bytes(head[12:16], "little")
+    return (head[:3], place, place + 128) if head[:3] == b"TAG" and place else None
 
 
 def _box(head: bytes, place: int, size: int) -> _Part | None:
@@ -127,33 +154,28 @@ def _box(head: bytes, place: int, size: int) -> _Part | None:
 
 
 def _object(head: bytes, place: int, _: int) -> _Part | None:
-    """ASF (WMA, WMV): a name of 16 bytes and 8 bytes of size, both counted in."""
-    if len(head) < 24:
-        return None
-    length = int.from_bytes(head[16:24], "little")
-    return (head[:16], place + 24, place + length) if 24 <= length < _UNKNOWN else None
+    """ASF (WMA, WMV): a name of 16 bytes and 8 bytes of size, both counted in; of streamed sound, that of its head."""
+    least, length = 51 if head[:16] == _ASF_DATA else 24, int.from_bytes(head[16:24], "little")
+    return (head[:16], place + 24, place + length) if least <= length < _UNKNOWN else None
 
 
 def _block(head: bytes, place: int, _: int) -> _Part | None:
-    """WavPack: a mark, and 4 bytes of size, in which both are not counted."""
-    length = int.from_bytes(head[4:8], "little")
-    return (head[:4], place + 8, place + 8 + length) if head[:4] == b"wvpk" else None
+    """WavPack: a mark, 4 bytes of size, in which both are not counted, the first sample: 0 where a file begins."""
+    length, first, samples, flags = struct.unpack_from("<I8xIII", head.ljust(_HEAD, b"\0"), 4)
+    is_first = first == 0 and samples and flags & _INITIAL
+    return (b"wvpk" if is_first else b"more", place + 8, place + 8 + length) if head[:4] == b"wvpk" else None
 
 
 def _true_audio(file: BinaryIO, head: bytes, place: int) -> _Part | None:
-    """TTA: a header of 22 bytes, the size of each frame and a checksum, the frames. A frame lasts 256 / 245 s.
-
-    A tag of APE may follow: 32 bytes and what it counts.
-    """
-    if head[:8] == b"APETAGEX":
-        return head[:8], place + 32, place + 32 + int.from_bytes(head[12:16], "little")
+    """TTA: a header of 22 bytes, the size of each frame and a checksum, the frames. A frame lasts 256 / 245 s."""
     if head[:4] != b"TTA1" or len(head) < 22:
         return None
     rate, samples = struct.unpack("<II", head[10:18])
     frames = -(-samples // max(1, 256 * rate // 245))
     start = place + 22 + 4 * (frames + 1)
     file.seek(place + 22)
-    sizes = np.frombuffer(file.read(4 * min(frames, MOST_PARTS)), np.dtype("<u4"))
+    table = file.read(4 * min(frames, MOST_PARTS))
+    sizes = np.frombuffer(table[: len(table) // 4 * 4], np.dtype("<u4"))
     return head[:4], start, start + int(sizes.sum(dtype=np.uint64))
 
 
@@ -172,13 +194,28 @@ def _element(head: bytes, place: int, _: int) -> _Part | None:
     return part, start, start if length == unknown else start + length
 
 
-def _riff(head: bytes, place: int, size: int) -> _Part | None:
-    """AVI: one or several RIFF chunks; one that was interrupted has no size. Some writers count 8 bytes too many."""
-    length = int.from_bytes(head[4:8], "little")
-    if head[:4] != b"RIFF" or head[8:11] != b"AVI" or not 12 < length < 0xFFFF0000:
-        return None
+def _riff(file: BinaryIO, head: bytes, place: int, size: int) -> _Part | None:
+    """AVI: one or several RIFF chunks; one that was interrupted has no size. Some writers count 8 bytes too many.
+
+    Chunks have even lengths; some cameras forget that.
+    """
+    if place and not is_name(head[:4]) and is_name(head[:3]):
+        place -= 1
+        file.seek(place)
+        head = file.read(_HEAD)
+    part, length = head[:4], int.from_bytes(head[4:8], "little")
     end = place + 8 + length + length % 2
-    return head[8:12], place + 12, size if size < end <= size + 9 else end
+    end = size if size < end <= size + 9 else end
+    if part == b"RIFF":
+        return (head[8:12], place + 12, end) if head[8:11] == b"AVI" and 12 < length < 0xFFFF0000 else None
+    if part == b"LIST" and head[8:12] in (_MOVIE, _RECORD):
+        return head[8:12], place + 12, end
+    return (part, place + 8, end) if is_name(part) else None
+
+
+def is_name(part: bytes) -> bool:
+    """Whether bytes may be the name of a chunk."""
+    return part.isascii() and part.decode().isprintable()
 
 
 def _tag(head: bytes, place: int, _: int) -> _Part | None:

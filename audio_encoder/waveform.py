@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
@@ -114,6 +115,11 @@ def _open(path: str | os.PathLike[str], name: str) -> BinaryIO:
         if path == STDIN:
             return _not_empty(io.BytesIO(sys.stdin.buffer.read()), name)
         file = open(path, "rb")  # noqa: PTH123, SIM115 - the caller closes it; Path("") would be "."
+        if stat.S_ISCHR(os.fstat(file.fileno()).st_mode) and file.read(1):
+            file.close()
+            raise AudioError(
+                f"{name}: a device, which may have no end", "record some of it to a file", kind="unreadable"
+            )
         if file.seekable():
             return _not_empty(file, name)
         with file:

@@ -1,5 +1,6 @@
 """What a header says of the length of a file: it is kept to, or a note says that nothing is known."""
 
+import contextlib
 import io
 import os
 import struct
@@ -17,13 +18,21 @@ from errors import AudioError
 
 RATE = 16_000
 TONE = (np.sin(np.arange(3 * RATE) / 9) * 9_000).astype(np.int16)
-UNSAID, ANOTHER = "a cut cannot be noticed", "another file follows"
+UNSAID, SEVERAL = "a cut cannot be noticed", "several recordings are joined in it"
 ID3 = b"ID3\3\0\0\0\0\1\0" + bytes(128)
 
 
-def coded(kind, codec, rate=RATE, picture=None, **options):
+class Pipe:
+    """A file in which nothing can be written once more."""
+
+    def __init__(self):
+        self.data = io.BytesIO()
+        self.write, self.getvalue = self.data.write, self.data.getvalue
+
+
+def coded(kind, codec, rate=RATE, picture=None, file=None, **options):
     """The tone in a container of FFmpeg's, beside a picture where a codec for it is named."""
-    file = io.BytesIO()
+    file = file or io.BytesIO()
     with av.open(file, "w", format=kind, options=options) as container:
         sound = container.add_stream(codec, rate=rate, layout="mono")
         if picture:
@@ -94,14 +103,23 @@ def test_a_cut_file_is_refused_and_a_whole_one_heard_without_a_note(tmp_path, da
         lambda: coded("adx", "adpcm_adx", 44_100), lambda: coded("sox", "pcm_s32le"), lambda: coded("nut", "pcm_s16le"),
         lambda: coded("ircam", "pcm_s16le"), lambda: coded("spdif", "ac3", 48_000), lambda: pcm("SVX"),
         lambda: coded("matroska", "libopus", 48_000, live="1"),
+        lambda: coded("avi", "libmp3lame", 44_100, file=Pipe()), lambda: coded("asf", "libmp3lame", 44_100, file=Pipe()),
         lambda: without_index(coded("mp4", "aac", movflags="cmaf", frag_duration="500000")),
     ],
-    ids=["adx", "sox", "nut", "ircam", "spdif", "svx", "live matroska", "pieces of mp4"],
+    ids=["adx", "sox", "nut", "ircam", "spdif", "svx", "live matroska", "avi of a pipe", "asf of a pipe", "pieces of mp4"],
 )  # fmt: skip
 def test_a_kind_that_is_not_known_to_say_its_length_has_a_note(tmp_path, data):
     seconds, notes = heard(tmp_path, data())
     assert seconds == pytest.approx(3, abs=0.1)
     assert UNSAID in notes
+
+
+@pytest.mark.parametrize(("length", "word"), [(0, "cannot be told"), (0xFFFFFFFF, "cannot be told"), (48_000, None)])
+def test_an_au_file_is_heard_to_its_end_whatever_its_header_says(tmp_path, length, word):
+    data = pcm("AU")
+    seconds, notes = heard(tmp_path, data[:8] + struct.pack(">I", length) + data[12:])
+    assert seconds == 3
+    assert (word in notes) if word else not notes
 
 
 def test_a_flac_stream_without_a_count_has_a_note(tmp_path):
@@ -112,14 +130,17 @@ def test_a_flac_stream_without_a_count_has_a_note(tmp_path):
 
 @pytest.mark.parametrize(
     "data",
-    [lambda: pcm("WAV"), lambda: pcm("AIFF"), lambda: pcm("W64"), lambda: pcm("CAF"), lambda: coded("mp4", "aac"),
-     lambda: coded("flv", "aac", 44_100)],
-    ids=["wav", "aiff", "w64", "caf", "mp4", "flv"],
+    [lambda: pcm("WAV"), lambda: pcm("AIFF"), lambda: pcm("W64"), lambda: pcm("CAF"), lambda: pcm("AU"),
+     lambda: pcm("FLAC"), lambda: coded("mp4", "aac"), lambda: coded("flv", "aac", 44_100),
+     lambda: coded("matroska", "aac"), lambda: coded("avi", "pcm_s16le"), lambda: coded("nut", "pcm_s16le")],
+    ids=["wav", "aiff", "w64", "caf", "au", "flac", "mp4", "flv", "matroska", "avi", "nut"],
 )  # fmt: skip
-def test_a_file_behind_the_first_is_told(tmp_path, data):
-    seconds, notes = heard(tmp_path, data() * 2)
-    assert seconds == pytest.approx(3, abs=0.3)
-    assert ANOTHER in notes
+def test_files_that_were_joined_are_all_heard(tmp_path, data):
+    seconds, notes = heard(tmp_path, data() * 3)
+    assert seconds == pytest.approx(9, abs=0.3)
+    assert SEVERAL in notes
+    with pytest.raises(AudioError) if UNSAID not in notes else contextlib.nullcontext():
+        heard(tmp_path, (data() * 2)[:-3_000])
 
 
 def test_a_file_of_which_a_library_would_hear_one_part_is_refused(tmp_path):

@@ -541,6 +541,59 @@ def test_a_folder_in_a_list_is_a_folder():
 def test_paths_of_a_list_begin_at_the_current_folder():
     found = find(lists=write_list("1.mp3\na.wav\n", "talks/list.txt"))
     assert (names(found), [path for path, _ in found.problems]) == (["a.wav"], ["1.mp3"])
+    assert "it lies beside the list" in str(found.problems[0][1])
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['"a b.wav"', "'a b.wav'", " a b.wav", "a b.wav\t", ".\\a b.wav", '{"audio": "a b.wav "}'],
+)
+def test_a_name_that_is_not_there_is_understood_as_programs_write_it(line):
+    make("a b.wav", "é.wav")
+    found = find(lists=write_list(f"{line}\ne\u0301.wav\n"))
+    assert [Path(name) for name in names(found)] == [Path("a b.wav"), Path("é.wav")]
+    assert not found.problems
+
+
+def test_names_as_old_windows_writes_them_and_old_macs_end_lines():
+    make("é.wav")
+    assert names(find(lists=write_list(b"\xe9.wav\ra.wav\r"))) == ["é.wav", "a.wav"]
+
+
+def test_names_that_end_in_nul_are_taken_as_they_are():
+    make("a b.wav")
+    found = find(lists=write_list(b'"a b.wav"\0'), null=True)
+    assert [path for path, _ in found.problems] == ['"a b.wav"']
+
+
+def test_a_comment_is_told_and_a_missing_sound_is_a_failure():
+    make("#1.wav")
+    found = find(lists=write_list("# my talks\n#1.wav\n#2.wav\n"))
+    assert (names(found), found.skipped) == (["#1.wav"], ("# my talks: taken for a comment",))
+    assert [path for path, _ in found.problems] == ["#2.wav"]
+
+
+@pytest.mark.parametrize("text", ["file,prompt\na.wav,x?\n", "path\na.wav\n", "a.wav,x?\n"])
+def test_a_table_without_a_column_for_sounds_is_one_failure_with_the_fix(text):
+    found = find("b.flac", lists=write_list(text, "list.csv"))
+    assert (names(found), [path for path, _ in found.problems]) == (["b.flac"], ["list.csv:1"])
+    assert "no column is called audio" in str(found.problems[0][1])
+
+
+def test_a_table_of_nothing_but_a_head_is_an_empty_list():
+    with pytest.raises(InputError, match=r"list\.csv: this list is empty"):
+        find(lists=write_list("audio,prompt\n", "list.csv"))
+
+
+@pytest.mark.parametrize("text", ['[\n{"audio": "a.wav"}\n]\n', '[{"audio": "a.wav"},\n {"audio": "b.flac"}]\n'])
+def test_an_array_of_json_is_no_list(text):
+    with pytest.raises(InputError, match="an array of JSON; write each object on a line"):
+        find(lists=write_list(text, "list.json"))
+
+
+def test_a_sound_is_no_list():
+    with pytest.raises(InputError, match="a sound, not a list; give it to --input"):
+        find(lists=("a.wav",))
 
 
 def test_a_list_of_which_all_is_missing_is_told_line_by_line():
@@ -873,6 +926,9 @@ def test_a_table_with_open_quotation_marks_is_not_held():
         ("l.csv", "Audio,PROMPT \na.wav,x?\n", "x?"),
         ("l.csv", "audio;prompt\na.wav;x, or y?\n", "x, or y?"),
         ("l.csv", 'Prompt;Audio\n"x; or y?";a.wav\n', "x; or y?"),
+        ("l.csv", "sep=;\r\naudio;prompt\r\na.wav;x, or y?\r\n", "x, or y?"),
+        ("l.csv", '"sep=,"\naudio,prompt\na.wav,x?\n', "x?"),
+        ("l.csv", "SEP=|\naudio|prompt\na.wav|x?\n", "x?"),
         ("l.csv", "audio\tprompt\na.wav\tx, or y?\n", "x, or y?"),
         ("l.TSV", 'audio\tPrompt\na.wav\t"x?\n', '"x?'),
         ("l.csv", "audio,Question\na.wav,x?\n", "x?"),

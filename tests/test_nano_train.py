@@ -586,3 +586,26 @@ def test_the_card_has_the_scores_of_every_list(recorded, capsys, monkeypatch):
         ("times", "words begin and end, off by"): (1, None),
     }
     assert all(0 <= row["low"] <= row["value"] <= row["high"] for row in rows)
+
+
+def test_a_restyled_clip_has_the_mean_and_spread_of_another_and_its_own_course():
+    pytest.importorskip("torch")
+    from models.nano.train.batches import restyled
+
+    rng = np.random.default_rng(3)
+    heard, other = (rng.normal(m, s, (200, 4)).astype(np.float16) for m, s in ((0, 1), (5, 3)))
+    assert np.allclose(restyled(heard, other, 0.0), heard, atol=2e-3)
+    whole = restyled(heard, other, 1.0).astype(np.float64)
+    assert np.allclose(whole.mean(0), other.mean(0, dtype=np.float64), atol=0.02)
+    assert np.allclose(whole.std(0), other.std(0, dtype=np.float64), atol=0.02)
+    assert np.corrcoef(whole[:, 0], heard[:, 0].astype(np.float64))[0, 1] > 0.999
+
+
+def test_the_short_and_the_named_clips_keep_their_style():
+    pytest.importorskip("torch")
+    from models.nano.train import batches
+
+    clips = [np.full((40, 512), 3, np.float16) + np.arange(512, dtype=np.float16), np.ones((30, 512), np.float16)]
+    untouched = batches.augmented(clips, [False, False], np.random.default_rng(0))
+    for before, after in zip(clips, untouched, strict=True):
+        assert set(np.unique(after[after != before])) <= {0}

@@ -497,3 +497,8 @@ def test_a_voice_file_is_whole_with_its_end_told_without_it_and_refused_when_cut
     path.write_bytes(voc(SOUND_BLOCK[:2000]))
     with pytest.raises(AudioError, match="cut short"):
         load_waveform(path)
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom"])
+def test_a_device_without_an_end_is_not_read(device):
+    assert "a device, which may have no end" in error_of(device)

@@ -7,6 +7,7 @@ about what was skipped. No sound is opened here: folders are read, and each file
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +16,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from cli.inputs.rows import from_json, from_table
+from audio_encoder.kinds import ENDINGS, is_recording
+from cli.inputs.meant import find_meant
+from cli.inputs.rows import HEAD, from_json, from_table
 from cli.inputs.search import (
     CHECK_PATH,
     MISSING,
@@ -32,7 +35,7 @@ from cli.inputs.search import (
     unreadable,
 )
 from cli.inputs.spool import GROUP, NOTE, PROBLEM, Picked, Spool
-from cli.inputs.table import find_form
+from cli.inputs.table import TABLES, find_form
 from cli.inputs.text import MARKS, decode_pieces, split
 from cli.options import Options
 from errors import InputError
@@ -135,29 +138,43 @@ def _nothing(remarks: Sequence[Remark]) -> InputError:
 
 def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
     """The items of a list, line by line. A missing file counts as failed, and each one is reported."""
+    if name != STDIN and not null and is_recording(name):
+        raise InputError(f"{name}: a sound, not a list", fix="give it to --input")
     pieces = _read(name, null=null)
     head = next(pieces, "")
     pieces = chain([head], pieces)
     if not null and "\0" in head and not (head[1:200:2].strip("\0") and head[:200:2].strip("\0")):
         raise InputError(f"{name}: UTF-16 without a mark that says so", fix="save it as UTF-8")
-    suffix = "" if null else Path(name).suffix
-    form = find_form(head, suffix)
+    if not null and re.match(r'\s*\[\s*[{"]', head) and "\n" in head.strip():
+        raise InputError(f"{name}: an array of JSON", fix="write each object on a line of its own, without [ and ]")
+    end = "\0" if null else "\r" if "\r" in head and "\n" not in head else "\n"
+    form = find_form(head, "" if null else Path(name).suffix)
     if form is not None:
-        end = "\r" if "\r" in head and "\n" not in head else "\n"
-        yield from _rows(name, from_table((line + end for line in split(pieces, end)), form), search)
-        return
-    is_playlist = not null and (head.startswith("#EXTM3U") or Path(name).suffix.lower() in PLAYLISTS)
-    lines = enumerate(split(pieces, "\0" if null else "\n"), start=1)
-    entries = ((number, line if null else line.removesuffix("\r")) for number, line in lines)
-    kept = ((number, entry) for number, entry in entries if entry and not (is_playlist and entry.startswith("#")))
-    if is_playlist:
-        folder = os.path.dirname(name)  # noqa: PTH120 - Path would put ./ in front
-        kept = ((number, _played(entry, folder)) for number, entry in kept)
-    entry = next(kept, None)
-    if entry is None:
+        rows = from_table((line + end for line in split(pieces, end)), form)
+    else:
+        rows = _lines(name, split(pieces, end), null=null)
+    items = _rows(name, rows, search, null=null)
+    item = next(items, None)
+    if item is None:
         yield Remark(name, "this list is empty", "skipped", "write one name on each line")
         return
-    yield from _rows(name, ((number, _group(line, null=null)) for number, line in chain([entry], kept)), search)
+    yield from chain([item], items)
+
+
+def _lines(name: str, lines: Iterator[str], *, null: bool) -> Iterator[tuple[int, Group | ValueError]]:
+    """(number, group or what is wrong) of each line of a list that is no table. A playlist has comments."""
+    is_playlist, folder = False, os.path.dirname(name)  # noqa: PTH120 - Path would put ./ in front
+    for number, line in enumerate(lines, start=1):
+        entry = line if null else line.removesuffix("\r")
+        if number == 1 and not null:
+            suffix = Path(name).suffix.lower()
+            is_playlist = entry.startswith("#EXTM3U") or suffix in PLAYLISTS
+            if suffix in TABLES and not is_recording(entry) and not find_meant(entry):
+                yield number, ValueError(f"no column is called audio; {HEAD}")
+                return
+        if not (entry if null else entry.strip()) or (is_playlist and entry.startswith("#")):
+            continue
+        yield number, _group((find_meant(entry, folder) if is_playlist else None) or entry, null=null)
 
 
 def _group(entry: str, *, null: bool) -> Group | ValueError:
@@ -167,34 +184,35 @@ def _group(entry: str, *, null: bool) -> Group | ValueError:
         return error
 
 
-def _played(entry: str, folder: str) -> str:
-    """The file that a line of a playlist means: players write addresses, old names, and names from its own folder.
-
-    Only what is not there is looked for from the working directory.
-    """
-    names = [entry]
-    if entry.startswith("file://"):
-        from urllib.parse import unquote, urlsplit
-
-        names.append(unquote(urlsplit(entry).path, errors="surrogateescape"))
-    if any("\udc80" <= char <= "\udcff" for char in entry):  # not UTF-8
-        names.append(os.fsencode(entry).decode("cp1252", "replace"))
-    places = (place for one in names for place in (os.path.join(folder, one), one))  # noqa: PTH118
-    return next(filter(exists, places), entry)
-
-
-def _rows(name: str, rows: Iterable[tuple[int, Group | ValueError]], search: Search) -> Iterator[Item]:
+def _rows(name: str, rows: Iterable[tuple[int, Group | ValueError]], search: Search, *, null: bool) -> Iterator[Item]:
     """The items that the rows of a list stand for: a folder in it is its sounds."""
+    folder = os.path.dirname(name)  # noqa: PTH120
     for number, group in rows:
         if isinstance(group, ValueError):
             place = f"{'standard input' if name == STDIN else name}:{number}"
             yield Remark(place, str(group), "failed", kind="list")
-            continue
-        for item in named(group.paths[0], search) if len(group.paths) == 1 else [group]:
-            if isinstance(item, Group):
-                yield group if item.paths == group.paths else replace(group, paths=item.paths)
-            else:
-                yield replace(item, state="failed") if item.state == "absent" else item
+        elif len(group.paths) > 1:
+            paths = tuple(path if exists(path) else find_meant(path) or path for path in group.paths)
+            yield replace(group, paths=paths)
+        else:
+            for item in _items(group.paths[0], folder, search, null=null):
+                yield replace(group, paths=item.paths) if isinstance(item, Group) else item
+
+
+def _items(path: str, folder: str, search: Search, *, null: bool) -> Iterator[Item]:
+    """What a name in a list stands for: itself, or else what it may mean."""
+    for item in named(path, search):
+        if isinstance(item, Group) or item.state != "absent":
+            yield item
+        elif not null and (meant := find_meant(path)) is not None:
+            yield from named(meant, search)
+        elif path.startswith("#") and not null and Path(path).suffix.lower() not in ENDINGS:
+            yield Remark(path, "taken for a comment", "skipped")
+        elif folder and exists(os.path.join(folder, path)):  # noqa: PTH118
+            fix = f"it lies beside the list, whose names begin at the working directory: run from {folder}"
+            yield replace(item, state="failed", fix=fix)
+        else:
+            yield replace(item, state="failed")
 
 
 def _read(name: str, *, null: bool) -> Iterator[str]:

@@ -13,14 +13,14 @@ from functools import lru_cache
 from typing import Any
 
 from cli.inputs.search import Group
-from cli.inputs.table import plain, records
+from cli.inputs.table import is_said, plain, records
 from cli.inputs.text import is_whole
 
 _QUESTION = ("prompt", "question")
 _ASKING = (*_QUESTION, "task", "language")  # columns that decide what is asked
 _COLUMNS = ("audio", *_ASKING, "text", "gt", "source")
 _LINE = 'write {"audio": "a.wav", "prompt": "..."}, or ./{ where a name begins with {'
-_HEAD = "name the columns in its first line: audio, and text, question, task, language or source"
+HEAD = "name the columns in its first line: audio, and text, question, task, language or source"
 
 
 def from_json(line: str) -> Group:
@@ -41,7 +41,7 @@ def from_table(lines: Iterable[str], form: dict[str, Any]) -> Iterator[tuple[int
                 raise cells
             if head and any(cells):
                 yield number, _from_record(_row(head, cells))
-            head = head or _columns(cells)
+            head = head or ([] if is_said(form["delimiter"].join(cells)) else _columns(cells))
         except ValueError as error:
             yield number, error if head else ValueError(f"the head of this table: {error}")
             if not head:
@@ -73,7 +73,7 @@ def _meant(name: str) -> str | None:
 
 def _row(head: list[str], row: list[str]) -> dict[str, str | None]:
     if len(row) != len(head):
-        raise ValueError(f"{len(row)} cells under {len(head)} columns; {_HEAD}")
+        raise ValueError(f"{len(row)} cells under {len(head)} columns; {HEAD}")
     optional = {*_ASKING, "source"}
     return {name: cell or (None if name in optional else "") for name, cell in zip(head, row, strict=True)}
 

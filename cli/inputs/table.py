@@ -20,11 +20,14 @@ def find_form(text: str, suffix: str) -> dict[str, Any] | None:
     """How a list that begins like `text` is written, for csv.reader; None where it is no table.
 
     A table has the ending of one, and a head that names the sounds. The head also shows what parts the cells: Excel
-    writes ; where a comma is in numbers.
+    writes ; where a comma is in numbers, and may say so in a line of its own in front.
     """
-    line = re.split("[\r\n]", text, maxsplit=1)[0]
+    line, *rest = re.split("\r\n|[\r\n]", text.lstrip("\r\n"), maxsplit=2)
     is_tsv = suffix.lower() == ".tsv"
-    for delimiter in "\t" if is_tsv else ",;\t" if suffix.lower() in TABLES else "":
+    delimiters = "\t" if is_tsv else ",;\t" if suffix.lower() in TABLES else ""
+    if rest and delimiters and is_said(line):
+        line, delimiters = rest[0], line.strip('"')[-1]
+    for delimiter in delimiters:
         # In TSV a quotation mark is a letter, as LibriVox, Common Voice and CoVoST write it.
         form: dict[str, Any] = {"delimiter": delimiter, "quoting": csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL}
         # A space in front belongs to the name of a file, except where the head has them too.
@@ -32,6 +35,11 @@ def find_form(text: str, suffix: str) -> dict[str, Any] | None:
         if any(plain(cell) == "audio" for cell in next(csv.reader([line], **form), [])):
             return form
     return None
+
+
+def is_said(line: str) -> bool:
+    """Whether a line says what parts the cells, as Excel reads and writes it: sep=; in quotation marks or without."""
+    return re.fullmatch(r'"?sep=([^\w\s"]|\t)"?', line, re.IGNORECASE) is not None
 
 
 def plain(name: str) -> str:

@@ -24,8 +24,12 @@ from tokenizer.tokenizer import Special, Tokenizer
 
 LETTERS = " 'abcdefghijklmnopqrstuvwxyz"  # of the CTC loss; 0 is its blank
 POOL = 1024  # examples sorted by length at a time
-MASKED = {"time": (2, 12), "channel": (2, 48)}  # how many stripes at most, and how wide
+MASKED = {"time": (2, 12), "channel": (3, 48)}  # how many stripes at most, and how wide
+MASK_FOR = 50  # tokens: for each as many, one more stripe of time
+RESTYLED = 0.5  # of the clips that are asked for words or language sound like another voice or room
+STYLE_FROM = 25  # tokens: of less, mean and spread are what is said, not how
 SAID = ("transcribe", "transcribe_base", "timestamps")
+RESTYLED_TASKS = (*SAID, "language")
 MISHEARD = 0.2  # at most this share of a transcript's ids, as the decoder reads them back
 
 
@@ -151,6 +155,7 @@ class Encoder:
         ids = torch.full((len(encoded), length), self.tokenizer.endoftext)
         weights = torch.zeros(len(encoded), length)
         features, places, begins, finishes, letters, guides = [], [], [], [], [], []
+        restyling: list[bool] = []
         for row, one in enumerate(encoded):
             ids[row, : len(one.ids)] = torch.tensor(one.ids)
             read[row, : len(one.ids)] = torch.tensor(
@@ -163,8 +168,11 @@ class Encoder:
                 begins.append(flat)
                 finishes.append(flat + clip.tokens + 1)
                 places.append(np.arange(flat + 1, flat + 1 + clip.tokens))
-                features.append(masked(clip.features, rng) if augment else clip.features)
+                features.append(clip.features)
+                restyling.append(one.example.task in RESTYLED_TASKS and clip.tokens >= STYLE_FROM)
                 letters.append(letters_of(clip.get("text") if clip.get("language") == "en" else None))
+        if augment:
+            features = augmented(features, restyling, rng)
         return Batch(
             ids=read,
             targets=ids.roll(-1, 1),
@@ -198,7 +206,7 @@ def misheard(ids: list[int], said: int, texts: int, rng: np.random.Generator) ->
 def masked(features: NDArray[np.float16], rng: np.random.Generator) -> NDArray[np.float16]:
     """A copy with a few stripes of time, and of channels, silenced (Park and others, "SpecAugment", 2019)."""
     heard = np.array(features)
-    for _ in range(rng.integers(0, MASKED["time"][0] + 1 + len(heard) // 125)):
+    for _ in range(rng.integers(0, MASKED["time"][0] + 1 + len(heard) // MASK_FOR)):
         width = int(rng.integers(1, min(MASKED["time"][1], max(2, len(heard) // 8)) + 1))
         start = int(rng.integers(0, max(1, len(heard) - width)))
         heard[start : start + width] = 0
@@ -207,6 +215,33 @@ def masked(features: NDArray[np.float16], rng: np.random.Generator) -> NDArray[n
         start = int(rng.integers(0, heard.shape[1] - width))
         heard[:, start : start + width] = 0
     return heard
+
+
+def augmented(
+    features: list[NDArray[np.float16]], restyling: list[bool], rng: np.random.Generator
+) -> list[NDArray[np.float16]]:
+    """The clips of a batch with masks; some of those that may be restyled take after another of them."""
+    others = [number for number, may in enumerate(restyling) if may]
+    changed = []
+    for heard, may in zip(features, restyling, strict=True):
+        like_another = may and rng.random() < RESTYLED
+        other = features[others[rng.integers(len(others))]] if like_another else heard
+        changed.append(masked(restyled(heard, other, rng.random()) if like_another else heard, rng))
+    return changed
+
+
+def restyled(heard: NDArray[np.float16], other: NDArray[np.float16], share: float) -> NDArray[np.float16]:
+    """A clip [tokens, state] with `share` of another's mean and spread over time in each channel.
+
+    They tell the voice and the room rather than the words (Zhou and others, "Domain generalization with MixStyle",
+    2021).
+    """
+    (mean, spread), (mean_other, spread_other) = (
+        (clip.mean(0, dtype=np.float32), clip.std(0, dtype=np.float32) + 1e-3) for clip in (heard, other)
+    )
+    scale = (1 - share) + share * spread_other / spread
+    changed: NDArray[np.float16] = ((heard - mean) * scale + mean + share * (mean_other - mean)).astype(np.float16)
+    return changed
 
 
 def batches(source: Source, encoder: Encoder, seed: int, *, size: int, augment: bool = True) -> Iterator[Batch]:

@@ -100,10 +100,12 @@ def language(clip: Clip) -> str | None:
     return language if language in wordings.LANGUAGE_NAMES and clip.tokens * TOKEN_SECONDS > 0.6 else None
 
 
-def spoken_by(clip: Clip) -> tuple[str, str] | None:
-    """The language, and whether people or synthesizers speak: both alike often, so that a room does not tell it."""
+def spoken_by(clip: Clip) -> tuple[str, str, str] | None:
+    """The language, whether people or synthesizers speak, and who: alike often, so that no room or voice tells it."""
     found = language(clip)
-    return (found, "made" if clip.get("source") in MADE else "people") if found else None
+    if not found:
+        return None
+    return found, "made" if clip.get("source") in MADE else "people", f"{clip.get('source')} {clip.get('speaker')}"
 
 
 def adult_gender(clip: Clip) -> str | None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 N_MELS = 80
 N_CTX = 1500
+PLAIN_UP_TO = 256  # positions: on a CPU, products of their own are quicker than torch's fused attention up to here
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Sizes:
     audio_head: int = 8
     seq_length: int = 2048
     epsilon: float = 1e-5
+    dropout: float = 0.0  # of what a block adds, while it learns
 
 
 @dataclass
@@ -135,7 +137,13 @@ class Attention(nn.Module):
         return rotate(q, rotary), rotate(k, rotary), v
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        mixed = F.scaled_dot_product_attention(*self.project(x, rotary), is_causal=True)
+        q, k, v = self.project(x, rotary)
+        if x.shape[1] > PLAIN_UP_TO or x.is_cuda:
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            scores = (q @ k.mT).float() / math.sqrt(q.shape[-1])
+            future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
+            mixed = scores.masked_fill(future, -torch.inf).softmax(-1).to(v.dtype) @ v
         return self.c_proj(mixed.transpose(1, 2).flatten(2))
 
     def looked(self, x: Tensor, rotary: tuple[Tensor, Tensor], asked: tuple[Tensor, Tensor]) -> Tensor:
@@ -167,10 +175,11 @@ class Block(nn.Module):
         super().__init__()
         self.ln_1, self.ln_2 = (RMSNorm(sizes.d_model, sizes.epsilon) for _ in range(2))
         self.attn, self.mlp = Attention(sizes), MLP(sizes)
+        self.dropout = sizes.dropout
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        x = x + self.attn(self.ln_1(x), rotary)
-        return x + self.mlp(self.ln_2(x))
+        x = x + F.dropout(self.attn(self.ln_1(x), rotary), self.dropout, self.training)
+        return x + F.dropout(self.mlp(self.ln_2(x)), self.dropout, self.training)
 
 
 class Transformer(nn.Module):
@@ -202,7 +211,8 @@ class Nano(nn.Module):
         """
         x = self.transformer.wte(ids).flatten(0, 1)
         audio = self.transformer.audio
-        heard, (bos, eos) = audio.proj(features), audio.audio_bos_eos_token.weight
+        heard = F.dropout(audio.proj(features), self.sizes.dropout, self.training)
+        bos, eos = audio.audio_bos_eos_token.weight
         x = x.index_put((places,), heard.to(x.dtype))
         for row, where in ((bos, ends[0]), (eos, ends[1])):
             x = x.index_put((where,), row.to(x.dtype).expand(len(where), -1))

@@ -42,6 +42,7 @@ class Plan:
     decay: int  # steps at the end in which the rate falls to zero
     warmup: int = 100
     seed: int = 0
+    dropout: float = 0.0
 
     def factor(self, step: int) -> float:
         """Share of the full rate."""
@@ -59,10 +60,10 @@ def optimizers(model: Nano, teacher: Teacher, rate: float) -> list[torch.optim.O
     ]
 
 
-def build(vocabulary: Path) -> tuple[CachedTokenizer, Nano, Teacher]:
+def build(vocabulary: Path, dropout: float = 0.0) -> tuple[CachedTokenizer, Nano, Teacher]:
     """Tokenizer, model and the head of the letters; of the encoder only what is trained takes gradients."""
     tokenizer = CachedTokenizer(vocabulary)
-    model = Nano(Sizes(tokenizer.vocab_size, tokenizer.audio_start))
+    model = Nano(Sizes(tokenizer.vocab_size, tokenizer.audio_start, dropout=dropout))
     for name, value in model.transformer.audio.named_parameters():
         value.requires_grad = name.startswith(("proj.", "audio_bos_eos_token."))
     return tokenizer, model, Teacher(model.sizes)
@@ -81,7 +82,7 @@ def train(
 ) -> None:
     """Train until `plan.steps`, from OUT/state.pt if it is there, else from the weights of the state `start`."""
     torch.manual_seed(plan.seed)
-    tokenizer, model, teacher = build(vocabulary)
+    tokenizer, model, teacher = build(vocabulary, plan.dropout)
     model, teacher = model.to(device), teacher.to(device)
     scales, tools = Scales.of(tokenizer), optimizers(model, teacher, plan.rate)
     out.mkdir(parents=True, exist_ok=True)
@@ -224,6 +225,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=8_000, help="ids in a batch, padding included")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--decay", type=int, default=10_000, help="steps at the end in which the rate falls to zero")
+    parser.add_argument("--dropout", type=float, default=0.1, help="share of what a block adds that is left out")
     parser.add_argument("--begin", type=Path, metavar="FILE", help="state of another run to begin with")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -236,7 +238,7 @@ def main(argv: list[str] | None = None) -> int:
         dist.init_process_group("gloo")
     shares = SHARES | json.loads(options.shares)
     source = Source(load(options.features), list(sentences(options.texts)), shares)
-    plan = Plan(options.steps, options.size, options.rate, options.decay, seed=options.seed)
+    plan = Plan(options.steps, options.size, options.rate, options.decay, seed=options.seed, dropout=options.dropout)
     how = {"device": options.device, "half": options.half, "compiled": options.compile}
     train(source, options.out, options.vocabulary, plan, start=options.begin, **how)
     return 0
