@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import os
 import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ROOT = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib takes long to import
 LONGEST = 2_000  # characters of a message
@@ -31,13 +35,26 @@ class QwenAudioError(Exception):
         self.exit_code = self.exit_code if exit_code is None else exit_code
 
 
+def path(text: str) -> Path:
+    """A path as it was typed. An empty one ("$OUT" where nothing is set) would be the working directory: ValueError."""
+    from pathlib import Path
+
+    if not text:
+        raise ValueError("an empty name")
+    return Path(text)
+
+
+def is_at_root() -> bool:
+    """Whether the user stands where this program lies."""
+    try:
+        return os.path.samefile(os.curdir, ROOT)  # noqa: PTH121
+    except OSError:  # the folder was removed
+        return False
+
+
 def command(text: str) -> str:
     """A command of this program, for a hint, as it works from where the user stands."""
-    try:
-        here = os.path.samefile(os.curdir, ROOT)  # noqa: PTH121
-    except OSError:  # the folder was removed
-        here = False
-    return text if here else f"cd {shlex.quote(ROOT)} && {text}"
+    return text if is_at_root() else f"cd {shlex.quote(ROOT)} && {text}"
 
 
 def _line(text: str) -> str:

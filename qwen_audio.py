@@ -37,12 +37,8 @@ if __name__ == "__main__":  # before all else
     import os
     import sys
 
-    root = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib takes long to import
-    if sys.flags.safe_path and root not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
-        # Told by PYTHONSAFEPATH not to look beside this file, where the rooms are.
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606
-
+    if sys.flags.safe_path:  # Python was told not to look beside this file, where the rooms are
+        sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120 - pathlib takes long to import
     from cli.signals import take_over  # so that Ctrl-C never shows a traceback
 
     take_over()
@@ -53,7 +49,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from errors import QwenAudioError
+from errors import PromptError, QwenAudioError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,12 +102,14 @@ class Model:
         """Yield the answer while it is decoded; it is the same on every run.
 
         A recording over 30 s, which is what the model hears at once, gets an answer for each window of it, a line each.
-        Raises QwenAudioError for a sound that cannot be read, for one over 30 s beside others, and for a prompt that
-        is too long.
+        Other threads wait until this is read to its end or closed. Raises QwenAudioError for what is no sound, for one
+        over 30 s beside others, for an empty or too long prompt, and in the middle of another answer of this thread.
         """
         from audio_encoder.waveform import as_waveform
         from audio_encoder.windows import hearable
 
+        if max_new_tokens < 1:
+            raise PromptError(f"max_new_tokens is {max_new_tokens}", "give at least 1")
         for number, part in enumerate(hearable([as_waveform(sound) for sound in sounds])):
             clips = listen(part, self)
             ids = prompt_ids(prompt, clips, self)
@@ -165,6 +163,8 @@ def prompt_ids(
     """
     from tokenizer.chat import Turn, encode_base, encode_chat
 
+    if not prompt.strip():
+        raise PromptError("the prompt is empty", "say what you want to know about the sound")
     own = clips[sum(len(turn.audio_spans) for turn in history) :]
     spans = tuple(len(clip) for clip in own)
     if not model.chat:
@@ -195,12 +195,13 @@ def answer_all(requests: Iterator[Request], model: Model) -> Iterator[tuple[Even
     from tokenizer.stream import TextStream
 
     streams: dict[Hashable, TextStream] = {}
-    for event in generate_many(model.decoder, requests):
-        stream = streams.setdefault(event.key, TextStream(model.tokenizer))
-        text = "" if event.token_id is None else stream.push(event.token_id)
-        if event.is_last:
-            text += streams.pop(event.key).end()
-        yield event, text
+    with model.decoder.alone():
+        for event in generate_many(model.decoder, requests):
+            stream = streams.setdefault(event.key, TextStream(model.tokenizer))
+            text = "" if event.token_id is None else stream.push(event.token_id)
+            if event.is_last:
+                text += streams.pop(event.key).end()
+            yield event, text
 
 
 def choose(ids: Sequence[int], clips: Sequence[Float32], model: Model, choices: Sequence[str]) -> dict[str, float]:
@@ -213,7 +214,8 @@ def choose(ids: Sequence[int], clips: Sequence[Float32], model: Model, choices: 
 
     said = "".join(answer(ids, clips, model, max_new_tokens=LONGEST_CHOICE))
     options = [model.tokenizer.encode(one, special="audio") for one in framed(said, choices)]
-    found = decoder_choices.choose(model.decoder, ids, clips, options, end_id=model.end_id)
+    with model.decoder.alone():
+        found = decoder_choices.choose(model.decoder, ids, clips, options, end_id=model.end_id)
     return dict(zip(choices, decoder_choices.log_softmax(found).tolist(), strict=True))
 
 

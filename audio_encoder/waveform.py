@@ -29,6 +29,7 @@ STDIN = "-"
 
 _SHORT = 4 << 20  # bytes of a file that may be read at once
 _STEPS = 32_768  # 16-bit steps between 0 and full scale
+_LOUDEST = 32.0  # of full scale: no mix is louder, and 16-bit steps as floats nearly always are
 
 
 def load_waveform(path: str | os.PathLike[str]) -> NDArray[np.float32]:
@@ -52,7 +53,7 @@ def stream_waveform(path: str | os.PathLike[str], notes: list[str] | None = None
     Raises the same AudioError, from the first block on: what is cut or damaged may show after the last block only, and
     the blocks before it must then not be answered as if they were the recording. The file stays open until the end.
     """
-    name, empty = "standard input" if path == STDIN else os.fspath(path), True
+    name, empty = "standard input" if path == STDIN else os.fspath(path) or "''", True
     with _open(path, name) as file:
         for steps in _decode(file, name, [] if notes is None else notes):
             empty = empty and not len(steps)
@@ -64,9 +65,24 @@ def stream_waveform(path: str | os.PathLike[str], notes: list[str] | None = None
 
 def as_waveform(sound: str | os.PathLike[str] | NDArray[np.float32]) -> NDArray[np.float32]:
     """A file, or what is a waveform already, as float32 [samples] that are enough to be heard; raises AudioError."""
-    if isinstance(sound, np.ndarray):
-        return check_length(sound, "the waveform")
-    return check_length(load_waveform(sound), os.fspath(sound))
+    if isinstance(sound, str | os.PathLike):
+        return check_length(load_waveform(sound), os.fspath(sound))
+    _check_array(sound)
+    return check_length(sound, "the waveform")
+
+
+def _check_array(sound: object) -> None:
+    """Raise AudioError for what Python code gives and is no waveform: it would be answered, and wrongly."""
+    if not isinstance(sound, np.ndarray):
+        fix = "give a file name or a float32 array at 16 kHz, and several sounds one after the other"
+        raise AudioError(f"{type(sound).__name__}: no sound", fix)
+    if sound.ndim != 1 or not np.issubdtype(sound.dtype, np.floating):
+        fix = "give float32 [samples]: the mean of the channels, and int16 divided by 32768"
+        raise AudioError(f"the waveform: {sound.dtype} {list(sound.shape)}", fix)
+    peak = max(float(sound.max()), -float(sound.min())) if sound.size else 0.0
+    if not peak <= _LOUDEST:  # NaN is not
+        fix = f"give finite samples, of which full scale is 1; divide by {_STEPS} what was 16-bit"
+        raise AudioError(f"the waveform: samples up to {peak:.3g}", fix, kind="damaged")
 
 
 def check_length(waveform: NDArray[np.float32], path: str) -> NDArray[np.float32]:

@@ -35,7 +35,8 @@ def named_error(failure: Exception, inputs: str) -> QwenAudioError:
             fix = "give shorter recordings, or close other programs"
             return QwenAudioError(f"{inputs}: not enough memory", fix, kind="memory")
         case FileNotFoundError():
-            return QwenAudioError(f"{failure.filename or inputs}: {failure.strerror}", kind="missing")
+            place = failure.filename or inputs or "the working directory"  # os.getcwd names none
+            return QwenAudioError(f"{place}: {failure.strerror}", kind="missing")
         case OSError():
             return QwenAudioError(f"{failure.filename or inputs}: {failure.strerror or failure}", kind="unreadable")
     raise failure

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from errors import UsageError
+from cli.output.streams import show_piece
+from errors import UsageError, path
 
 SAMPLE = Path(__file__).resolve().parent.parent / "tests" / "golden" / "1272-128104-0000.flac"
 PROMPT = "what does the person say?"
@@ -28,9 +28,9 @@ file. - is standard input. Answers go to standard output, all else to standard e
 
 exit codes
   0  all well                                      4    nothing to work on
-  1  an input failed, or an answer was not written  130  interrupted
-  2  wrong usage                                   141  the reader of the answers went away
-  3  no model, or no backend for it                143  terminated
+  1  an input failed, or an answer was not written  141  the reader of the answers went away
+  2  wrong usage                                   129, 130, 143  hung up, interrupted, terminated
+  3  no model, or no backend for it
 
 examples
   python3 qwen_audio.py -i talk.flac -p "what does the person say?"
@@ -46,7 +46,7 @@ def _flag(group: str, names: str, metavar: str, text: str, **settings: Any) -> A
     return field(metadata={"group": group, "names": names.split(), "settings": settings})
 
 
-_TYPES = {"int": int, "float": float, "Path": Path}
+_TYPES = {"int": int, "float": float, "Path": path}
 _plain = partial(_flag, "options")
 _asking = partial(_flag, "asking")
 _sounds = partial(_flag, "sounds")
@@ -140,7 +140,9 @@ class Options:
         "--clip", "START-END,…", "hear only these parts, in seconds, such as 0-10,95.5-", action=_Joined
     )
 
-    json: bool = _output("--json", "", "one line of JSON for each answer")
+    json: bool = _output(
+        "--json", "", "one line of JSON for each answer; those of earlier runs in --output-dir are shown, too"
+    )
     savepath: Path | None = _output("-s --savepath", "FILE", "write the answers to FILE as well", action=_Once)
     output_dir: Path | None = _output(
         "-o --output-dir --output_dir", "DIR", "a file for each sound; a second run continues where the first stopped"
@@ -161,9 +163,15 @@ class Options:
         "--highlight-words --highlight_words", "", "subtitles: underline each word as it is said"
     )
     score: tuple[str, ...] = _output(
-        "--score", "A,B,…", "compare the answers with references: wer, bleu, accuracy, …", action=_Joined
+        "--score",
+        "A,B,…",
+        "compare the answers with what the list or a .txt beside each sound says: wer, cer, bleu, accuracy, …; a name "
+        "that is none shows all",
+        action=_Joined,
     )
-    overwrite: bool = _output("--overwrite", "", "answer again what is in --output-dir already")
+    overwrite: bool = _output(
+        "--overwrite", "", "answer again what --output-dir has, and replace files there, whoever wrote them"
+    )
     quiet: bool = _output("-q --quiet", "", "only warnings and errors on standard error")
     benchmark: bool = _output("-b --benchmark", "", "answer several times and show the times; the first is a warm-up")
     benchmark_count: int = _output(
@@ -186,7 +194,9 @@ class Options:
     )
 
     model: Path | None = _model(
-        "--model --model_dir", "DIR", "model directory, or nano (default: the only one under models/, else nano)"
+        "--model --model_dir",
+        "DIR",
+        "directory, or nano (default: $QWEN_AUDIO_MODEL, else the only one under models/, else nano)",
     )
     verify: bool = _model("--verify", "", "check every file of the model against its hash first")
     backend: str = _model(
@@ -221,8 +231,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}", fix="see --help")
 
     def print_help(self, file: Any = None) -> None:  # noqa: ARG002 - argparse never names a file
-        sys.stdout.write(self.format_help())
-        sys.stdout.flush()
+        show_piece(self.format_help())
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cli.flags import FTYPES, PROMPT, SAMPLE, SYSTEM, Options, build_parser
-from cli.inputs.text import MARKS, decode
+from cli.inputs.text import MARKS, decode, is_whole
+from cli.output.streams import show_piece
 from errors import QwenAudioError, command
 
 __all__ = ["PROMPT", "SAMPLE", "SYSTEM", "Options", "parse_arguments"]
@@ -49,30 +50,54 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
         parser.error(f"unknown flag {unknown[0]}" + (f"; did you mean {near[0]}?" if near else ""))
     given.inputs = [*given.inputs, *given.files, *given.video]
     _print_and_exit(parser, given)
+    _read_texts(parser, given)
     _check(parser, given)
+    prompts = _prompts(parser, given)
+    # $QWEN_AUDIO_KEEP=0 keeps nothing, but it asks for nothing either.
+    is_told = any(word.startswith("--keep") for word in argv) and given.keep == 0
+    asks = given.inputs or given.lists or given.chat or given.prompts or given.prompts_from or given.task
+    only_ends = is_told and not asks
     read = {
-        "inputs": _inputs(parser, given, bare=not argv),
+        "inputs": _inputs(parser, given, bare=not argv, is_command=only_ends or given.doctor or given.env_list),
         "lists": tuple(given.lists),
         "extensions": _extensions(given.ftype),
         "shard": _shard(parser, given.shard),
-        "prompts": _prompts(parser, given),
+        "prompts": prompts,
         "prompts_from": tuple(given.prompts_from),
         "video": tuple(given.video),
         "clips": _clips(parser, given.clips),
         "choices": _choices(given.choices),
         "formats": _formats(parser, given),
-        "score": _metrics(parser, given),
+        "score": _metrics(parser, given, prompts),
         "backend": "onnxruntime" if given.onnx else given.backend,
         "benchmark_count": given.benchmark_count + 1 if given.benchmark else 0,
         "notes": tuple(_notes(given)),
-        "ends_kept_model": given.keep == 0 and not given.inputs and not given.lists and not given.chat,
+        "ends_kept_model": only_ends,
     }
     return Options(**vars(given) | read)
 
 
-def _inputs(parser: argparse.ArgumentParser, given: argparse.Namespace, *, bare: bool) -> tuple[str, ...]:
+def _read_texts(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """What is asked is UTF-8, also where Python read it as something else (LC_ALL=C); file names may be any bytes."""
+    for action in parser._actions:  # noqa: SLF001 - no other list exists
+        if action.metavar == "TEXT" or action.dest == "choices":
+            value, name = getattr(given, action.dest), action.option_strings[-1]
+            texts = [_text(parser, one, name) for one in ([value] if isinstance(value, str) else value or ())]
+            setattr(given, action.dest, texts[0] if isinstance(value, str) else value and texts)
+
+
+def _text(parser: argparse.ArgumentParser, text: str, flag: str) -> str:
+    try:
+        return text if is_whole(text) else os.fsencode(text).decode()
+    except UnicodeError:
+        parser.error(f"{flag} {text:.40}: not UTF-8; set the terminal to it")
+
+
+def _inputs(
+    parser: argparse.ArgumentParser, given: argparse.Namespace, *, bare: bool, is_command: bool
+) -> tuple[str, ...]:
     """The sounds as typed, or what is piped in; a bare command answers about the sample that comes with the program."""
-    if given.inputs or given.lists or given.chat or given.doctor or given.env_list or given.keep == 0:
+    if given.inputs or given.lists or given.chat or is_command:
         return tuple(given.inputs)
     if _is_piped_in() and STDIN not in given.prompts_from:
         return (STDIN,)
@@ -108,8 +133,7 @@ def _print_and_exit(parser: argparse.ArgumentParser, given: argparse.Namespace) 
         words = {"task": list(TASKS), "language": list(LANGUAGES), "to": list(LANGUAGES)}
         text = completion(parser, given.completion, words=words)
     if text is not None:
-        sys.stdout.write(text.rstrip("\n") + "\n")
-        sys.stdout.flush()
+        show_piece(text.rstrip("\n") + "\n")
         raise SystemExit(0)
 
 
@@ -137,12 +161,12 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
         parser.error("--onnx and --backend ailia contradict each other")
     if given.task and (given.prompts or given.prompts_from):
         parser.error("--task brings its own prompt; leave --prompt out, or leave --task out")
-    if given.clips is not None and (given.chat or given.long == "first"):
-        parser.error("--clip does not go with --chat or --long first")
+    if given.long == "first" and (given.clips is not None or given.window < LONGEST_WINDOW):
+        parser.error("--long first hears the first 30 s as they are; leave --clip and --window out")
     _check_chat(parser, given)
     _check_cluster(parser, given)
-    if given.savepath and given.output_dir:
-        parser.error("--savepath does not go with --output-dir, which keeps each answer in a file of its own")
+    if given.output_dir and (given.savepath or given.benchmark):
+        parser.error("--output-dir keeps each answer in a file, once; leave --savepath and --benchmark out")
     if given.formats and not given.output_dir:
         parser.error("--format needs --output-dir; for standard output there is --json")
 
@@ -186,6 +210,8 @@ def _prompts(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tupl
             parser.error(f"--prompts-from {name}: cannot be read ({error})")
         if not found:
             parser.error(f"--prompts-from {name}: no prompt in it; write one on each line")
+        if not all(map(is_whole, found)):
+            parser.error(f"--prompts-from {name}: not UTF-8; save it so")
         prompts += found
     if not all(prompt.strip() for prompt in prompts):
         parser.error("--prompt is empty; say what you want to know about the sound")
@@ -218,25 +244,27 @@ def _clips(parser: argparse.ArgumentParser, text: str | None) -> tuple[tuple[flo
 
 
 def _formats(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:
-    """The formats of --output-dir, each once; txt where none is named. A page brings json, which it is made from."""
+    """The formats of --output-dir, each once; txt where none is named. What is read again brings json."""
     from cli.output.formats import FORMATS, PAGE
 
     names = _listed(given.formats) or ("txt",)
     if unknown := [name for name in names if name not in (*FORMATS, PAGE, "all")]:
         parser.error(f"--format {unknown[0]}: choose from {', '.join(FORMATS)}, all, {PAGE}")
-    # A later run counts the answers of this one: it reads them from the json files, as the page does.
-    wanted = {*names, *FORMATS * ("all" in names), *["json"] * (PAGE in names or bool(given.score))}
+    # A later run counts or shows the answers of this one: it reads them from the json files, as the page does.
+    wanted = {*names, *FORMATS * ("all" in names), *["json"] * (PAGE in names or bool(given.score) or given.json)}
     return tuple(name for name in (*FORMATS, PAGE) if name in wanted)
 
 
-def _metrics(parser: argparse.ArgumentParser, given: argparse.Namespace) -> tuple[str, ...]:
+def _metrics(parser: argparse.ArgumentParser, given: argparse.Namespace, prompts: tuple[str, ...]) -> tuple[str, ...]:
     """--score: the metrics, each once."""
     names = tuple(dict.fromkeys(_listed(given.score)))
     if given.score is not None:
         from cli.score.table import check_metrics
 
-        if not names or given.chat:
-            parser.error("--score needs a metric, such as wer, and does not go with --chat")
+        if not names:
+            parser.error("--score needs a metric, such as wer")
+        if len(prompts) > 1:
+            parser.error("--score compares one answer about each sound; give one prompt")
         check_metrics(names)
     return names
 

@@ -9,6 +9,8 @@ Rows know nothing of each other: a row gives what it would give alone.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import Lock, get_ident
 
 import numpy as np
 
@@ -41,6 +43,20 @@ class Decoder:
         # What each row's sequence is about, for the caller to note.
         self.groups: list[Hashable] = [None] * rows
         self.takes_back_freely = fused  # a plain graph's cache is copied by `rewind`
+        self._lock, self._thread = Lock(), 0  # and which one has it
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep the rows for what is inside. Another thread waits; the same one would wait for itself: PromptError."""
+        if self._thread == get_ident():
+            fix = "read that one to its end or close it first, or load a second model"
+            raise PromptError("the model is in the middle of another answer", fix)
+        with self._lock:
+            self._thread = get_ident()
+            try:
+                yield
+            finally:
+                self._thread = 0
 
     @property
     def rows(self) -> int:

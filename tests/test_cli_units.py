@@ -123,6 +123,7 @@ def test_a_flag_that_comes_again_changes_an_earlier_one():
         (["-i", "-", "-"], "standard input"),
         (["-i", "-", "-i", "-"], "standard input"),
         (["-i", "-", "--benchmark"], "standard input"),
+        (["-i", "a.wav", "--benchmark", "-o", "out"], "--benchmark"),
         (["--js"], "--js"),  # no abbreviations: what is unique today may not be tomorrow
     ],
 )
@@ -263,13 +264,15 @@ def test_quiet_says_nothing(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_closed_streams_become_the_null_device(monkeypatch):
+def test_of_closed_streams_only_standard_output_is_missed(monkeypatch):
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)
     prepare_streams()
     say("heard by nobody")
-    show_piece("seen by nobody")
     assert sys.stdin.read() == ""
+    with pytest.raises(OutputError):
+        show_piece("seen by nobody")
+    show_piece("and from then on lost")
 
 
 def test_answers_are_utf8_whatever_the_locale(monkeypatch):
@@ -348,6 +351,33 @@ def test_prompts_from_what_is_no_text_are_refused(tmp_path):
         parse_arguments(["-i", "a.wav", "--prompts-from", str(tmp_path / "a.wav")])
     (tmp_path / "a.txt").write_bytes("what?".encode("utf-16"))
     assert parse_arguments(["-i", "a.wav", "--prompts-from", str(tmp_path / "a.txt")]).prompts == ("what?",)
+
+
+@pytest.mark.parametrize("flag", ["--prompt", "--system", "--question", "--word", "--choices"])
+def test_what_is_asked_is_utf8_whatever_python_took_it_for(flag):
+    typed = "ü,b".encode().decode("ascii", "surrogateescape")  # as with LC_ALL=C and PYTHONUTF8=0
+    given = parse_arguments(
+        ["-i", "a.wav", "--task" if flag in ("--question", "--word") else "-q", "question", flag, typed]
+    )
+    value = getattr(given, {"--prompt": "prompts"}.get(flag, flag[2:]))
+    assert "ü" in "".join(value)
+    with pytest.raises(UsageError, match="not UTF-8"):
+        parse_arguments(["-i", "a.wav", flag, "\udcfc,b"])
+
+
+def test_prompts_from_a_file_in_another_encoding_are_refused(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"gr\xfcn?")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        parse_arguments(["-i", "a.wav", "--prompts-from", str(tmp_path / "a.txt")])
+
+
+def test_only_a_bare_keep_0_ends_a_kept_model_and_answers_nothing(monkeypatch):
+    assert parse_arguments(["-q", "--keep=0"]).ends_kept_model
+    monkeypatch.setattr("cli.options._is_piped_in", lambda: True)
+    assert parse_arguments(["--keep", "0", "-p", "what?"]).inputs == ("-",)
+    monkeypatch.setenv("QWEN_AUDIO_KEEP", "0")
+    asked = parse_arguments(["-q"])
+    assert (asked.inputs, asked.keep, asked.ends_kept_model) == (("-",), 0, False)
 
 
 def test_what_follows_two_dashes_is_a_file(tmp_path, monkeypatch):

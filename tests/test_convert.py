@@ -374,7 +374,7 @@ def test_too_little_memory_returns_3(ask, checkpoint, tmp_path, monkeypatch, fai
 
 def test_an_output_that_is_a_file_returns_3(ask, checkpoint, tmp_path):
     (tmp_path / "out").write_text("")
-    assert failed(ask(checkpoint, tmp_path / "out")) == f"{tmp_path / 'out'}: File exists"
+    assert failed(ask(checkpoint, tmp_path / "out")) == f"{tmp_path / 'out'}: a file is in its place; name a folder"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
@@ -416,3 +416,31 @@ def test_a_model_that_is_open_stays_whole_while_its_folder_is_written_again(chec
     np.testing.assert_array_equal(table, before)
     assert (tmp_path / "out" / "decoder.data").stat().st_ino != inode
     assert load_manifest(tmp_path / "out").precision == "int8"
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "decoder.data", "bos.npy"])
+def test_a_file_that_no_conversion_wrote_is_not_replaced(checkpoint, tmp_path, name):
+    (tmp_path / name).write_text('{"mine": 1}')
+    with pytest.raises(ModelError, match=f"{name}: would be replaced"):
+        convert(checkpoint, tmp_path, precision="fp32", flavour="fused", report=pytest.fail)
+    assert (tmp_path / name).read_text() == '{"mine": 1}'
+
+
+def test_a_conversion_that_was_killed_in_the_middle_of_its_files_is_made_again(checkpoint, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "decoder.data").write_text("of the new model, whose manifest never came")
+    (tmp_path / ".out.unfinished").mkdir()
+    convert(checkpoint, tmp_path / "out", precision="fp32", flavour="fused")
+    verify_files(load_manifest(tmp_path / "out"))
+
+
+def test_a_file_in_the_place_of_a_model_is_told_before_the_work(checkpoint, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ModelError, match="name a folder"):
+        convert(checkpoint, tmp_path / "out", precision="fp32", flavour="fused", report=pytest.fail)
+
+
+def test_an_empty_name_is_not_the_working_directory(checkpoint, capsys):
+    with pytest.raises(SystemExit):
+        main([str(checkpoint), ""])
+    assert "invalid path" in capsys.readouterr().err

@@ -49,6 +49,13 @@ def test_ailia_gets_the_plain_flavour(cache):
     assert "ailia" in manifest.backends
 
 
+def test_no_folder_that_can_be_written_is_told(cache, monkeypatch):
+    cache.write_text("in its place")
+    monkeypatch.setattr(embedded.tempfile, "mkdtemp", lambda **_: Path("/nowhere").stat())
+    with pytest.raises(ModelError, match="TMPDIR"):
+        embedded.embedded_model()
+
+
 @pytest.mark.parametrize("damage", ["cut", "no manifest"])
 def test_a_damaged_conversion_is_made_again(cache, damage):
     made = embedded.embedded_model()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -67,6 +68,46 @@ def test_what_cannot_be_read_is_an_error_with_its_fix(model):
     with pytest.raises(qwen_audio.QwenAudioError) as caught:
         model.answer(PROMPT, "nowhere.flac")
     assert (caught.value.kind, caught.value.fix) == ("missing", "check the path")
+
+
+SPEECH_STEPS = load_waveform(SPEECH) * 32_768
+
+
+@pytest.mark.parametrize(
+    ("sound", "told"),
+    [
+        (SPEECH_STEPS.astype(np.int16), "int16"),
+        (SPEECH_STEPS, "32768"),
+        (np.stack([SPEECH_STEPS, SPEECH_STEPS]) / 32_768, r"\[2, "),
+        (np.full(16_000, np.nan, np.float32), "finite"),
+        ([str(SPEECH), str(SPEECH)], "one after the other"),
+        ((load_waveform(SPEECH), 16_000), "tuple"),
+        ("", "'': no such file"),
+    ],
+    ids=["int16", "16-bit steps", "channels", "not finite", "list", "with its rate", "no name"],
+)
+def test_what_is_no_waveform_is_an_error_and_not_answered(model, sound, told):
+    with pytest.raises(qwen_audio.QwenAudioError, match=told):
+        model.answer(PROMPT, sound)
+
+
+@pytest.mark.parametrize(("prompt", "longest"), [(" ", 8), (PROMPT, 0)])
+def test_nothing_asked_and_nothing_wanted_are_errors(model, prompt, longest):
+    with pytest.raises(qwen_audio.QwenAudioError):
+        model.answer(prompt, SPEECH, max_new_tokens=longest)
+
+
+def test_a_second_answer_in_the_middle_of_a_first_is_an_error_and_harms_neither(model, said):
+    stream = model.stream(PROMPT, SPEECH)
+    begun = next(stream) + next(stream)
+    with pytest.raises(qwen_audio.QwenAudioError, match="in the middle of another answer"):
+        model.answer(PROMPT, GOLDEN / "nano" / "woman.flac")
+    assert begun + "".join(stream) == said
+
+
+def test_threads_wait_for_each_other(model, said):
+    with ThreadPoolExecutor(3) as pool:
+        assert set(pool.map(lambda _: model.answer(PROMPT, SPEECH), range(3))) == {said}
 
 
 def test_choices_are_judged_in_the_models_own_words_and_their_shares_are_one(model):

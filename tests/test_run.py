@@ -402,6 +402,29 @@ def test_a_folder_of_answers_is_resumed(ask, sounds, tmp_path, opened, monkeypat
     assert len(asked) == 7
 
 
+def test_a_run_that_goes_on_shows_the_answers_of_earlier_ones_as_json_too(ask, sounds, tmp_path):
+    arguments = ("-q", "-i", sounds, "-o", tmp_path / "out", "--json", "-p", "who?", "-p", "where?")
+    first = [without_times(record) for record in records(ask(*arguments)[1])]
+    (tmp_path / "out" / "b.json").unlink()
+    assert [without_times(record) for record in records(ask(*arguments)[1])] == first
+
+
+def test_an_answer_is_in_its_file_before_it_is_shown(ask, sounds, tmp_path, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, _):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    assert ask("-q", "-i", sounds / "a.wav", "-o", tmp_path / "out", "--json")[0] == 141
+    assert (tmp_path / "out" / "a.txt").exists()
+
+
+def test_a_longest_window_is_not_left_unheeded(ask, sounds):
+    code, _, err = ask("-i", sounds / "a.wav", sounds / "b.wav", "--window", 2)
+    assert code != 0
+    assert "--each" in err
+
+
 def test_subtitles_of_a_long_recording(ask, tmp_path):
     path = speech_like(tmp_path / "talk.wav", [(0, 25), (26, 40)], 40)
     ask("-q", "-i", path, "-o", tmp_path, "-f", "all")
@@ -426,7 +449,8 @@ def test_a_dialogue_that_is_not_utf8_goes_on(demo_model, sounds):
     command = [*COMMAND, "-q", "--model", str(demo_model), "--max-new-tokens", "4", "--chat", "-i", sounds / "a.wav"]
     lines = b"one?\n\xff\xfe two?\nthree?\n"
     done = subprocess.run(command, input=lines, capture_output=True, check=False, env={**os.environ, "LANG": "C.UTF-8"})
-    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, b"", 3)
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 2)
+    assert done.stderr == b"qwen_audio: standard input: not a text; save it as UTF-8\n"
 
 
 def talk(ask, monkeypatch, lines, *arguments):

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from cli.doctor import installation, inventory
 from cli.doctor.findings import Finding, Seen, reason_of
 from cli.errors import NO_MODEL, OK
 from cli.options import ROOT, Options
 from cli.output.streams import show_piece
-from errors import printable
+from errors import is_at_root, printable
 
 NEXT_LINES = 3
 
@@ -69,7 +68,7 @@ def _next_steps(findings: list[Finding], runnable: list[str], *, alone: bool) ->
     ask = []
     if runnable:
         model = "" if alone else f" --model {shlex.quote(runnable[0])}"
-        script = "qwen_audio.py" if Path.cwd() == ROOT else shlex.quote(str(ROOT / "qwen_audio.py"))
+        script = "qwen_audio.py" if is_at_root() else shlex.quote(str(ROOT / "qwen_audio.py"))
         ask = [f'python3 {script}{model} -i SOUND -p "what do you hear?"']
     steps = [*list(dict.fromkeys(mend))[: NEXT_LINES - len(ask)], *ask, *more]
     return list(dict.fromkeys(steps))[:NEXT_LINES] or ["look at the lines that begin with bad"]

@@ -14,6 +14,7 @@ from typing import Any
 
 from cli.inputs.search import Group
 from cli.inputs.table import is_said, plain, records
+from cli.inputs.text import is_whole
 
 _QUESTION = ("prompt", "question")
 _ASKING = (*_QUESTION, "task", "language")  # columns that decide what is asked
@@ -84,7 +85,7 @@ def _from_record(record: Mapping[str, Any]) -> Group:
     prompt = record.get("question") if record.get("prompt") is None else record["prompt"]  # null is as good as nothing
     if prompt is not None and not (isinstance(prompt, str) and prompt.strip()):
         raise ValueError(f'"prompt" must be a text that is not empty; {_LINE}')
-    if prompt is not None and not prompt.isprintable() and any("\ud800" <= char <= "\udfff" for char in prompt):
+    if prompt is not None and not is_whole(prompt):
         raise ValueError(f'"prompt" has half of a character (a lone surrogate); {_LINE}')
     return Group(
         tuple(paths),
@@ -105,6 +106,8 @@ def _references(record: Mapping[str, Any]) -> tuple[str, ...] | None:
         raise ValueError(
             f'"{name}" must be a text, a number or a list of them; write {{"audio": "a.wav", "{name}": "..."}}'
         )
+    if not all(is_whole(str(one)) for one in values):
+        raise ValueError(f'"{name}" is not UTF-8; save the list so')
     return tuple(map(str, values)) or None
 
 

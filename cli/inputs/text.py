@@ -40,6 +40,11 @@ def decode_pieces(file: BinaryIO, marks: Sequence[tuple[bytes, str]] = MARKS) ->
     yield decoder.decode(b"", final=True)
 
 
+def is_whole(text: str) -> bool:
+    """Whether no byte in it was not UTF-8, and no character is half."""
+    return text.isprintable() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def split(pieces: Iterable[str], end: str) -> Iterator[str]:
     """The lines of a text that comes in pieces, without their ends: what str.split makes of it."""
     rest = ""

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from cli.errors import INPUT_FAILED, OK
-from cli.output.answer import Answer, Word
+from cli.output.answer import Answer, Word, json_text
 from cli.output.folder import ResultsFolder
 from cli.output.streams import save_text, say, show_piece
 from errors import QwenAudioError
@@ -51,11 +51,6 @@ class Outputs:
         """Whether answers are shown as plain text, which may be streamed."""
         return not self._json and self.folder is None
 
-    @property
-    def scores(self) -> bool:
-        """Whether the answers are scored, those of earlier runs too."""
-        return self._scorer is not None
-
     def stream(self, text: str) -> None:
         """A piece of an answer that is not whole yet."""
         self._line_is_open = True  # first: an interrupt may come with the first letter
@@ -76,20 +71,26 @@ class Outputs:
         for answer in answers:
             if self._scorer:
                 self._scorer.add(answer)
+        code = self._write_files(answers, filename, key, source, stamp)  # first: nobody may read what is shown
+        for answer in answers:
             line = answer.as_json() if self._json else answer.text
-            if self._json or (self.shows_text and not streamed):
-                self._show(line + "\n")
             if self._savepath:
                 self._saved.append(line)
-        return self._write_files(answers, filename, key, source, stamp)
+            if self._json or (self.shows_text and not streamed):
+                self._show(line + "\n")
+        return code
 
     def recall(self, answers: Sequence[Answer], filename: str, key: str | None, source: str) -> None:
-        """Answers of an earlier run: they count for the score, too."""
-        if self._scorer and self.folder:
-            for answer, record in zip(answers, self.folder.read(filename, key, source), strict=False):
+        """Answers of an earlier run: they are scored and shown as lines of JSON, too."""
+        found = self.folder.read(filename, key, source) if self.folder and (self._scorer or self._json) else []
+        for answer, record in zip(answers, found, strict=False):
+            if self._scorer:
                 words = record.get("words")
                 answer.text, answer.words = record["text"], words and [Word(**word) for word in words]
                 self._scorer.add(answer)
+            if self._json:
+                own = answer.record()  # with timings, and the name that the sound has now
+                self._show(json_text(own | record | {"input": own["input"]}) + "\n")
 
     def fail(self, answers: Sequence[Answer], error: QwenAudioError, cause: Exception | None = None) -> None:
         """An input failed: one line on standard error, and with --json a line for each answer that is missing."""
@@ -99,9 +100,10 @@ class Outputs:
         if self._debug and cause is not None:
             traceback.print_exception(cause, file=sys.stderr)
         say(str(error))
-        if self._json:
-            for answer in answers:
-                self._show(answer.as_json(error) + "\n")
+        for line in [answer.as_json(error) for answer in answers] if self._json else []:
+            if self._savepath:
+                self._saved.append(line)
+            self._show(line + "\n")
 
     def note(self, text: str) -> None:
         """A remark about an input that was answered."""
@@ -113,21 +115,19 @@ class Outputs:
         return max(self._save(), self._close_scores(), self._write_page())
 
     def _close_scores(self) -> int:
-        if self._scorer is None:
+        if self._scorer is None or not self._scorer.has_begun:
             return OK
+        code = INPUT_FAILED if self._scorer.is_empty else OK
         for line in self._scorer.lines():
-            say(line, quiet=self._quiet)
-        if self._scorer.is_empty:
-            say("--score: no answer has a reference; give them in the list or beside the sounds")
-            return INPUT_FAILED
+            say(line, quiet=self._quiet and self.folder is not None and not code)  # there score.json has them
         if self.folder is None:
-            return OK
+            return code
         try:
             (path,) = self.folder.write_files("score", {"json": self._scorer.as_json().encode()}, None, "score")
         except OSError as error:
             return _not_written(error)
         say(f"{path} has the scores", quiet=self._quiet)
-        return OK
+        return code
 
     def _save(self) -> int:
         if not (self._savepath and self._saved):

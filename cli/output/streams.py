@@ -19,11 +19,12 @@ _OPEN = re.compile("/dev/(stdout|stderr|fd/[0-9]{1,6})")
 
 
 def prepare_streams() -> None:
-    """Write UTF-8 in every locale; a stream that the shell has closed becomes the null device."""
+    """Write UTF-8 in every locale. Of streams that the shell has closed, only standard output is missed, at a write."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - open to the end
+            flags = os.O_WRONLY if name == "stderr" else os.O_RDONLY
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, encoding="utf-8"))
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace" if name == "stdin" else "backslashreplace")
 

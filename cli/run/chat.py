@@ -17,7 +17,7 @@ from typing import Any
 
 from cli.errors import INPUT_FAILED, OK, report_failure
 from cli.flags import LONGEST_ANSWER
-from cli.inputs.text import decode_pieces, split
+from cli.inputs.text import decode_pieces, is_whole, split
 from cli.options import Options
 from cli.output.answer import Answer, json_text
 from cli.output.streams import check_savepath, save_text, say, show_piece
@@ -127,7 +127,7 @@ class Talk:
 
     def _ask(self, question: str) -> None:
         """Answer a question; Ctrl-C ends the answer, and what was said of it stays."""
-        if "\0" in question:
+        if "\0" in question or not is_whole(question):
             raise UsageError("standard input: not a text", fix="save it as UTF-8")
         dialogue, start = self.dialogue, Answer([name for name, _ in self.dialogue.waiting], question)
         dialogue.ask(question)

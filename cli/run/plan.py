@@ -11,6 +11,7 @@ from cli.output.answer import Answer
 from cli.output.outputs import Outputs
 from cli.run.job import Job
 from cli.run.questions import find_questions, own_questions, settings, with_questions
+from errors import InputError, QwenAudioError
 
 if TYPE_CHECKING:
     from cli.run.open_model import Described
@@ -24,15 +25,14 @@ def plan_jobs(
 ) -> Iterator[Job]:
     """All inputs as jobs, in order; each is made when there is room for it, for its sounds are hashed here.
 
-    Inputs in a row that were done before are one job, so that a million are soon passed. With --score each is its own:
-    its answers are read.
+    Inputs in a row that were done before are one job, so that a million are soon passed, unless their answers are read.
     """
     done: Job | None = None
     for job in _jobs(listing, model, options, outputs, load_s):
         if done and (done.inputs == TOGETHER or not job.is_done_before):
             yield done
             done = None
-        if not job.is_done_before or options.score:
+        if not job.is_done_before or _reads_back(options):
             yield job
         elif done:
             done.inputs += 1
@@ -45,7 +45,7 @@ def plan_jobs(
 def _jobs(
     listing: Listing, model: Model | Described, options: Options, outputs: Outputs, load_s: float
 ) -> Iterator[Job]:
-    """A job for each input; one that was done before has no answers, unless they are to be scored."""
+    """A job for each input; one that was done before has no answers, unless they are read."""
     from cli.output.filenames import Filenames
 
     questions = find_questions(options, chat=model.chat)
@@ -56,19 +56,26 @@ def _jobs(
     for number, group in enumerate(listing.groups, start=1):
         asked, problem = own_questions(group, questions, options, chat=model.chat)
         job = Job(group, asked, [], problem=problem, is_last=number == last)
-        if options.score:
+        if _reads_back(options):
             job.answers = _blanks(job, model, load_s)
+        if options.score:
             _refer(job)
         if outputs.folder:
             job.filename, own = filenames.stem(group), common if asked is questions else with_questions(common, asked)
-            _look_up(job, own | job.scored(options.score) if options.score else own, outputs)
+            own = own | job.scored(options.score) if options.score else own
+            _look_up(job, own, outputs, needs_key=_reads_back(options))
         if not (job.answers or job.is_done_before):
             job.answers = _blanks(job, model, load_s)
         yield job
 
 
-def _look_up(job: Job, settings: dict[str, object], outputs: Outputs) -> None:
-    """Whether a job was done before; the page is told of its sounds."""
+def _reads_back(options: Options) -> bool:
+    """Whether the answers of earlier runs are read, to be scored or shown again."""
+    return options.json or bool(options.score)
+
+
+def _look_up(job: Job, settings: dict[str, object], outputs: Outputs, *, needs_key: bool) -> None:
+    """Whether a job was done before; the page is told of its sounds. Its files are read by its key."""
     from cli.output.key import identity
 
     folder, paths = outputs.folder, job.group.paths
@@ -77,7 +84,7 @@ def _look_up(job: Job, settings: dict[str, object], outputs: Outputs) -> None:
     job.source = identity(paths, job.group.asked)
     if outputs.page:
         outputs.page.add(paths, job.source)
-    if not outputs.scores and folder.is_unchanged(job.filename, job.source, job.stamp):
+    if not needs_key and folder.is_unchanged(job.filename, job.source, job.stamp):
         job.is_done_before = True
         return
     job.key = folder.key(paths, settings)
@@ -88,7 +95,11 @@ def _refer(job: Job) -> None:
     """Tell the answers what a good one says."""
     from cli.score.scorer import references_of
 
-    references = references_of(job.group)
+    try:
+        references = references_of(job.group)
+    except InputError as error:
+        job.problem = QwenAudioError(error.message, error.fix, kind=error.kind)
+        return
     for answer in job.answers:
         answer.references, answer.source = references, job.group.source
         answer.language = job.group.language

@@ -114,6 +114,7 @@ def _task_options(options: Options) -> TaskOptions:
 
 def _check_unused(options: Options) -> None:
     """An option of a task without a task would silently do nothing; --choices alone has a meaning."""
-    given = vars(replace(_task_options(options), choices=()))
+    language = None if options.score else options.language  # that of the references
+    given = vars(replace(_task_options(options), choices=(), language=language))
     if unused := [name for name, value in given.items() if value]:
         raise UsageError(f"--{unused[0].replace('_', '-')} belongs to a --task", fix="name one, see --list-tasks")

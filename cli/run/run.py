@@ -17,6 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cli.errors import OK
 from cli.inputs.listing import STDIN, Listing, find_inputs
 from cli.options import Options
 from cli.output.answer import Answer
@@ -49,6 +50,8 @@ def run(options: Options) -> int:
         say(note, quiet=options.quiet)
     if options.env_list:
         say_environments()
+        if not (options.inputs or options.lists):
+            return OK
     listing = find_inputs(options)
     if options.savepath:
         sounds = (path for group in listing.whole for path in group.paths)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Float32 = npt.NDArray[np.float32]
 
+LONGEST = 30.0  # seconds that the model hears at once
 _TOLD = 0.1  # seconds that a part may end behind the recording: lengths are typed as players round them
 
 
@@ -50,7 +51,7 @@ def segments(
     notes: list[str],
     *,
     long: str,
-    longest: float = 30.0,
+    longest: float = LONGEST,
     clips: Sequence[tuple[float, float]] = (),
 ) -> Iterator[Segment]:
     """One segment with all sounds, at most 30 s of each; or, for a single recording, one for each of its windows.
@@ -61,8 +62,9 @@ def segments(
     """
     if long == "windows" and len(paths) == 1:
         yield from _windows(paths[0], notes, longest, clips)
-    elif clips:
-        raise UsageError("--clip hears parts of one recording, not of several in one prompt", "give --each")
+    elif clips or longest < LONGEST:
+        flag = "--clip" if clips else "--window"
+        raise UsageError(f"{flag} hears parts of one recording, not of several in one prompt", "give --each")
     else:
         yield _whole(paths, notes)
 

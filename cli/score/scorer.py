@@ -5,13 +5,17 @@ An interval is that of the bootstrap: answers are drawn with replacement, and th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from cli.inputs.beside import text_beside
 from cli.output.answer import json_text
 from cli.score.table import METRICS
+from errors import InputError
+from tokenizer.tasks import LANGUAGES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +50,7 @@ class Scorer:
         """Let a metric see all references, if it must."""
         for metric in self._metrics.values():
             if hasattr(metric, "prepare"):
-                metric.prepare(found for group in groups if (found := references_of(group)) is not None)
+                metric.prepare(found for group in groups if (found := _readable(group)) is not None)
 
     def add(self, answer: Answer) -> None:
         """Score a whole answer: `answer.score` is filled."""
@@ -56,7 +60,7 @@ class Scorer:
             return
         answer.score = {}
         for name, metric in self._metrics.items():
-            scored = metric.score(answer, answer.references, answer.language or self._language)
+            scored = metric.score(answer, answer.references, _code(answer.language or self._language))
             if scored is None:
                 answer.score[name] = {"value": None}
                 continue
@@ -73,14 +77,15 @@ class Scorer:
         for name, metric in self._metrics.items():
             rows = self._stats[name]
             if not rows:
-                yield f"{name}: nothing to score; give references, see requirements-eval.txt and the README"
+                yield f"{name}: no answer could be scored"
                 continue
             yield f"{name} {_shown(self._total(metric, rows), metric.unit)}"
             for source in self._sources(name):
                 own = [row for row in rows if row[0] == source]
                 yield f"  {source}: {_shown(self._total(metric, own), metric.unit)}"
         if self._failed or self._without:
-            yield f"not scored: {self._failed} failed, {self._without} without a reference"
+            fix = "; give it in the list, or as text beside the sound" if self._without else ""
+            yield f"not scored: {self._failed} failed, {self._without} without a reference{fix}"
 
     def as_json(self) -> str:
         """The content of score.json."""
@@ -106,9 +111,14 @@ class Scorer:
         )
 
     @property
+    def has_begun(self) -> bool:
+        """Whether there was an answer, or one that failed."""
+        return bool(self._models or self._failed)
+
+    @property
     def is_empty(self) -> bool:
-        """Whether no answer could be scored."""
-        return not any(self._stats.values())
+        """Whether a metric could score no answer."""
+        return not all(self._stats.values())
 
     def _sources(self, name: str) -> list[str]:
         found = dict.fromkeys(source for source, _ in self._stats[name])
@@ -123,12 +133,24 @@ class Scorer:
         return {"value": round(value, DIGITS), "low": low, "high": high, "answers": len(rows)}
 
 
+def _readable(group: Group) -> tuple[str, ...] | None:
+    with suppress(InputError):  # its own turn tells
+        return references_of(group)
+    return None
+
+
 def references_of(group: Group) -> tuple[str, ...] | None:
     """What a list says about a sound, else what lies beside it."""
     if group.references is not None:
         return group.references
     found = text_beside(group.paths[0])
     return None if found is None else (found,)
+
+
+def _code(language: str) -> str:
+    """The code of a language as lists write it: en, en-US, English."""
+    name = re.split("[-_]", language.strip().casefold())[0]
+    return next((code for code, english in LANGUAGES.items() if name == english.casefold()), name)
 
 
 def _bootstrap(metric: Metric, stats: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float]:

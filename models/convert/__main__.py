@@ -11,18 +11,17 @@ import errno
 import shutil
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
-from errors import QwenAudioError, command
+from errors import QwenAudioError, command, path
 from models.runtime.shortage import shortage
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m models.convert", description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="directory with config.json and *.safetensors"
+        "checkpoint", type=path, metavar="CHECKPOINT", help="directory with config.json and *.safetensors"
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="model directory to write")
+    parser.add_argument("out", type=path, metavar="OUT", help="model directory to write")
     parser.add_argument(
         "--precision",
         choices=("fp32", "fp16", "int8-fine", "int8", "int4-fine", "int4"),
@@ -50,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "alone (none; minutes, and more is lost)",
     )
     parser.add_argument(
-        "--calibration", type=Path, nargs="+", metavar="FILE", help="sounds and texts of yours in place of those"
+        "--calibration", type=path, nargs="+", metavar="FILE", help="sounds and texts of yours in place of those"
     )
     return parser
 

@@ -28,8 +28,10 @@ from models.convert.job import (
     VERSION,
     VOCABULARY,
     Job,
+    beside,
     calibration_of,
     can_calibrate,
+    check_out,
     describe,
     plan,
     read_examples,
@@ -61,7 +63,8 @@ def convert(
     checkpoint is incomplete or of another kind.
     """
     job, examples = plan(source, out, precision=precision, flavour=flavour), None
-    with unfinished(out) as beside:
+    check_out(job)
+    with unfinished(out) as unplaced:
         room = out.absolute().with_name(f".{out.absolute().name}.calibration")
         if calibration == "if it can be":
             calibration = by_default(job, report)
@@ -69,8 +72,8 @@ def convert(
             examples = read_examples(job, calibration)
             open_room(room, job.checkpoint, examples, f"{VERSION} {precision}")
             job = replace(job, calibration=calibration_of(job, room))
-        manifest = write_model(replace(job, out=beside), report, progress, examples)
-        put_in_place(beside, out)
+        manifest = write_model(replace(job, out=unplaced), report, progress, examples)
+        put_in_place(unplaced, out)
         shutil.rmtree(room, ignore_errors=True)
     if manifest.loss is not None:
         report(f"loss: {manifest.loss:.4f} nats (KL from the exact decoder, held-out text)")
@@ -90,24 +93,24 @@ def by_default(job: Job, report: Callable[[str], None]) -> tuple[()] | None:
 @contextmanager
 def unfinished(out: Path) -> Iterator[Path]:
     """A folder beside `out` to write a model in, removed at the end; raises ModelError while another run is at it."""
-    beside = out.absolute().with_name(f".{out.absolute().name}.unfinished")
-    beside.mkdir(parents=True, exist_ok=True)
+    room = beside(out)
+    room.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(f"{beside}.lock", timeout=0):
+        with FileLock(f"{room}.lock", timeout=0):
             try:
-                yield beside
+                yield room
             finally:
-                shutil.rmtree(beside, ignore_errors=True)
-                Path(f"{beside}.lock").unlink(missing_ok=True)
+                shutil.rmtree(room, ignore_errors=True)
+                Path(f"{room}.lock").unlink(missing_ok=True)
     except Timeout:
         raise ModelError(f"{out}: another conversion into it is running", fix="wait for it, or name another") from None
 
 
-def put_in_place(beside: Path, out: Path) -> None:
+def put_in_place(unplaced: Path, out: Path) -> None:
     """Move the files of a whole model into `out`, its manifest last; a process that has the old model open keeps it."""
     out.mkdir(parents=True, exist_ok=True)
     (out / FILE_NAME).unlink(missing_ok=True)
-    for path in sorted(beside.iterdir(), key=lambda path: path.name == FILE_NAME):
+    for path in sorted(unplaced.iterdir(), key=lambda path: path.name == FILE_NAME):
         path.replace(out / path.name)
 
 

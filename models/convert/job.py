@@ -14,7 +14,8 @@ from models.convert.checkpoint import Checkpoint
 from models.convert.linear import CALIBRATED, Precision, precision_of
 from models.convert.residual_rotation import RotatedCheckpoint
 from models.convert.sizes import read_sizes
-from models.manifest import DecoderSizes, EncoderSizes, FileRecord, Manifest, file_sha256
+from models.manifest import FILE_NAME, DecoderSizes, EncoderSizes, FileRecord, Manifest, file_sha256
+from models.metadata import read_object
 
 VERSION = "models.convert 9"
 
@@ -102,6 +103,31 @@ def plan(source: Path, out: Path, *, precision: str, flavour: str) -> Job:
     if not isinstance(window, int):
         raise ModelError(f"{source / 'generation_config.json'}: max_window_size is {window!r}, not a number")
     return Job(checkpoint, out, precision, flavour, encoder_sizes, decoder_sizes, window)
+
+
+def beside(out: Path) -> Path:
+    """The folder that a model is written in before its files get their places in `out`."""
+    return out.absolute().with_name(f".{out.absolute().name}.unfinished")
+
+
+def check_out(job: Job) -> None:
+    """Raise ModelError where a model cannot lie, or would replace what no conversion wrote, before the work is done."""
+    out, manifest = job.out, describe(job)
+    own = (*(graph.file for graph in manifest.graphs), job.names.encoder_weights, job.names.decoder_weights)
+    try:
+        if out.exists() and not out.is_dir():
+            raise ModelError(f"{out}: a file is in its place", fix="name a folder")
+        if (out / FILE_NAME).exists():
+            is_ours = read_object(out / FILE_NAME).get("contract") is not None
+            there = [] if is_ours else [FILE_NAME]
+        elif beside(out).exists():  # a conversion was killed while it put its files in place
+            there = []
+        else:
+            there = [name for name in (*own, *BOUNDARY_ROWS, EMBEDDINGS, VOCABULARY) if (out / name).exists()]
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise ModelError(f"{out}: {getattr(error, 'strerror', None) or error}", fix="name another folder") from None
+    if there:
+        raise ModelError(f"{out / there[0]}: would be replaced, and is of no model", fix="name another folder")
 
 
 def describe(job: Job) -> Manifest:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from errors import ModelError, command
+from errors import ModelError, command, path
 from models.download.catalog import MODELS, RemoteFile, describe_missing
 from models.download.lockfile import PINS_NAME, Pins, add_pin, check_content, check_pinned, read_pins, write_pins
 
@@ -127,7 +127,7 @@ def _base_url(text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m models.download", description=ABOUT)
     parser.add_argument("name", choices=MODELS, metavar="NAME", help=", ".join(MODELS))
-    parser.add_argument("--to", type=Path, metavar="DIR", help="target directory (default: models/NAME)")
+    parser.add_argument("--to", type=path, metavar="DIR", help="target directory (default: models/NAME)")
     url_help = "hub endpoint (default: HF_ENDPOINT), or a place with ailia's files"
     parser.add_argument("--url", type=_base_url, metavar="BASE", help=url_help)
     offline_help = "make no connection, say what is missing (HF_HUB_OFFLINE=1)"

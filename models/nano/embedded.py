@@ -37,9 +37,12 @@ def embedded_model(*, flavour: str = "fused") -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         return _converted(cache / name, flavour)
     except (OSError, RuntimeError):  # no home, a read-only or a full one: for this run only
-        cache = Path(tempfile.mkdtemp(prefix="qwen-audio-"))
-        _TEMPORARY.append(cache)
-        return _converted(cache / name, flavour)
+        try:
+            _TEMPORARY.append(Path(tempfile.mkdtemp(prefix="qwen-audio-")))
+            return _converted(_TEMPORARY[-1] / name, flavour)
+        except OSError as error:
+            reason = f"nano: no room for its model directory ({error.strerror or error})"
+            raise ModelError(reason, fix="set TMPDIR to a folder that can be written") from None
 
 
 @atexit.register

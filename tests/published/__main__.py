@@ -11,24 +11,35 @@ import json
 import sys
 from pathlib import Path
 
-from errors import QwenAudioError
+from errors import QwenAudioError, path
 from tests.published.answers import GOLDEN, WHERE, compare
 from tests.published.run import run_tables
 from tests.published.tables import TABLES
 
+ABOUT = """With "answers": ask what the authors publish answers to, and show theirs beside the model's. Otherwise hold
+the model against the tables of the paper, on the data sets in --data."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Do what was asked for."""
-    parser = argparse.ArgumentParser(prog="python3 -m tests.published", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python3 -m tests.published", description=ABOUT)
     names = f"answers, or of: {', '.join(TABLES)}"
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{names} (default: all tables)")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="default: nano")
-    parser.add_argument("--data", type=Path, metavar="ROOT", help="the folder with the data sets, as published")
-    parser.add_argument("--audio", type=Path, metavar="DIR", help=f"for answers: {WHERE}")
-    parser.add_argument("--limit", type=int, metavar="N", help="so many rows of each set at most, drawn at random")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the drawing (default: 0)")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="answers side by side")
-    parser.add_argument("--output", type=Path, default=Path("published"), metavar="DIR", help="where the answers go")
+    parser.add_argument("--model", type=path, metavar="DIR", help="default: nano")
+    parser.add_argument("--data", type=path, metavar="ROOT", help="the folder with the data sets, as published")
+    parser.add_argument("--audio", type=path, metavar="DIR", help=f"for answers: {WHERE}")
+    parser.add_argument("--limit", type=int, metavar="N", help="rows of each set, drawn at random (default: all)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of --limit: which rows are drawn (default: 0)"
+    )
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="decode N answers side by side (default: 1)")
+    parser.add_argument(
+        "--output",
+        type=path,
+        default=Path("published"),
+        metavar="DIR",
+        help="where the answers go (default: published)",
+    )
     options = parser.parse_args(argv)
     try:
         if options.tables == ["answers"]:
