@@ -122,6 +122,7 @@ def test_the_loss_that_is_told_is_that_of_the_graph(checkpoint, model, text, pre
     assert manifest.loss == pytest.approx(found, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["int8", pytest.param("int4-fine", marks=pytest.mark.slow)])
 def test_a_calibrated_model_is_nearer_on_text_that_it_did_not_see(checkpoint, model, text, precision):
     ids = examples(checkpoint, text).held_out[-1].ids

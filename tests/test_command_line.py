@@ -608,6 +608,7 @@ def test_a_process_gives_the_same_bytes_in_any_locale(spawn, ask_open, speech):
     assert not ended.out.isascii()
 
 
+@pytest.mark.slow
 def test_without_arguments_the_sample_is_answered_from_any_folder(ask, tmp_path):
     sample = ROOT / "tests" / "golden" / "1272-128104-0000.flac"
     bare = subprocess.run(COMMAND, capture_output=True, cwd=tmp_path, stdin=subprocess.DEVNULL, check=True)
@@ -653,6 +654,7 @@ def test_a_sound_that_is_piped_in_is_the_input(spawn, ask_open, speech):
     assert (piped.code, piped.out) == (0, ask_open("-p", "hm?", "-i", speech).out)
 
 
+@pytest.mark.slow
 def test_an_empty_file_that_is_piped_in_is_an_empty_sound(spawn, tmp_path):
     (tmp_path / "empty.wav").write_bytes(b"")
     with (tmp_path / "empty.wav").open("rb") as file:
@@ -693,6 +695,7 @@ def test_a_missing_package_is_one_line_and_code_3(speech):
     assert "pip install -r requirements.txt" in ended.told
 
 
+@pytest.mark.slow
 def test_a_sound_is_read_from_a_pipe(spawn, speech):
     ended = spawn("-i", "-", "--json", input=speech.read_bytes())
     assert (ended.code, ended.err, ended.record["input"]) == (0, "", "-")

@@ -906,6 +906,7 @@ def test_of_a_table_whose_head_cannot_be_understood_nothing_is_answered(text):
     assert "the head of this table" in told
 
 
+@pytest.mark.slow
 def test_a_table_with_open_quotation_marks_is_not_held():
     """Neither where the next mark is far away nor where there is none."""
     rows = (f"a.wav,{'x' * 150}{number}\n" if number % 10_000 else 'a.wav,"x\n' for number in range(30_000))

@@ -105,6 +105,7 @@ def test_a_second_answer_in_the_middle_of_a_first_is_an_error_and_harms_neither(
     assert begun + "".join(stream) == said
 
 
+@pytest.mark.slow
 def test_threads_wait_for_each_other(model, said):
     with ThreadPoolExecutor(3) as pool:
         assert set(pool.map(lambda _: model.answer(PROMPT, SPEECH), range(3))) == {said}

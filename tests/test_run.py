@@ -375,6 +375,7 @@ def test_an_answer_that_takes_too_long_is_a_failure(ask, opened, sounds, monkeyp
 # --- output folders
 
 
+@pytest.mark.slow
 def test_a_folder_of_answers_is_resumed(ask, sounds, tmp_path, opened, monkeypatch):
     arguments = ("-i", sounds, "-r", "-o", tmp_path / "out", "-f", "txt,json")
     code, out, _ = ask(*arguments, "-q")
@@ -425,6 +426,7 @@ def test_a_longest_window_is_not_left_unheeded(ask, sounds):
     assert "--each" in err
 
 
+@pytest.mark.slow
 def test_subtitles_of_a_long_recording(ask, tmp_path):
     path = speech_like(tmp_path / "talk.wav", [(0, 25), (26, 40)], 40)
     ask("-q", "-i", path, "-o", tmp_path, "-f", "all")
