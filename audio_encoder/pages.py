@@ -13,7 +13,7 @@ _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def check_pages(file: BinaryIO, size: int, name: str) -> bool:
-    """Follow the pages of an Ogg file (RFC 3533): none is missing, each is whole, each stream has its end mark."""
+    """Follow the pages: none is missing, each is whole, each stream has its end mark."""
     position, numbers, open_streams, first = 0, dict[int, int](), set[int](), b""
     while position < size:
         file.seek(position)

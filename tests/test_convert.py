@@ -431,7 +431,9 @@ def test_a_conversion_that_was_killed_in_the_middle_of_its_files_is_made_again(c
     (tmp_path / "out" / "decoder.data").write_text("of the new model, whose manifest never came")
     (tmp_path / ".out.unfinished").mkdir()
     convert(checkpoint, tmp_path / "out", precision="fp32", flavour="fused")
-    verify_files(load_manifest(tmp_path / "out"))
+    verify_files(load_manifest(tmp_path / "out"))  # raises for a file with another hash
+    assert not (tmp_path / "out" / "decoder.data").read_bytes().startswith(b"of the new model")
+    assert not (tmp_path / ".out.unfinished").exists()
 
 
 def test_a_file_in_the_place_of_a_model_is_told_before_the_work(checkpoint, tmp_path):

@@ -196,7 +196,10 @@ def _rows(name: str, rows: Iterable[tuple[int, Group | ValueError]], search: Sea
             yield replace(group, paths=paths)
         else:
             for item in _items(group.paths[0], folder, search, null=null):
-                yield replace(group, paths=item.paths) if isinstance(item, Group) else item
+                if not isinstance(item, Group):
+                    yield item
+                else:  # a copy of each of a million takes its time
+                    yield group if item.paths == group.paths else replace(group, paths=item.paths)
 
 
 def _items(path: str, folder: str, search: Search, *, null: bool) -> Iterator[Item]:

@@ -10,6 +10,7 @@ from math import inf
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from cli.options import LONGEST_WINDOW
 from cli.output.answer import Audio
 from errors import AudioError, UsageError
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     Float32 = npt.NDArray[np.float32]
 
-LONGEST = 30.0  # seconds that the model hears at once
 _TOLD = 0.1  # seconds that a part may end behind the recording: lengths are typed as players round them
 
 
@@ -51,7 +51,7 @@ def segments(
     notes: list[str],
     *,
     long: str,
-    longest: float = LONGEST,
+    longest: float = LONGEST_WINDOW,
     clips: Sequence[tuple[float, float]] = (),
 ) -> Iterator[Segment]:
     """One segment with all sounds, at most 30 s of each; or, for a single recording, one for each of its windows.
@@ -62,7 +62,7 @@ def segments(
     """
     if long == "windows" and len(paths) == 1:
         yield from _windows(paths[0], notes, longest, clips)
-    elif clips or longest < LONGEST:
+    elif clips or longest < LONGEST_WINDOW:
         flag = "--clip" if clips else "--window"
         raise UsageError(f"{flag} hears parts of one recording, not of several in one prompt", "give --each")
     else:
