@@ -198,12 +198,23 @@ class LlamaCpp:
             last = min(tokens, first + self._batch_size)
             self._run([(row, position, position == tokens - 1) for position in range(first, last)])
 
-    def _run(self, entries: list[tuple[int, int, bool]]) -> None:
-        """Tokens as (sequence, position, whether its logits are wanted)."""
+    def logits(self, ids: list[int], out: str) -> float:
+        """Write the logits [ids, vocabulary] behind each id of one sequence to `out`, a .npy."""
+        self._library.llama_memory_clear(self._memory, False)
+        rows = []
+        for position, token in enumerate(ids):
+            self._run([(0, position, True)], [token])
+            found = self._library.llama_get_logits_ith(self._context, -1)
+            rows.append(np.ctypeslib.as_array(found, (self._vocabulary,)).copy())
+        np.save(out, np.stack(rows))
+        return 0.0
+
+    def _run(self, entries: list[tuple[int, int, bool]], ids: list[int] | None = None) -> None:
+        """Tokens as (sequence, position, whether its logits are wanted); their ids are random if none are given."""
         batch = self._batch
         batch.n_tokens = len(entries)
         for i, (row, position, wanted) in enumerate(entries):
-            batch.token[i] = int(self._random.integers(0, self._vocabulary))
+            batch.token[i] = ids[i] if ids else int(self._random.integers(0, self._vocabulary))
             batch.pos[i], batch.n_seq_id[i], batch.logits[i] = position, 1, wanted
             batch.seq_id[i][0] = row
         if self._library.llama_decode(self._context, batch):

@@ -1,43 +1,120 @@
 """The peers' files of the same geometry with random weights: a GGUF for llama.cpp, Whisper's encoder for CTranslate2.
 
 llama.cpp's file is what its own `quantize … Q4_0` would write: blocks of 32 in 4 bits with a float16 scale, the output
-layer as Q6_K. Speed does not depend on the values, so one random block pattern serves all matrices of a shape.
+layer as Q6_K. Speed does not depend on the values, so one random block pattern serves a matrix of every layer. For what is
+lost, the trained weights of a checkpoint go into such a file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from models.convert.checkpoint import Checkpoint
+from models.convert.sizes import read_sizes
 from models.manifest import DecoderSizes, EncoderSizes
+
+Array = np.ndarray[Any, Any]
 
 Q4_0_BLOCK, Q4_0_BYTES = 32, 18
 Q6_K_BLOCK, Q6_K_BYTES = 256, 210
+# llama.cpp's name of a part -> ours.
+OURS = {
+    "token_embd": "transformer.wte",
+    "output_norm": "transformer.ln_f",
+    "output": "lm_head",
+    "attn_norm": "ln_1",
+    "attn_qkv": "attn.c_attn",
+    "attn_output": "attn.c_proj",
+    "ffn_norm": "ln_2",
+    "ffn_gate": "mlp.w2",
+    "ffn_up": "mlp.w1",
+    "ffn_down": "mlp.c_proj",
+}
 
 
 def make_gguf(path: Path, sizes: DecoderSizes, width: int) -> None:
     """Write a Qwen-7B of these sizes with random Q4_0 matrices and a Q6_K output layer, without a vocabulary."""
-    import gguf  # type: ignore[import-not-found]
+    import gguf
 
-    random = np.random.default_rng(0)
+    random, kinds = np.random.default_rng(0), gguf.GGMLQuantizationType
+    shapes = {**_matrices(sizes.d_model, width), **_ends(sizes)}
+    blocks = {name: _q4_0(random, *shape) for name, shape in shapes.items() if name != "output"}
 
-    def q4_0(rows: int, columns: int) -> np.ndarray[Any, Any]:
-        blocks = random.integers(0, 256, (rows, columns // Q4_0_BLOCK, Q4_0_BYTES), np.uint8)
-        blocks[..., :2] = np.frombuffer(np.float16(0.2 / columns**0.5).tobytes(), np.uint8)
-        return blocks.reshape(rows, -1)
+    def find(name: str) -> tuple[Array, Any]:
+        part = name.split(".")[-2]
+        if name.endswith(".bias"):
+            return np.zeros(3 * sizes.d_model, np.float32), kinds.F32
+        if part.endswith("norm"):
+            return np.ones(sizes.d_model, np.float32), kinds.F32
+        return (_q6_k(random, *shapes[part]), kinds.Q6_K) if part == "output" else (blocks[part], kinds.Q4_0)
 
-    def q6_k(rows: int, columns: int) -> np.ndarray[Any, Any]:
-        blocks = random.integers(0, 256, (rows, columns // Q6_K_BLOCK, Q6_K_BYTES), np.uint8)
-        blocks[..., 192:208] = 16
-        blocks[..., 208:] = np.frombuffer(np.float16(0.003 / columns**0.5).tobytes(), np.uint8)
-        return blocks.reshape(rows, -1)
+    _write_gguf(path, sizes, width, find)
 
-    d, kinds = sizes.d_model, gguf.GGMLQuantizationType
+
+def make_trained_gguf(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the decoder of a checkpoint as llama.cpp's `quantize … Q4_0` does where rows are no multiple of 256 long.
+
+    Matrices in Q4_0, the output layer in Q8_0; embeddings in float16, of which a prompt reads rows only.
+    """
+    import gguf
+
+    kinds = gguf.GGMLQuantizationType
+    _, sizes = read_sizes(checkpoint.config, checkpoint.directory / "config.json")
+    d, width = sizes.d_model, checkpoint.config["intermediate_size"] // 2
+    shapes = {**_matrices(d, width), **_ends(sizes)}
+
+    def find(name: str) -> tuple[Array, Any]:
+        *place, part, kind = name.split(".")
+        if part.endswith("norm") or kind == "bias":
+            shape: tuple[int, ...] = (3 * d,) if kind == "bias" else (d,)
+        else:
+            shape = shapes[part]
+        ours = f"transformer.h.{place[1]}.{OURS[part]}" if place else OURS[part]
+        values = checkpoint.take(f"{ours}.{kind}", *shape).read()
+        if len(shape) == 1:
+            return values, kinds.F32
+        if part == "token_embd":
+            return values.astype(np.float16), kinds.F16
+        found = kinds.Q8_0 if part == "output" else kinds.Q4_0
+        return gguf.quants.quantize(values, found), found
+
+    _write_gguf(path, sizes, width, find)
+
+
+def _matrices(d: int, width: int) -> dict[str, tuple[int, int]]:
+    """Rows and columns of the matrices of a layer, under their names in a GGUF."""
+    rows = {"attn_qkv": 3 * d, "attn_output": d, "ffn_gate": width, "ffn_up": width}
+    return {name: (n, d) for name, n in rows.items()} | {"ffn_down": (d, width)}
+
+
+def _ends(sizes: DecoderSizes) -> dict[str, tuple[int, int]]:
+    return dict.fromkeys(("token_embd", "output"), (sizes.vocab_size, sizes.d_model))
+
+
+def _q4_0(random: np.random.Generator, rows: int, columns: int) -> Array:
+    blocks = random.integers(0, 256, (rows, columns // Q4_0_BLOCK, Q4_0_BYTES), np.uint8)
+    blocks[..., :2] = np.frombuffer(np.float16(0.2 / columns**0.5).tobytes(), np.uint8)
+    return blocks.reshape(rows, -1)
+
+
+def _q6_k(random: np.random.Generator, rows: int, columns: int) -> Array:
+    blocks = random.integers(0, 256, (rows, columns // Q6_K_BLOCK, Q6_K_BYTES), np.uint8)
+    blocks[..., 192:208] = 16
+    blocks[..., 208:] = np.frombuffer(np.float16(0.003 / columns**0.5).tobytes(), np.uint8)
+    return blocks.reshape(rows, -1)
+
+
+def _write_gguf(path: Path, sizes: DecoderSizes, width: int, find: Callable[[str], tuple[Array, Any]]) -> None:
+    """Write a Qwen-7B; `find` gives the stored rows of a tensor by its name, and their kind."""
+    import gguf
+
     writer = gguf.GGUFWriter(path, "qwen")
     writer.add_context_length(sizes.max_positions)
-    writer.add_embedding_length(d)
+    writer.add_embedding_length(sizes.d_model)
     writer.add_block_count(sizes.n_layer)
     writer.add_feed_forward_length(2 * width)
     writer.add_rope_freq_base(sizes.rotary_base)
@@ -47,22 +124,12 @@ def make_gguf(path: Path, sizes: DecoderSizes, width: int) -> None:
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_0)
     writer.add_tokenizer_model("none")
     writer.add_vocab_size(sizes.vocab_size)
-    matrices = {
-        "attn_qkv": q4_0(3 * d, d),
-        "attn_output": q4_0(d, d),
-        "ffn_gate": q4_0(width, d),
-        "ffn_up": q4_0(width, d),
-        "ffn_down": q4_0(d, width),
-    }
-    writer.add_tensor("token_embd.weight", q4_0(sizes.vocab_size, d), raw_dtype=kinds.Q4_0)
-    writer.add_tensor("output_norm.weight", np.ones(d, np.float32))
-    writer.add_tensor("output.weight", q6_k(sizes.vocab_size, d), raw_dtype=kinds.Q6_K)
-    for layer in range(sizes.n_layer):
-        for name, matrix in matrices.items():
-            writer.add_tensor(f"blk.{layer}.{name}.weight", matrix, raw_dtype=kinds.Q4_0)
-        writer.add_tensor(f"blk.{layer}.attn_qkv.bias", np.zeros(3 * d, np.float32))
-        for name in ("attn_norm", "ffn_norm"):
-            writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(d, np.float32))
+    layer = [f"{name}.weight" for name in (*_matrices(sizes.d_model, width), "attn_norm", "ffn_norm")]
+    names = ["token_embd.weight", "output_norm.weight", "output.weight"]
+    names += [f"blk.{number}.{name}" for number in range(sizes.n_layer) for name in (*layer, "attn_qkv.bias")]
+    for name in names:
+        rows, kind = find(name)
+        writer.add_tensor(name, rows, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

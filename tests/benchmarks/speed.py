@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -69,10 +69,11 @@ def measures(*, rows: bool, ratio: int = 25) -> list[Measure]:
     return [*found, Measure("6 s clip, 32 tokens", whole)]
 
 
-def interpreters(candidates: list[str]) -> dict[str, str]:
+def interpreters(candidates: list[str], peers: Sequence[str] = tuple(MODULES)) -> dict[str, str]:
     """For each peer, the first Python that has all it needs; a line says what is missing where none has."""
     found = {}
-    for peer, modules in MODULES.items():
+    for peer in peers:
+        modules = MODULES[peer]
         missing = {python: missing_modules(python, modules) for python in candidates}
         complete = [python for python, names in missing.items() if not names]
         if complete:
@@ -98,8 +99,7 @@ def prepare(work: Path, model: Path | None, pythons: dict[str, str]) -> Path:
     if not (model / "manifest.json").exists():
         checkpoint = work / "checkpoint"
         _call(sys.executable, "-m", "tests.benchmarks.random_checkpoint", str(checkpoint))
-        how = ("--precision", "int4", "--calibrate", "none")  # random weights: hours for nothing
-        _call(sys.executable, "-m", "models.convert", str(checkpoint), str(model), *how)
+        _call(sys.executable, "-m", "tests.benchmarks.nearest", str(checkpoint), str(model))
         shutil.rmtree(checkpoint)
     code = "from pathlib import Path; from models.manifest import load_manifest; from tests.benchmarks import peer_models; "
     code += f"m = load_manifest(Path({str(model)!r})); "

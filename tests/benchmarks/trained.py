@@ -11,7 +11,8 @@ table and, last, one JSON line:
     encoder     rms(embeddings - fp32's) / rms(fp32's), over the sounds
 
 "Q4_0" is fp32 over weights as llama.cpp's format rounds them, with the output layer in its Q8_0, and all else exact:
-what llama.cpp errs at least, since it rounds activations too. The weights of a family member come from the registry: see
+what llama.cpp errs at least, since it rounds activations too. "llama.cpp" is what itself makes of these weights; it needs
+an interpreter that has llama_cpp and gguf (`--python PATH…`). The weights of a family member come from the registry: see
 RESULTS.md.
 """
 
@@ -21,6 +22,7 @@ import argparse
 import json
 import platform
 import shutil
+import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -38,12 +40,15 @@ from models.convert.checkpoint import Checkpoint, Tensor
 from models.convert.convert import convert
 from models.convert.linear import CALIBRATED, FINER, PRECISIONS, Precision, Storage
 from models.manifest import FILE_NAME, Manifest, load_manifest
+from models.runtime.cpu import usable_cores
+from tests.benchmarks.contestants import ROOT, Contestant
 from tests.benchmarks.geometry import FULL
 from tests.benchmarks.random_weights import to_bfloat16
+from tests.benchmarks.speed import interpreters
 from tests.benchmarks.weights import _places, _sizes, q4_0
 from tokenizer.tokenizer import Tokenizer
 
-Q4_0 = "Q4_0"
+Q4_0, LLAMA = "Q4_0", "llama.cpp"
 SEED = 0  # of the rotation, the only random thing in a conversion
 # name: precision, whether calibrated
 MODELS = {
@@ -55,6 +60,7 @@ MODELS = {
     "int4": ("int4", True),
     "int4, uncalibrated": ("int4", False),
     Q4_0: ("fp32", False),
+    LLAMA: ("", False),
 }
 TEXTS = (*sorted((Path(__file__).parent / "texts").glob("*.txt")), Path(textwrap.__file__))
 SOUNDS = (Path(__file__).parents[1] / "golden" / "1272-128104-0000.flac",)
@@ -134,12 +140,39 @@ def listen(manifest: Manifest, texts: Sequence[Path], sounds: Sequence[Path], mo
     return Found(np.concatenate(rows), targets, np.concatenate(embeddings))
 
 
+def listen_llama(checkpoint: Path, work: Path, python: str, texts: Sequence[Path], most: int) -> Found:
+    """The same of llama.cpp over the decoder's weights in Q4_0; it has no encoder."""
+    file, logits = work / "q4_0.gguf", work / "logits.npy"
+    if not file.exists():
+        code = "import sys; from pathlib import Path; from models.convert.checkpoint import Checkpoint; "
+        code += "from tests.benchmarks.peer_models import make_trained_gguf; "
+        code += "make_trained_gguf(Path(sys.argv[1]), Checkpoint(Path(sys.argv[2])))"
+        part = file.with_suffix(".part")
+        subprocess.run([python, "-c", code, str(part), str(checkpoint)], check=True, cwd=ROOT)
+        part.replace(file)
+    tokenizer = Tokenizer(checkpoint / "qwen.tiktoken")
+    vocabulary, context = Checkpoint(checkpoint).config["vocab_size"], 32 * -(-most // 32)
+    cores = usable_cores()
+    llama = Contestant(LLAMA, python, model=str(file), threads=cores, vocabulary=vocabulary, context=context)
+    rows, targets = [], []
+    for text in texts:
+        ids = tokenizer.encode(text.read_text(encoding="utf-8"))[:most]
+        llama.do("logits", ids, str(logits))
+        rows.append(_log_softmax(np.load(logits)[START:-1, : tokenizer.vocab_size]))
+        targets += ids[START + 1 :]
+    llama.close()
+    logits.unlink()
+    return Found(np.concatenate(rows), targets, np.empty((0, 0), np.float32))
+
+
 def compare(found: Found, exact: Found) -> dict[str, float]:
     """A row of the table: a model against fp32."""
     kl = np.array([(np.exp(p) * (p - q)).sum(dtype=np.float64) for p, q in zip(exact.log_p, found.log_p, strict=True)])
     every = np.arange(len(found.targets))
     loss, exact_loss = (-one.log_p[every, one.targets].mean(dtype=np.float64) for one in (found, exact))
-    error = np.sqrt(np.square(found.embeddings - exact.embeddings).mean() / np.square(exact.embeddings).mean())
+    error = 0.0
+    if found.embeddings.size:
+        error = np.sqrt(np.square(found.embeddings - exact.embeddings).mean() / np.square(exact.embeddings).mean())
     return {
         "perplexity": float(np.exp(loss)),
         "of_fp32": float(np.exp(loss - exact_loss)),
@@ -152,7 +185,7 @@ def compare(found: Found, exact: Found) -> dict[str, float]:
 def token_bytes(name: str) -> float:
     """Bytes read for a token on the full geometry, as packed: blocks have 8 bytes beside their levels."""
     precision, calibrated = MODELS[name]
-    if name == Q4_0:
+    if name in (Q4_0, LLAMA):
         return sum(n * k * (8.5 if part == "head" else 4.5) / 8 for part, n, k in _matrices())
     storage: Precision = CALIBRATED[precision] if calibrated else PRECISIONS["fused", precision]
     total = sum(_bytes(getattr(storage, part), n, k) for part, n, k in _matrices())
@@ -189,6 +222,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sounds", type=Path, nargs="+", default=SOUNDS, metavar="FILE")
     parser.add_argument("--tokens", type=int, default=448, help="ids of each text (default 448)")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME")
+    parser.add_argument("--python", nargs="*", default=[], metavar="PATH", help="interpreters that have llama.cpp")
     options = parser.parse_args(argv)
     options.work.mkdir(parents=True, exist_ok=True)
     versions = {name: version(name) for name in ("numpy", "onnxruntime")} | {"python": platform.python_version()}
@@ -196,10 +230,17 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{'':20} {'perplexity':>10} {'of fp32':>8} {'KL':>8} {'argmax':>7} {'GB':>6} {'encoder':>9}")
     rows, exact = [], None
     for name in ("fp32", *(one for one in options.models if one != "fp32")):
-        manifest = prepare(options.checkpoint, options.work, name)
-        found = listen(manifest, options.texts, options.sounds, options.tokens)
+        told = None
+        if name == LLAMA:
+            python = interpreters([sys.executable, *options.python], [LLAMA]).get(LLAMA)
+            if python is None:
+                continue
+            found = listen_llama(options.checkpoint, options.work, python, options.texts, options.tokens)
+        else:
+            manifest = prepare(options.checkpoint, options.work, name)
+            found, told = listen(manifest, options.texts, options.sounds, options.tokens), manifest.loss
         exact = exact or found
-        row = {**compare(found, exact), "gigabytes": token_bytes(name) / 1e9, "told": manifest.loss}
+        row = {**compare(found, exact), "gigabytes": token_bytes(name) / 1e9, "told": told}
         rows.append({"model": name, **row})
         numbers = f"{row['perplexity']:10.3f} {row['of_fp32']:8.4f} {row['kl']:8.4f} {row['argmax']:7.3f}"
         print(f"{name:20} {numbers} {row['gigabytes']:6.2f} {row['encoder']:9.2e}", flush=True)
