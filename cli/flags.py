@@ -94,11 +94,13 @@ class Options:
     prompts_from: tuple[str, ...] = _asking(
         "--prompts-from", "FILE", "a file with one prompt on each line", action="append", default=[]
     )
-    task: str | None = _asking("--task", "NAME", "an official task in place of a prompt; see --list-tasks")
+    task: str | None = _asking(
+        "--task", "NAME", "an official task in place of a prompt; see --list-tasks", action=_Once
+    )
     language: str | None = _asking("--language", "NAME", "the language spoken: en, zh, de, es, ko, fr, ja, it")
     to: str | None = _asking("--to", "NAME", "the language to translate into")
-    question: str | None = _asking("--question", "TEXT", "what --task question asks")
-    word: str | None = _asking("--word", "TEXT", "the word that --task timestamps looks for")
+    question: str | None = _asking("--question", "TEXT", "what --task question asks", action=_Once)
+    word: str | None = _asking("--word", "TEXT", "the word that --task timestamps looks for", action=_Once)
     choices: tuple[str, ...] = _asking(
         "--choices", "A,B,…", "answer with one of these, and say how likely each is", action=_Joined
     )
@@ -127,7 +129,9 @@ class Options:
     )
     null: bool = _sounds("-0 --null", "", "names in the list end with NUL, as find -print0 writes them")
     ftype: str = _sounds("--ftype", "EXT,…", "take only these endings from folders, such as wav,flac", default="audio")
-    shard: tuple[int, int] | None = _sounds("--shard", "I/N", "only the I-th of N parts of all inputs, for job arrays")
+    shard: tuple[int, int] | None = _sounds(
+        "--shard", "I/N", "only the I-th of N parts of all inputs, for job arrays", action=_Once
+    )
     long: str = _sounds(
         "--long",
         "",
@@ -145,7 +149,10 @@ class Options:
     )
     savepath: Path | None = _output("-s --savepath", "FILE", "write the answers to FILE as well", action=_Once)
     output_dir: Path | None = _output(
-        "-o --output-dir --output_dir", "DIR", "a file for each sound; a second run continues where the first stopped"
+        "-o --output-dir --output_dir",
+        "DIR",
+        "a file for each sound; a second run continues where the first stopped",
+        action=_Once,
     )
     formats: tuple[str, ...] = _output(
         "-f --format --output-format --output_format",

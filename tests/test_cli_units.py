@@ -388,6 +388,15 @@ def test_what_follows_two_dashes_is_a_file(tmp_path, monkeypatch):
         parse_arguments(["-q", "-dash.wav"])
 
 
+@pytest.mark.parametrize(
+    "flag, first, second",
+    [("--task", "gender", "transcribe"), ("-o", "a", "b"), ("-s", "a", "b"), ("--shard", "1/2", "2/2")],
+)
+def test_of_two_values_none_is_lost(flag, first, second):
+    with pytest.raises(UsageError, match="given twice"):
+        parse_arguments(["-i", "x.wav", flag, first, flag, second])
+
+
 @pytest.mark.parametrize("name", ["", "missing/out.txt", ".", "a\0b", "\ud800", "x" * 300])
 def test_a_savepath_that_cannot_be_is_refused_at_once(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
