@@ -60,6 +60,7 @@ def word_for(number: int) -> str:
 
 
 def _die(number: int, _: Any) -> None:
+    _handle(signal.SIG_IGN)  # what follows the first would tell its line again
     with contextlib.suppress(OSError):
         os.write(2, f"qwen_audio: {word_for(number)}\n".encode())
     end_by(number)

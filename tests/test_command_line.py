@@ -746,6 +746,27 @@ def caught(pid):
     return int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)
 
 
+SECOND_SIGNAL = """
+import os, signal
+from cli import signals
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signals.take_over()
+write = os.write
+def one_more_comes(descriptor, data):
+    os.kill(os.getpid(), {second})
+    return write(descriptor, data)
+os.write = one_more_comes
+os.kill(os.getpid(), signal.SIGHUP)
+"""
+
+
+@pytest.mark.parametrize("second", ["signal.SIGHUP", "signal.SIGTERM"])
+def test_a_signal_while_the_line_of_the_first_is_told_tells_none(second):
+    code = SECOND_SIGNAL.format(second=second)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGHUP, "qwen_audio: hung up\n")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say which signals are handled")
 @pytest.mark.parametrize(
