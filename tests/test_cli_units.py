@@ -389,7 +389,7 @@ def test_what_follows_two_dashes_is_a_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "flag, first, second",
+    ("flag", "first", "second"),
     [("--task", "gender", "transcribe"), ("-o", "a", "b"), ("-s", "a", "b"), ("--shard", "1/2", "2/2")],
 )
 def test_of_two_values_none_is_lost(flag, first, second):
