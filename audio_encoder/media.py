@@ -174,9 +174,12 @@ class _Sound:
 
     def told(self) -> float:
         """The length that FFmpeg tells, in seconds; 0 where it does not know: a picture may last longer."""
+        is_alone = len(self._container.streams) == 1
+        if self._container.format.name == "asf" and not is_alone:  # each of its streams is said to be the longest
+            return 0.0
         if self._stream.duration is not None and self._stream.time_base is not None:
             return float(self._stream.duration * self._stream.time_base)
-        return float(self._container.duration or 0) / 1e6 if len(self._container.streams) == 1 else 0.0
+        return float(self._container.duration or 0) / 1e6 if is_alone else 0.0
 
     def frames(self) -> Iterator[Any]:
         """Decoded frames; what FFmpeg cannot decode is skipped, as its command does."""
