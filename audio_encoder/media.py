@@ -105,9 +105,10 @@ def _stream(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -> I
 
 def _by_ffmpeg(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -> Iterator[NDArray[np.int16]]:
     with _container(file, name, notes) as container:
-        if not container.streams.audio or container.streams.audio[0].codec_context is None:
-            reason = "its sound is coded in an unknown way" if container.streams.audio else "no sound in it"
-            raise AudioError(f"{name}: {reason}", CONVERT, kind="not a sound")
+        if not container.streams.audio:
+            raise AudioError(f"{name}: no sound in it", "give a file with sound", kind="not a sound")
+        if container.streams.audio[0].codec_context is None:
+            raise AudioError(f"{name}: its sound is coded in an unknown way", CONVERT, kind="not a sound")
         try:
             sound = _Sound(container, file, name, notes)
             yield from mix(sound.frames(), name, notes)
