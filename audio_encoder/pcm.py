@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 
-from audio_encoder.samples import SAMPLE_RATE, cancel_out, check_samples
+from audio_encoder.samples import GROUP_SECONDS, SAMPLE_RATE, cancel_out, check_samples
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 _WHOLE_STEPS = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")  # what ffmpeg mixes as 16-bit integers
@@ -90,10 +92,16 @@ def _all(sound: Any) -> NDArray[np.float64]:
     return np.concatenate(blocks)
 
 
+def _groups(samples: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """The samples [frames, channels] in the lengths in which others are mixed: channels may cancel out in some only."""
+    size = GROUP_SECONDS * SAMPLE_RATE
+    return (samples[start : start + size] for start in range(0, len(samples), size))
+
+
 def _mixed(samples: NDArray[np.float64], sound: Any) -> NDArray[np.int16] | None:
     """Mix and round to 16-bit steps as ffmpeg does: each way of arriving there has its own rule."""
     steps = samples.mean(axis=1) * _STEPS
-    if sound.channels > 1 and cancel_out(*samples.T):
+    if sound.channels > 1 and any(cancel_out(*group.T) for group in _groups(samples)):
         return None
     if sound.subtype in _WHOLE_STEPS:
         steps = np.floor(steps + 0.5)  # integer mixing: halves go up

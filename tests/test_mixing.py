@@ -5,6 +5,7 @@ import io
 import av
 import numpy as np
 import pytest
+import soundfile
 
 from audio_encoder.waveform import stream_waveform
 
@@ -37,3 +38,27 @@ def test_of_channels_that_cancel_each_other_out_one_is_heard(tmp_path, kind, cod
     waveform = np.concatenate(list(stream_waveform(path, notes)))
     assert np.abs(waveform[8_000:40_000]).max() == pytest.approx(9_000 / 32_768, rel=0.1)
     assert [note for note in notes if "cancel each other out; the left one is heard" in note]
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_channels_that_cancel_each_other_out_in_some_of_a_recording_are_heard_there(tmp_path, kind, rate):
+    tone = np.sin(np.arange(12 * rate) / 9) * 0.3
+    other = np.where(np.arange(len(tone)) < 5 * rate, tone, -tone)
+    notes = []
+    soundfile.write(tmp_path / "a", np.stack([tone, other], 1), rate, format=kind, subtype="PCM_16")
+    waveform = np.concatenate(list(stream_waveform(tmp_path / "a", notes)))
+    assert [round(float(np.abs(waveform[at : at + 8_000]).max()), 1) for at in (8_000, 120_000, 180_000)] == [0.3] * 3
+    assert len([note for note in notes if "cancel each other out; the left one is heard" in note]) == 1
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+@pytest.mark.parametrize("channels", [4, 6])
+def test_front_channels_that_cancel_each_other_out_are_heard_if_no_other_one_is(tmp_path, channels, subtype):
+    samples, notes = np.zeros((48_000, channels)), []
+    samples[:, 0] = np.sin(np.arange(48_000) / 9) * 0.25
+    samples[:, 1] = -samples[:, 0]
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype=subtype)
+    waveform = np.concatenate(list(stream_waveform(tmp_path / "a.wav", notes)))
+    assert np.abs(waveform).max() > 0.05
+    assert "cancel each other out; the left one is heard" in notes[0]
