@@ -35,6 +35,8 @@ _MAGIC = (
     (8, b"16SV"), (8, b"WAVE"), (8, b"XWMA"), (8, b"QLCM"), (8, b"AVI "), (8, b"AIFF"), (8, b"AIFC"),
 )  # fmt: skip
 _PICTURES = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1", b"crx ")  # in the box that MP4 begins with, too
+_CERTAIN = 4  # bytes that no other file has by chance
+_CERTAINLY = frozenset((place, magic[:_CERTAIN]) for place, magic in _MAGIC if len(magic) >= _CERTAIN)
 _HEAD = 380  # bytes
 _PACKET = 188  # bytes of an MPEG transport stream, each packet beginning with "G"
 
@@ -50,9 +52,16 @@ def is_recording(path: str) -> bool:
         return False
     if head[8:12] in _PICTURES:
         return False
-    if any(head[place : place + len(magic)] == magic for place, magic in _MAGIC) or _is_frame(head) or is_bare:
+    if any(_has(head, place, magic) for place, magic in _MAGIC) or _is_frame(head) or is_bare:
         return True
     return head[::_PACKET] == b"GGG" and b"\xff" in head  # text has no such byte
+
+
+def begins_another(head: bytes) -> bool:
+    """Whether bytes behind a recording begin another one: more than a tag, and more than chance."""
+    if not any((place, head[place : place + _CERTAIN]) in _CERTAINLY for place in (0, 4, 8)):  # each part is asked
+        return False
+    return any(len(magic) >= _CERTAIN and _has(head, place, magic) for place, magic in _MAGIC)
 
 
 def bare_kind(name: str, file: BinaryIO) -> str | None:
@@ -64,6 +73,10 @@ def bare_kind(name: str, file: BinaryIO) -> str | None:
     head = file.read(_HEAD)
     is_text = head.isascii() and head.decode().replace("\n", " ").replace("\r", " ").replace("\t", " ").isprintable()
     return None if is_text or head.startswith(b"\xef\xbb\xbf") else kind
+
+
+def _has(head: bytes, place: int, magic: bytes) -> bool:
+    return head[place : place + len(magic)] == magic
 
 
 def _is_frame(head: bytes) -> bool:
