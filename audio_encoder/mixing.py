@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
-from audio_encoder.samples import GROUP_SECONDS, SAMPLE_RATE, cancel_out, is_heard
+from audio_encoder.samples import GROUP_SECONDS, SAMPLE_RATE, cancel_out, is_heard, is_lost
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,20 +63,32 @@ def _resampled(group: Any, resampler: Any, name: str, notes: list[str]) -> Itera
 
 
 def _audible(group: Any, name: str, notes: list[str]) -> Any:
-    """The group, or the louder of its front channels twice where they cancel each other out and no other is heard."""
-    left, right, *others = _channels(group)
-    if not cancel_out(left, right) or any(map(is_heard, others)):
+    """The group, or its louder channel in the place of all where nothing is left of them when they are mixed."""
+    channels = _channels(group)
+    is_stereo = len(channels) == 2
+    if not (cancel_out(*channels) if is_stereo else _is_silent(group, channels)):
         return group
-    louder = int(np.square(right).sum() > 1.5 * np.square(left).sum())  # the left one, where they are alike
-    note = f"{name}: its channels cancel each other out; the {('left', 'right')[louder]} one is heard"
+    power = np.square(channels).sum(axis=1)
+    louder = int(np.argmax(power > power.max() / 1.5))  # the first one of those that are alike
+    reason = "its channels cancel each other out" if is_stereo else "mixed, its channels are silent"
+    which = f"the {('left', 'right')[louder]} one" if is_stereo else f"channel {louder + 1}"
+    note = f"{name}: {reason}; {which} is heard"
     if note not in notes:
         notes.append(note)
     array = group.to_ndarray().copy()
-    channels = array if group.format.is_planar else array.reshape(-1, group.layout.nb_channels).T
-    channels[:2] = channels[louder]
+    rows = array if group.format.is_planar else array.reshape(-1, len(channels)).T
+    rows[:] = rows[louder].copy()
     fresh = av.AudioFrame.from_ndarray(array, format=group.format.name, layout=group.layout.name)
     fresh.sample_rate = group.sample_rate
     return fresh
+
+
+def _is_silent(group: Any, channels: NDArray[np.float64]) -> bool:
+    """Whether there is sound in one of many channels and none in their mix: FFmpeg leaves the one for low tones out."""
+    group.pts = None
+    (frame,) = av.AudioResampler("flt", "mono").resample(group)
+    mixed = frame.to_ndarray()[0].astype(np.float64)
+    return not is_heard(mixed) and any(is_lost(one, mixed) for one in channels)
 
 
 def _mean(group: Any) -> Any:

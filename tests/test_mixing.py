@@ -53,12 +53,20 @@ def test_channels_that_cancel_each_other_out_in_some_of_a_recording_are_heard_th
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
-@pytest.mark.parametrize("channels", [4, 6])
-def test_front_channels_that_cancel_each_other_out_are_heard_if_no_other_one_is(tmp_path, channels, subtype):
+@pytest.mark.parametrize(("channels", "heard"), [(4, [1, -1]), (6, [1, -1]), (3, [0, 0, 1]), (6, [0, 0, 0, 1])])
+def test_of_many_channels_of_which_nothing_is_left_one_is_heard(tmp_path, channels, heard, subtype):
     samples, notes = np.zeros((48_000, channels)), []
-    samples[:, 0] = np.sin(np.arange(48_000) / 9) * 0.25
-    samples[:, 1] = -samples[:, 0]
+    samples[:, : len(heard)] = np.sin(np.arange(48_000) / 9)[:, None] * heard * 0.25
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype=subtype)
     waveform = np.concatenate(list(stream_waveform(tmp_path / "a.wav", notes)))
-    assert np.abs(waveform).max() > 0.05
-    assert "cancel each other out; the left one is heard" in notes[0]
+    assert np.abs(waveform).max() == pytest.approx(0.25, abs=0.01)
+    assert f"mixed, its channels are silent; channel {np.argmax(heard) + 1} is heard" in notes[0]
+
+
+def test_low_tones_are_left_out_of_a_mix_in_which_there_is_sound(tmp_path):
+    samples, notes = np.zeros((48_000, 6)), []
+    samples[:, 2] = np.sin(np.arange(48_000) / 9) * 0.05
+    samples[:, 3] = np.sin(np.arange(48_000) / 50) * 0.9
+    soundfile.write(tmp_path / "a.wav", samples, RATE)
+    waveform = np.concatenate(list(stream_waveform(tmp_path / "a.wav", notes)))
+    assert (np.abs(waveform).max() < 0.05, notes) == (True, [])
