@@ -10,6 +10,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, BinaryIO
 
+from audio_encoder.kinds import begins_another
 from audio_encoder.pages import check_pages
 from audio_encoder.parts import COPY_AGAIN, MOST_PARTS, JoinedError, check_parts, is_name
 from audio_encoder.tags import after_id3
@@ -67,7 +68,8 @@ def check_sizes(file: BinaryIO, name: str, notes: list[str]) -> bool:
         header, length = struct.unpack(">II" if magic == b".snd" else "<II", file.read(8).ljust(8, b"\0"))
         _check_length(size - header, length, size, name, notes)
         file.seek(min(header + length, size))
-        if length and file.read(4) == magic:  # what follows is heard, if it is no header
+        head = file.read(16)
+        if length and (head[:4] == magic or begins_another(head)):  # what follows is heard, if it is no header
             raise JoinedError(header + length)
         return True
     if magic == b"caff":
@@ -210,15 +212,15 @@ def _is_streamed(length: int) -> bool:
 def _tell_rest(file: BinaryIO, end: int, size: int, name: str, notes: list[str]) -> None:
     """Add to `notes` that sound goes on after the size in the header: what follows is not a chunk.
 
-    Raises JoinedError where it is another file of the same kind.
+    Raises JoinedError where it is another file.
     """
     file.seek(0)
     magic = file.read(4)
     file.seek(end)
-    kind = file.read(5)
-    if kind[:4] == magic:
+    kind = file.read(16)
+    if kind[:4] == magic or begins_another(kind):
         raise JoinedError(end)
-    kind = kind[1:] if end % 2 else kind[:4]
+    kind = kind[1:5] if end % 2 else kind[:4]
     if end < size and not (kind.isascii() and kind.decode().strip().isalnum()):
         rest = file.seek(0, os.SEEK_END) - end
         notes.append(f"{name}: {rest} bytes after the end of the sound are ignored; the header says where it ends")

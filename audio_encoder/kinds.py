@@ -12,8 +12,8 @@ ENDINGS = frozenset({
     ".asf", ".au", ".avi", ".awb", ".caf", ".dff", ".divx", ".dsf", ".dts", ".dv", ".eac3", ".f4a", ".f4v", ".flac",
     ".flv", ".g722", ".gsm", ".latm", ".loas", ".m2ts", ".m4a", ".m4b", ".m4r", ".m4v", ".mka", ".mkv", ".mlp", ".mov",
     ".mp1", ".mp2", ".mp3", ".mp4", ".mpc", ".mpeg", ".mpg", ".mpga", ".msbc", ".mts", ".mxf", ".nut", ".oga", ".ogg",
-    ".ogv", ".oma", ".opus", ".qcp", ".ra", ".rf64", ".rm", ".sbc", ".shn", ".snd", ".spx", ".tak", ".thd", ".tta",
-    ".vob", ".voc", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wtv", ".wv",
+    ".ogv", ".oma", ".opus", ".qcp", ".ra", ".rf64", ".rm", ".sbc", ".shn", ".snd", ".spx", ".swf", ".tak", ".thd",
+    ".tta", ".vob", ".voc", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wtv", ".wv",
 })  # fmt: skip
 # Frames without a header: only the ending tells what they are. FFmpeg knows their rate, or takes the usual one.
 BARE = {
@@ -31,9 +31,12 @@ _MAGIC = (
     (0, b"\x7f\xfe\x80\x01"), (0, b"dns."), (0, b"ALawSoundFile**"), (0, b"PVF1"), (0, b" paf"), (0, b"fap "),
     (0, b"\xb7\xd8\x00 7I\xda\x11"), (0, b"\x64\xa3"),
     (0, b".SoX"), (0, b"XoS."), (0, b"nut/multimedia container"), (0, b"\x06\x0e+4\x02\x05\x01\x01"), (8, b"8SVX"),
-    (8, b"16SV"), (8, b"WAVE"), (8, b"AVI "), (8, b"AIFF"), (8, b"AIFC"),
+    (0, b"STRM"), (0, b"MMMD"), (0, b"FRM8"), (0, b"ajkg"), (0, b"VAGp"), (0, b"TWIN97"), (0, b"\0\0\0\0\x01\xbc"),
+    (8, b"16SV"), (8, b"WAVE"), (8, b"XWMA"), (8, b"QLCM"), (8, b"AVI "), (8, b"AIFF"), (8, b"AIFC"),
 )  # fmt: skip
 _PICTURES = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1", b"crx ")  # in the box that MP4 begins with, too
+_CERTAIN = 4  # bytes that no other file has by chance
+_CERTAINLY = frozenset((place, magic[:_CERTAIN]) for place, magic in _MAGIC if len(magic) >= _CERTAIN)
 _HEAD = 380  # bytes
 _PACKET = 188  # bytes of an MPEG transport stream, each packet beginning with "G"
 
@@ -44,14 +47,21 @@ def is_recording(path: str) -> bool:
         return True
     try:
         with open(path, "rb") as file:  # noqa: PTH123
-            head = file.read(_HEAD)
+            head, is_bare = file.read(_HEAD), bare_kind(path, file) is not None
     except (OSError, ValueError):
         return False
     if head[8:12] in _PICTURES:
         return False
-    if any(head[place : place + len(magic)] == magic for place, magic in _MAGIC) or _is_frame(head):
+    if any(_has(head, place, magic) for place, magic in _MAGIC) or _is_frame(head) or is_bare:
         return True
     return head[::_PACKET] == b"GGG" and b"\xff" in head  # text has no such byte
+
+
+def begins_another(head: bytes) -> bool:
+    """Whether bytes behind a recording begin another one: more than a tag, and more than chance."""
+    if not any((place, head[place : place + _CERTAIN]) in _CERTAINLY for place in (0, 4, 8)):  # each part is asked
+        return False
+    return any(len(magic) >= _CERTAIN and _has(head, place, magic) for place, magic in _MAGIC)
 
 
 def bare_kind(name: str, file: BinaryIO) -> str | None:
@@ -63,6 +73,10 @@ def bare_kind(name: str, file: BinaryIO) -> str | None:
     head = file.read(_HEAD)
     is_text = head.isascii() and head.decode().replace("\n", " ").replace("\r", " ").replace("\t", " ").isprintable()
     return None if is_text or head.startswith(b"\xef\xbb\xbf") else kind
+
+
+def _has(head: bytes, place: int, magic: bytes) -> bool:
+    return head[place : place + len(magic)] == magic
 
 
 def _is_frame(head: bytes) -> bool:

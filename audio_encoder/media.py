@@ -105,9 +105,10 @@ def _stream(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -> I
 
 def _by_ffmpeg(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -> Iterator[NDArray[np.int16]]:
     with _container(file, name, notes) as container:
-        if not container.streams.audio or container.streams.audio[0].codec_context is None:
-            reason = "its sound is coded in an unknown way" if container.streams.audio else "no sound in it"
-            raise AudioError(f"{name}: {reason}", CONVERT, kind="not a sound")
+        if not container.streams.audio:
+            raise AudioError(f"{name}: no sound in it", "give a file with sound", kind="not a sound")
+        if container.streams.audio[0].codec_context is None:
+            raise AudioError(f"{name}: its sound is coded in an unknown way", CONVERT, kind="not a sound")
         try:
             sound = _Sound(container, file, name, notes)
             yield from mix(sound.frames(), name, notes)
@@ -174,9 +175,12 @@ class _Sound:
 
     def told(self) -> float:
         """The length that FFmpeg tells, in seconds; 0 where it does not know: a picture may last longer."""
+        is_alone = len(self._container.streams) == 1
+        if self._container.format.name == "asf" and not is_alone:  # each of its streams is said to be the longest
+            return 0.0
         if self._stream.duration is not None and self._stream.time_base is not None:
             return float(self._stream.duration * self._stream.time_base)
-        return float(self._container.duration or 0) / 1e6 if len(self._container.streams) == 1 else 0.0
+        return float(self._container.duration or 0) / 1e6 if is_alone else 0.0
 
     def frames(self) -> Iterator[Any]:
         """Decoded frames; what FFmpeg cannot decode is skipped, as its command does."""

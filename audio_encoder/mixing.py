@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
-from audio_encoder.samples import SAMPLE_RATE, cancel_out
+from audio_encoder.samples import GROUP_SECONDS, SAMPLE_RATE, cancel_out, is_heard, is_lost
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_GROUP_SECONDS = 2  # of sound resampled at a time: small frames one by one take 1.5 times as long
 _MOST_PLACED = 8  # channels that FFmpeg mixes by their places; more are mixed to their mean
 
 
@@ -33,7 +32,7 @@ def mix(frames: Iterable[Any], name: str, notes: list[str]) -> Iterator[NDArray[
             resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
         frame.pts = None
         fifo.write(frame)
-        size = _GROUP_SECONDS * frame.sample_rate
+        size = GROUP_SECONDS * frame.sample_rate
         while fifo.samples >= size:
             yield from _resampled(fifo.read(size), resampler, name, notes)
     yield from _flush(fifo, resampler, name, notes)
@@ -56,28 +55,40 @@ def _flush(fifo: Any, resampler: Any, name: str, notes: list[str]) -> Iterator[N
 
 
 def _resampled(group: Any, resampler: Any, name: str, notes: list[str]) -> Iterator[NDArray[np.int16]]:
-    if group.layout.nb_channels == 2:
-        group = _audible(group, name, notes)
-    elif group.layout.nb_channels > _MOST_PLACED:
+    if group.layout.nb_channels > _MOST_PLACED:
         group = _mean(group)
+    elif group.layout.nb_channels > 1:
+        group = _audible(group, name, notes)
     yield from (one.to_ndarray()[0] for one in resampler.resample(group))
 
 
 def _audible(group: Any, name: str, notes: list[str]) -> Any:
-    """The group, or its louder channel twice where the two cancel each other out."""
-    left, right = _channels(group)
-    if not cancel_out(left, right):
+    """The group, or its louder channel in the place of all where nothing is left of them when they are mixed."""
+    channels = _channels(group)
+    is_stereo = len(channels) == 2
+    if not (cancel_out(*channels) if is_stereo else _is_silent(group, channels)):
         return group
-    louder = int(np.square(right).sum() > 1.5 * np.square(left).sum())  # the left one, where they are alike
-    note = f"{name}: its channels cancel each other out; the {('left', 'right')[louder]} one is heard"
+    power = np.square(channels).sum(axis=1)
+    louder = int(np.argmax(power > power.max() / 1.5))  # the first one of those that are alike
+    reason = "its channels cancel each other out" if is_stereo else "mixed, its channels are silent"
+    which = f"the {('left', 'right')[louder]} one" if is_stereo else f"channel {louder + 1}"
+    note = f"{name}: {reason}; {which} is heard"
     if note not in notes:
         notes.append(note)
-    array = group.to_ndarray()
-    own = (array if group.format.is_planar else array.reshape(-1, 2).T)[louder]
-    both = np.stack([own, own]) if group.format.is_planar else np.repeat(own, 2)[None]
-    fresh = av.AudioFrame.from_ndarray(both, format=group.format.name, layout=group.layout.name)
+    array = group.to_ndarray().copy()
+    rows = array if group.format.is_planar else array.reshape(-1, len(channels)).T
+    rows[:] = rows[louder].copy()
+    fresh = av.AudioFrame.from_ndarray(array, format=group.format.name, layout=group.layout.name)
     fresh.sample_rate = group.sample_rate
     return fresh
+
+
+def _is_silent(group: Any, channels: NDArray[np.float64]) -> bool:
+    """Whether there is sound in one of many channels and none in their mix: FFmpeg leaves the one for low tones out."""
+    group.pts = None
+    (frame,) = av.AudioResampler("flt", "mono").resample(group)
+    mixed = frame.to_ndarray()[0].astype(np.float64)
+    return not is_heard(mixed) and any(is_lost(one, mixed) for one in channels)
 
 
 def _mean(group: Any) -> Any:

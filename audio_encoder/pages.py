@@ -6,6 +6,7 @@ import struct
 import zlib
 from typing import BinaryIO
 
+from audio_encoder.kinds import begins_another
 from audio_encoder.parts import COPY_AGAIN, JoinedError
 from errors import AudioError
 
@@ -21,6 +22,8 @@ def check_pages(file: BinaryIO, size: int, name: str) -> bool:
         segments = file.read(head[26]) if len(head) == 27 else b""
         length = 27 + len(segments) + sum(segments)
         if position and not open_streams and head[:4] != b"OggS":
+            if begins_another(head):
+                raise JoinedError(position)
             return True  # a tag, or padding, after the last page
         if head[:4] != b"OggS" or len(head) < 27 or len(segments) < head[26] or position + length > size:
             break

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from audio_encoder.kinds import begins_another
 from errors import AudioError
 
 MOST_PARTS = 1_000_000  # parts looked at: a day of a recording that is written in pieces has fewer
@@ -121,6 +122,9 @@ def _walk(file: BinaryIO, size: int, parse: Callable[[bytes, int, int], _Part | 
         head = file.read(_HEAD)
         part = (_tag_behind(head, place) or parse(head, place, size)) if place < size and len(head) >= 8 else None
         if part is None:
+            start = 4 * (parse is _tag)
+            if place >= max(1, inside) and begins_another(head[start:]):
+                raise JoinedError(place + start)
             if place < min(inside, size) or (parse is _tag and not any(head) and len(head) == _HEAD):
                 yield _NO_PART, place, place
             return
@@ -182,7 +186,7 @@ def _true_audio(file: BinaryIO, head: bytes, place: int) -> _Part | None:
 def _element(head: bytes, place: int, _: int) -> _Part | None:
     """Matroska, WebM: name and size have as many bytes as their leading zero bits say; all ones: not known."""
     name_bytes = 9 - head[0].bit_length()
-    if name_bytes > 4:
+    if name_bytes > 4 or (head[:4] != _MATROSKA and begins_another(head)):
         return None
     size_bytes = 9 - head[name_bytes].bit_length()
     start = place + name_bytes + size_bytes
@@ -204,6 +208,8 @@ def _riff(file: BinaryIO, head: bytes, place: int, size: int) -> _Part | None:
         file.seek(place)
         head = file.read(_HEAD)
     part, length = head[:4], int.from_bytes(head[4:8], "little")
+    if part != b"RIFF" and begins_another(head):
+        return None
     end = place + 8 + length + length % 2
     end = size if size < end <= size + 9 else end
     if part == b"RIFF":

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 
-from audio_encoder.samples import SAMPLE_RATE, cancel_out, check_samples
+from audio_encoder.samples import GROUP_SECONDS, SAMPLE_RATE, cancel_out, check_samples
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 _WHOLE_STEPS = ("PCM_16", "PCM_S8", "PCM_U8", "ULAW", "ALAW")  # what ffmpeg mixes as 16-bit integers
@@ -22,6 +24,7 @@ _CUT = ("PCM_24", "PCM_32")  # of one channel, ffmpeg cuts the lower bits off
 _SUBTYPES = (*_WHOLE_STEPS, *_CUT, "FLOAT", "DOUBLE")
 _PCM_TAGS = (b"\1\0", b"\3\0", b"\6\0", b"\7\0")  # integers, floating point, A-law, mu-law
 _BLOCK = 1 << 16  # frames
+_LONGEST = 1 << 22  # frames that are held at once
 _UNCOUNTED = -1  # frames: a WAV file has as many as it has bytes
 _STEPS = 32_768  # 16-bit steps between 0 and full scale
 
@@ -50,7 +53,7 @@ def read_pcm(data: bytes, name: str) -> NDArray[np.int16] | None:
             if sound.samplerate != SAMPLE_RATE or sound.subtype not in _SUBTYPES or sound.channels > 2:
                 return None
             samples = _all(sound)  # float64 [frames, channels]
-            if promised not in (len(samples), _UNCOUNTED):
+            if len(samples) > _LONGEST or promised not in (len(samples), _UNCOUNTED):
                 return None
             check_samples(samples, name)
             return _mixed(samples, sound)
@@ -84,16 +87,25 @@ def _is_tidy(data: bytes) -> bool:
 
 
 def _all(sound: Any) -> NDArray[np.float64]:
-    blocks = [np.zeros((0, sound.channels))]
-    while len(block := sound.read(min(_BLOCK, max(sound.frames, 1)), dtype="float64", always_2d=True)):
+    """All samples, or a few more than ``_LONGEST``: a small FLAC file may hold days of silence."""
+    blocks, size = [np.zeros((0, sound.channels))], min(_BLOCK, max(sound.frames, 1))
+    while len(block := sound.read(size, dtype="float64", always_2d=True)):
         blocks.append(block)
+        if sum(map(len, blocks)) > _LONGEST:
+            break
     return np.concatenate(blocks)
+
+
+def _groups(samples: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """The samples [frames, channels] in the lengths in which others are mixed: channels may cancel out in some only."""
+    size = GROUP_SECONDS * SAMPLE_RATE
+    return (samples[start : start + size] for start in range(0, len(samples), size))
 
 
 def _mixed(samples: NDArray[np.float64], sound: Any) -> NDArray[np.int16] | None:
     """Mix and round to 16-bit steps as ffmpeg does: each way of arriving there has its own rule."""
     steps = samples.mean(axis=1) * _STEPS
-    if sound.channels > 1 and cancel_out(*samples.T):
+    if sound.channels > 1 and any(cancel_out(*group.T) for group in _groups(samples)):
         return None
     if sound.subtype in _WHOLE_STEPS:
         steps = np.floor(steps + 0.5)  # integer mixing: halves go up

@@ -143,6 +143,20 @@ def test_files_that_were_joined_are_all_heard(tmp_path, data):
         heard(tmp_path, (data() * 2)[:-3_000])
 
 
+@pytest.mark.parametrize("second", [lambda: pcm("FLAC"), lambda: coded("mp4", "aac")], ids=["flac", "mp4"])
+@pytest.mark.parametrize(
+    "first",
+    [lambda: pcm("WAV"), lambda: pcm("AIFF"), lambda: pcm("W64"), lambda: pcm("CAF"), lambda: pcm("AU"),
+     lambda: coded("3gp", "aac"), lambda: coded("ogg", "libopus", 48_000), lambda: coded("flv", "aac", 44_100),
+     lambda: coded("matroska", "aac"), lambda: coded("avi", "pcm_s16le"), lambda: coded("asf", "libmp3lame", 44_100)],
+    ids=["wav", "aiff", "w64", "caf", "au", "3gp", "ogg", "flv", "matroska", "avi", "asf"],
+)  # fmt: skip
+def test_files_of_different_kinds_that_were_joined_are_all_heard(tmp_path, first, second):
+    seconds, notes = heard(tmp_path, first() + second())
+    assert seconds == pytest.approx(6, abs=0.3)
+    assert SEVERAL in notes
+
+
 def test_a_file_of_which_a_library_would_hear_one_part_is_refused(tmp_path):
     half = len(TONE) // 2
     chunks = (b"data", TONE[:half].tobytes()), (b"LIST", b"INFO"), (b"data", TONE[half:].tobytes())

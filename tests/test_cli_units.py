@@ -318,6 +318,17 @@ def test_an_output_that_is_an_input_is_wrong_usage(tmp_path):
             check_savepath(tmp_path / name, ["b.wav", str(tmp_path / "a.wav")])
 
 
+def test_an_output_that_the_shell_redirects_to_standard_input_is_wrong_usage(tmp_path, monkeypatch):
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    with (tmp_path / "a.wav").open() as redirected:
+        monkeypatch.setattr(sys, "stdin", redirected)
+        with pytest.raises(UsageError, match="one of the inputs"):
+            check_savepath(tmp_path / "a.wav", [])
+    (tmp_path / "b.wav").write_bytes(b"RIFF")
+    check_savepath(tmp_path / "b.wav", ["-"])  # closed by now
+    assert (tmp_path / "a.wav").read_bytes() == b"RIFF"
+
+
 def test_saving_to_a_device_writes_to_it_and_leaves_it_there():
     save_text(Path(os.devnull), "gone")
     assert Path(os.devnull).is_char_device()

@@ -6,9 +6,10 @@ import subprocess
 import numpy as np
 import pytest
 
-from audio_encoder.waveform import load_waveform
+from audio_encoder.waveform import load_waveform, stream_waveform
 from tests.conftest import GOLDEN
 
+SPEECH = GOLDEN / "1272-128104-0000.flac"
 FAR = {"ima.wav": 400}  # steps of 16 bits: decoders of IMA ADPCM round otherwise since FFmpeg 7
 STEPS = 3
 KINDS = {
@@ -34,7 +35,7 @@ def ffmpeg(*arguments):
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
 def test_every_kind_is_heard_as_ffmpeg_hears_it(tmp_path):
     source, far, made = tmp_path / "source.wav", {}, 0
-    ffmpeg("-i", GOLDEN / "1272-128104-0000.flac", "-ar", "44100", "-ac", "2", source)
+    ffmpeg("-i", SPEECH, "-ar", "44100", "-ac", "2", source)
     for name, flags in KINDS.items():
         if ffmpeg("-i", source, *flags.split(), tmp_path / name).returncode:
             continue  # this ffmpeg was built without that coder
@@ -47,3 +48,28 @@ def test_every_kind_is_heard_as_ffmpeg_hears_it(tmp_path):
             far[name] = len(expected), len(found), steps
     assert not far
     assert made > 30
+
+
+PICTURES = {
+    "a.wmv": "wmav2",
+    "a.mkv": "aac",
+    "a.mp4": "aac",
+    "a.avi": "libmp3lame",
+    "a.flv": "aac",
+    "a.webm": "libopus",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
+@pytest.mark.parametrize("begins", [0, 2])
+def test_the_sound_of_a_video_may_be_shorter_than_its_picture(tmp_path, begins):
+    picture, sound = ["-f", "lavfi", "-i", "testsrc=s=64x48:r=10:d=12"], ["-itsoffset", str(begins), "-i", SPEECH]
+    heard = {}
+    for name, coder in PICTURES.items():
+        ffmpeg(*picture, *sound, "-c:a", coder, tmp_path / name)
+        notes = []
+        heard[name] = sum(map(len, stream_waveform(tmp_path / name, notes))) / 16_000, bool(notes)
+    length = len(load_waveform(SPEECH)) / 16_000
+    assert {name: seconds for name, (seconds, _) in heard.items() if abs(seconds - length) > 0.2} == {}
+    assert begins or not any(is_noted for _, is_noted in heard.values())

@@ -27,8 +27,15 @@ ROOMS = {
 PARTS = {
     "models.runtime": {"models.runtime", "models.manifest"},
     "models.server": {"models.server", "models.runtime", "models.manifest"},
-    "models.convert": {"models.convert", "models.manifest", "models.metadata", "models.rotary", "models.runtime"},
-    "models.download": {"models.download", "models.metadata"},
+    "models.convert": {
+        "models.convert",
+        "models.interrupts",
+        "models.manifest",
+        "models.metadata",
+        "models.rotary",
+        "models.runtime",
+    },
+    "models.download": {"models.download", "models.interrupts", "models.metadata"},
     "cli.score": {"cli.score", "cli.inputs", "cli.output"},
     "cli.inputs": {"cli.inputs", "cli.options", "cli.flags"},
     "cli.output": {"cli.output", "cli.inputs", "cli.options", "cli.errors", "cli.flags"},

@@ -16,11 +16,24 @@ def write(folder, data):
 @pytest.mark.parametrize(
     "data",
     [b"fLaC\0\0\0\x22", b"RIFF\0\0\0\0WAVE", b"\0\0\0\x20ftypM4A ", b"\0\0\0\x08wide", b"\xff\xfb\x90\x64", PACKET * 3,
-     b"dns.\0\0\0\x18", b"BW64\xff\xff\xff\xffWAVE", b"nut/multimedia container\0", b"\x64\xa3\2\0"],
-    ids=["flac", "wav", "m4a", "mov", "mp3", "transport stream", "little-endian au", "bw64", "nut", "ircam"],
+     b"dns.\0\0\0\x18", b"BW64\xff\xff\xff\xffWAVE", b"nut/multimedia container\0", b"\x64\xa3\2\0",
+     b"STRM\0\1\0\0", b"MMMD\0\1\0\0", b"\0\0\0\0\1\xbc\0\0"],
+    ids=["flac", "wav", "m4a", "mov", "mp3", "transport stream", "little-endian au", "bw64", "nut", "ircam",
+         "ast", "mmf", "gxf"],
 )  # fmt: skip
 def test_a_recording_is_known_by_its_first_bytes(tmp_path, data):
     assert is_recording(write(tmp_path, data))
+
+
+@pytest.mark.parametrize("name", ["a.rso", "a.722", "a.sln", "a.swf"])
+def test_a_recording_that_nothing_but_its_ending_tells_is_found(tmp_path, name):
+    (tmp_path / name).write_bytes(bytes(range(256)))
+    assert is_recording(str(tmp_path / name))
+
+
+def test_a_text_with_the_ending_of_a_recording_without_a_header_is_none(tmp_path):
+    (tmp_path / "a.sln").write_bytes(b"\xef\xbb\xbf\r\nMicrosoft Visual Studio Solution File\r\n")
+    assert not is_recording(str(tmp_path / "a.sln"))
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,20 @@ def test_a_file_whose_header_has_no_length_is_read_in_little_memory(tmp_path):
     assert peak < len(data) / 2  # no copy of the file was made
 
 
+def test_hours_of_silence_in_a_small_file_are_read_in_little_memory(tmp_path):
+    path, notes = tmp_path / "a.flac", []
+    with soundfile.SoundFile(path, "w", 16_000, 1) as file:
+        for _ in range(10):
+            file.write(np.zeros(1_000_000))
+    tracemalloc.start()
+    samples = sum(len(block) for block in stream_waveform(path, notes))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert path.stat().st_size < 100_000
+    assert (samples, notes) == (10_000_000, [])
+    assert peak < 80_000_000  # all of it would be 80 MB in one copy
+
+
 def test_a_clip_under_one_token_is_returned_as_it_is(tmp_path):
     assert len(load_waveform(write(tmp_path, "a.wav", encoded(sound(1))))) == 1
 

@@ -10,10 +10,12 @@ import secrets
 import stat
 import sys
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 from errors import OutputError, UsageError, printable
 
+_STDIN = "-"
 _NUMBERS = {"stdout": 1, "stderr": 2}
 _OPEN = re.compile("/dev/(stdout|stderr|fd/[0-9]{1,6})")
 
@@ -72,7 +74,7 @@ def check_savepath(path: Path, inputs: Iterable[str], *, flag: str = "--savepath
             wrong = f"there is no folder {path.parent}", "make it first"
         elif not os.access(path if path.exists() else path.parent, os.W_OK):
             wrong = "you may not write there", "name another file"
-        elif path.is_file() and any(os.path.exists(name) and path.samefile(name) for name in inputs):  # noqa: PTH110 - "" is no Path
+        elif path.is_file() and any(_is_file(path, name) for name in chain(inputs, [_STDIN])):
             wrong = "this is one of the inputs", "name another file"
         elif not path.exists():
             os.stat(path)  # noqa: PTH116 - Path swallows what is wrong with a name
@@ -82,6 +84,15 @@ def check_savepath(path: Path, inputs: Iterable[str], *, flag: str = "--savepath
         wrong = getattr(error, "strerror", None) or "no file can be called so", "name another file"
     if wrong:
         raise UsageError(f"{flag} {path}: {wrong[0]}", fix=wrong[1])
+
+
+def _is_file(path: Path, name: str) -> bool:
+    """Whether an input is a file, also where the shell redirects it: `< FILE`."""
+    if name == _STDIN:
+        with contextlib.suppress(OSError, ValueError):  # closed, or none of the system's
+            return os.path.samestat(path.stat(), os.fstat(sys.stdin.fileno()))
+        return False
+    return os.path.exists(name) and path.samefile(name)  # noqa: PTH110 - "" is no Path
 
 
 def save_text(path: Path, text: str) -> None:

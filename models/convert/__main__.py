@@ -6,13 +6,20 @@ manifest; a directory without a manifest is not a model, so an interrupted conve
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before all else
+    from models.interrupts import end_at_once
+
+    end_at_once()
+
 import argparse
 import errno
 import shutil
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from errors import QwenAudioError, command, path
+from models.interrupts import clean_up_first, is_interrupted, leave
 from models.runtime.shortage import shortage
 
 
@@ -62,7 +69,10 @@ def _bar(numbers: Iterable[int]) -> Iterable[int]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Convert as the arguments say; returns 0, 2 for wrong usage, 3 for a checkpoint that cannot be converted."""
+    """Convert as the arguments say; returns 0, 2 for wrong usage, 3 for a checkpoint that cannot be converted.
+
+    130 if it was interrupted.
+    """
     parser = _parser()
     options = parser.parse_args(argv)
     if options.calibration and options.calibrate:
@@ -80,34 +90,33 @@ def main(argv: list[str] | None = None) -> int:
             progress=_bar,
             report=lambda line: print(line, file=sys.stderr),
         )
-    except QwenAudioError as error:
-        print(f"models.convert: {error}", file=sys.stderr)
-        return 3
-    except OSError as error:
-        free = f"; {shutil.disk_usage(options.out).free >> 20} MB free" if error.errno == errno.ENOSPC else ""
-        print(f"models.convert: {error.filename or options.out}: {error.strerror}{free}", file=sys.stderr)
-        return 3
-    except MemoryError:
-        print(
-            "models.convert: not enough memory; close other programs, or raise the limit (ulimit -v)", file=sys.stderr
-        )
-        return 3
-    except ImportError as error:
-        if lack := shortage(str(error)):  # a library for which there is no room
-            print(f"models.convert: {lack}", file=sys.stderr)
-            return 3
-        install = command("pip install -r requirements.txt")
-        print(f"models.convert: {error}; install it with `{install}`", file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        print(
-            f"models.convert: interrupted; {options.out} is as it was. Run again, a calibration goes on",
-            file=sys.stderr,
-        )
-        return 130
+    except BaseException as failure:
+        reason = _reason(failure, options.out)
+        if reason is None:
+            raise
+        print(f"models.convert: {reason}", file=sys.stderr)
+        return 130 if is_interrupted(failure) else 3
     print(options.out)
     return 0
 
 
+def _reason(failure: BaseException, out: Path) -> str | None:
+    """Why there is no model, and what to do; None for a bug."""
+    if is_interrupted(failure):
+        return f"interrupted; {out} is as it was. Run again, a calibration goes on"
+    if isinstance(failure, QwenAudioError):
+        return str(failure)
+    if isinstance(failure, OSError):
+        free = f"; {shutil.disk_usage(out).free >> 20} MB free" if failure.errno == errno.ENOSPC else ""
+        return f"{failure.filename or out}: {failure.strerror}{free}"
+    if isinstance(failure, MemoryError):
+        return "not enough memory; close other programs, or raise the limit (ulimit -v)"
+    if isinstance(failure, ImportError):
+        install = f"{failure}; install it with `{command('pip install -r requirements.txt')}`"
+        return str(shortage(str(failure)) or install)  # a library for which there is no room
+    return None
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    clean_up_first()
+    leave(main())

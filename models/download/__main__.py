@@ -7,6 +7,11 @@ pins: what agrees is skipped, what does not is an error, and nothing is replaced
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before all else
+    from models.interrupts import end_at_once
+
+    end_at_once()
+
 import argparse
 import shlex
 import shutil
@@ -19,6 +24,7 @@ from pathlib import Path
 from errors import ModelError, command, path
 from models.download.catalog import MODELS, RemoteFile, describe_missing
 from models.download.lockfile import PINS_NAME, Pins, add_pin, check_content, check_pinned, read_pins, write_pins
+from models.interrupts import clean_up_first, is_interrupted, leave
 
 ROOT = Path(__file__).resolve().parents[2]
 ABOUT = """Fetch a model, whole and verified. After an interruption run the same command again: whole files are kept.
@@ -142,12 +148,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     directory = (args.to or ROOT / "models" / args.name).expanduser().resolve()
     try:
         download(args.name, directory=directory, url=args.url, verify=args.verify, offline=args.offline)
-    except (ModelError, OSError, ImportError) as error:
-        print(f"models.download: {error}", file=sys.stderr)
+    except (ModelError, OSError, ImportError, KeyboardInterrupt) as failure:
+        if is_interrupted(failure):
+            print("models.download: interrupted; run the same command again to continue", file=sys.stderr)
+            return 130
+        print(f"models.download: {failure}", file=sys.stderr)
         return 3
-    except KeyboardInterrupt:
-        print("\nmodels.download: interrupted; run the same command again to continue", file=sys.stderr)
-        return 130
     # The commands run from the root of the clone: a directory inside it is named from there.
     shown = directory.relative_to(ROOT) if directory.is_relative_to(ROOT) else directory
     following = MODELS[args.name].next_commands.format(model=shlex.quote(str(shown)))
@@ -157,4 +163,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    clean_up_first()
+    leave(main())

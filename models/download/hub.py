@@ -9,9 +9,7 @@ by that client; what comes through it is verified like the rest.
 from __future__ import annotations
 
 import logging
-import os
 import re
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,6 +22,7 @@ import httpx2
 from errors import ModelError
 from models.download.catalog import HUB_PATTERNS, Model, RemoteFile
 from models.download.fetch import TIMEOUT_S, one_line, open_client
+from models.interrupts import end_by, handled_by
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
@@ -124,22 +123,19 @@ def _library(model: Model, url: str | None, sizes: Mapping[str, int]) -> Iterato
 
 @contextmanager
 def _interruptible(directory: Path) -> Iterator[None]:
-    """Let Ctrl-C end the process at once: the library's thread would first finish its file, which may take an hour."""
+    """Let a signal end the process at once: the library's thread would finish its file first, maybe for an hour."""
 
     def sweep() -> None:  # an unfinished file has a random name: nobody continues it
         for leftover in (directory / ".cache" / "huggingface" / "download").glob("*.incomplete"):
             leftover.unlink(missing_ok=True)
 
-    def end(*_: object) -> None:
+    def end(number: int, _: object) -> None:
         sweep()
-        print("\nmodels.download: interrupted; run the same command again to continue", file=sys.stderr, flush=True)
-        os._exit(130)
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # below the bar
+        print("models.download: interrupted; run the same command again to continue", file=sys.stderr, flush=True)
+        end_by(number)
 
     sweep()
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # not where the shell said to ignore it
-        signal.signal(signal.SIGINT, end)
-    try:
+    with handled_by(end):
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)

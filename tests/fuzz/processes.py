@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -146,7 +147,34 @@ def killed_conversion(rng: random.Random, place: Place) -> str | None:
     return wrong(case, ended)
 
 
+def keeper_in_trouble(rng: random.Random, place: Place) -> str | None:
+    """The process that keeps a model is stopped, killed or ended: the same answer as without it, or one line."""
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(place.empty("kept"))}
+    Path(environment["XDG_RUNTIME_DIR"]).chmod(0o700)
+
+    def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "qwen_audio.py"), "--model", str(place.model), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+    question = ["-q", "--max-new-tokens", "4", "--timeout", "5", "-i", str(place.folder / "a.wav")]
+    alone, first = ask(*question), ask(*question, "--keep", "1")
+    if (first.returncode, first.stdout, first.stderr) != (0, alone.stdout, ""):
+        return f"with a keeper {first}, without {alone}"
+    told = re.search(r"kept open: .*, by process (\d+),", ask("--doctor").stdout)
+    if told is None:
+        return "the doctor knows of no keeper"
+    number = rng.choice([signal.SIGSTOP, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+    os.kill(int(told[1]), number)
+    time.sleep(rng.choice([0, 0.1]))
+    second = ask(*question, "--keep", "1")
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(told[1]), signal.SIGCONT)
+    ask("--keep", "0")
+    is_right = second.stdout == alone.stdout if second.returncode == 0 else second.stderr.count("\n") == 1
+    return None if is_right else f"after {signal.Signals(number).name} {second}"
+
+
 KINDS: tuple[Kind, ...] = (
     signal_in_the_work, little_of_everything, damaged_cache, signal_in_the_work, little_of_everything,
-    killed_conversion, signal_in_the_work, signal_at_the_start,
+    killed_conversion, signal_in_the_work, signal_at_the_start, keeper_in_trouble,
 )  # fmt: skip

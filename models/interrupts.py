@@ -1,0 +1,73 @@
+"""Ctrl-C, SIGTERM and SIGHUP in the commands of this room: they clean up, then end by the signal itself.
+
+A shell's loop goes on after an exit code and stops where a command ended by the signal. A signal that the parent has
+told to ignore, as `nohup` does, stays ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+_caught = list[int]()
+
+
+def end_at_once() -> None:
+    """From now on a signal ends the process: before the work there is nothing to clean up."""
+    _handle(signal.SIG_DFL)
+
+
+def clean_up_first() -> None:
+    """From now on the first signal raises KeyboardInterrupt in the main thread, and those that follow do nothing."""
+
+    def stop(number: int, _: Any) -> None:
+        _handle(signal.SIG_IGN)
+        _caught.append(number)
+        raise KeyboardInterrupt
+
+    _handle(stop)
+
+
+@contextmanager
+def handled_by(handler: Any) -> Iterator[None]:
+    """Within it a signal calls `handler(number, frame)`, which may end the process."""
+    before = {number: signal.getsignal(number) for number in _numbers()}
+    _handle(handler)
+    try:
+        yield
+    finally:
+        for number, one in before.items():
+            signal.signal(number, one)
+
+
+def is_interrupted(failure: BaseException) -> bool:
+    """Whether a failure comes of a signal: ONNX Runtime, while it is imported, makes an ImportError of it."""
+    return isinstance(failure, KeyboardInterrupt) or bool(_caught)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process by the signal that came, or with an exit code."""
+    if _caught:
+        end_by(_caught[0])
+    raise SystemExit(code)
+
+
+def end_by(number: int) -> NoReturn:
+    """End the process by a signal, as if it had never been handled."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # where the system has no such end
+
+
+def _handle(handler: Any) -> None:
+    for number in _numbers():
+        signal.signal(number, handler)
+
+
+def _numbers() -> list[int]:
+    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
