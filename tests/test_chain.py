@@ -47,7 +47,9 @@ def test_parts_choose_what_one_graph_chooses(tiny, whole):
     expected = greedy(Decoder(whole, ONNX_RUNTIME), ids)
     assert greedy(Decoder(tiny(geometry=DEEP), ONNX_RUNTIME), ids) == expected
     found = forced(Decoder(tiny(geometry=DEEP), ONNX_RUNTIME), ids, [], expected)
-    assert_same_choice(found, forced(Decoder(whole, ONNX_RUNTIME), ids, [], expected), atol=1e-5)
+    assert_same_choice(
+        found, forced(Decoder(whole, ONNX_RUNTIME), ids, [], expected), atol=5e-5
+    )  # sums in another order
 
 
 @pytest.mark.slow

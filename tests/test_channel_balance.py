@@ -12,6 +12,7 @@ from models.convert.convert import convert
 from models.convert.graph import GraphBuilder, WeightsFile
 from models.convert.linear import TOKENS8, Precision, linear
 from models.manifest import load_manifest
+from models.runtime.onnxruntime import session_settings
 from tests.benchmarks.geometry import Geometry
 from tests.benchmarks.random_checkpoint import make_checkpoint
 from tests.tiny_models import ONNX_RUNTIME, forced, make_prompt
@@ -133,7 +134,7 @@ def product(folder, weight, bias, x):
         graph.node("Identity", [linear(graph, TOKENS8, "x", matrix, vector)], "y")
         graph.output("y", "float32", [1, "tokens", weight.shape[0]])
         graph.save(folder / "g.onnx")
-    session = ort.InferenceSession(str(folder / "g.onnx"))
+    session = ort.InferenceSession(str(folder / "g.onnx"), session_settings(0))
     return lambda x: session.run(None, {"x": x})[0]
 
 

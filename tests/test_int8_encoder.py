@@ -6,6 +6,7 @@ import pytest
 
 from models.convert.graph import GraphBuilder, WeightsFile
 from models.convert.int8_encoder import even_matmul, evening, int8_matmul, made_by, rounded
+from models.runtime.onnxruntime import session_settings
 
 RANDOM = np.random.default_rng(0)
 K, N, FRAMES = 256, 96, 50
@@ -23,7 +24,7 @@ def run(folder, build, x):
         graph.node("Identity", [build(graph, "x")], "y")
         graph.output("y", "float32", [1, "frames", N])
         graph.save(folder / "g.onnx")
-    return ort.InferenceSession(str(folder / "g.onnx")).run(None, {"x": x})[0]
+    return ort.InferenceSession(str(folder / "g.onnx"), session_settings(0)).run(None, {"x": x})[0]
 
 
 def error(found, exact):

@@ -35,6 +35,21 @@ CAPACITY_STEP = 256
 GPU_FIX = "`pip install 'onnxruntime-gpu[cuda,cudnn]'` instead of onnxruntime, and see `nvidia-smi` for the driver"
 
 
+def session_settings(threads: int) -> Any:
+    """What every graph of ours is opened with; `threads` 0 is the library's choice."""
+    import onnxruntime as ort
+
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.log_severity_level = 4  # a failure is raised and told once, in our words
+    settings.enable_mem_pattern = False  # every prompt has another length
+    # Threads that wait busily for the next run would take the processor from the graph whose turn it is.
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
+    if may_saturate():
+        settings.add_session_config_entry("session.x64quantprecision", "1")  # half as fast, and right
+    return settings
+
+
 class OnnxRuntimeSession:
     """ONNX Runtime with IOBinding: the state stays in buffers on the session's device and never reaches the caller."""
 
@@ -44,14 +59,7 @@ class OnnxRuntimeSession:
         self._ort = ort
         provider, self._device, self._device_id = find_provider(options.device)
         check_flavour(manifest, graph, self._device)
-        settings = ort.SessionOptions()
-        settings.intra_op_num_threads = options.threads
-        settings.log_severity_level = 4  # a failure is raised and told once, in our words
-        settings.enable_mem_pattern = False  # every prompt has another length
-        # Threads that wait busily for the next run would take the processor from the graph whose turn it is.
-        settings.add_session_config_entry("session.force_spinning_stop", "1")
-        if may_saturate():
-            settings.add_session_config_entry("session.x64quantprecision", "1")  # half as fast, and right
+        settings = session_settings(options.threads)
         path = manifest.path(graph.file)
         providers: list[Any] = [(provider, {"device_id": self._device_id})] if self._device != "cpu" else [provider]
         # Without its fallback to another provider, which prints on standard output.

@@ -24,6 +24,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from models.runtime.cpu import usable_cores
+from models.runtime.onnxruntime import session_settings
 from tests.benchmarks.contestants import Memory
 
 D, WIDTH, PAIRS = 4096, 11008, 6
@@ -115,8 +116,7 @@ def open_graph(way: Way, model: bytes, threads: int) -> Run:
         compiled = core.compile_model(core.read_model(model), "CPU", config)
         request = compiled.create_infer_request()
         return lambda x: request.infer({0: x})
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options = session_settings(threads)
     for key, value in (LOOKUP if way.lookup else {}).items():
         options.add_session_config_entry(key, value)
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
