@@ -15,7 +15,7 @@ import pytest
 from cli.errors import INPUT_FAILED, NO_MODEL, NOTHING_TO_DO, WRONG_USAGE, report_failure
 from cli.options import parse_arguments
 from cli.output.answer import STAGES, Answer, Audio
-from cli.output.streams import check_savepath, prepare_streams, save_text, say, show_piece
+from cli.output.streams import check_savepath, check_stdout, prepare_streams, save_text, say, show_piece
 from cli.run.open_model import find_model, say_environments
 from errors import (
     AudioError,
@@ -406,6 +406,22 @@ def test_what_follows_two_dashes_is_a_file(tmp_path, monkeypatch):
 def test_of_two_values_none_is_lost(flag, first, second):
     with pytest.raises(UsageError, match="given twice"):
         parse_arguments(["-i", "x.wav", flag, first, flag, second])
+
+
+def test_answers_are_not_appended_to_a_sound(tmp_path, monkeypatch):
+    sound, other, empty = (tmp_path / name for name in ("x.wav", "y.jsonl", "z.wav"))
+    sound.write_bytes(b"RIFF")
+    other.write_bytes(b"{}\n")
+    empty.touch()
+    for path in (sound, other, empty):
+        with path.open("a") as stream:
+            monkeypatch.setattr(sys, "stdout", stream)
+            if path is sound:
+                with pytest.raises(UsageError, match=r"x\.wav, one of the inputs"):
+                    check_stdout(["missing.wav", "a\0b", str(sound)])
+            else:
+                check_stdout([str(sound), str(empty)])
+    assert sound.read_bytes() == b"RIFF"
 
 
 @pytest.mark.parametrize("name", ["", "missing/out.txt", ".", "a\0b", "\ud800", "x" * 300])

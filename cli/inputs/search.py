@@ -122,7 +122,7 @@ def named(name: str, search: Search, *, by_user: bool = True) -> Iterator[Item]:
     elif by_user or stat.S_ISREG(mode):
         yield Group((name,))
     else:  # a pipe may keep its reader waiting for ever
-        yield Remark(name, "a pipe or a device, skipped", "skipped", "name it on the command line to read it")
+        yield Remark(name, "a pipe or a device", "failed", "name it on the command line to read it", "not a file")
 
 
 def _absence(name: str, error: OSError | ValueError) -> Remark:

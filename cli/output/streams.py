@@ -95,6 +95,20 @@ def _is_file(path: Path, name: str) -> bool:
     return os.path.exists(name) and path.samefile(name)  # noqa: PTH110 - "" is no Path
 
 
+def check_stdout(inputs: Iterable[str]) -> None:
+    """Raise UsageError where `>> FILE` would put the answers behind an input; `> FILE` has emptied it before."""
+    try:
+        status = os.fstat(sys.stdout.fileno())
+    except (OSError, ValueError):  # closed, or none of the system's
+        return
+    if not (stat.S_ISREG(status.st_mode) and status.st_size):
+        return
+    for name in inputs:
+        with contextlib.suppress(OSError, ValueError):
+            if os.path.samestat(status, os.stat(name)):  # noqa: PTH116 - "" is no Path
+                raise UsageError(f"standard output is appended to {name}, one of the inputs", "name another file")
+
+
 def save_text(path: Path, text: str) -> None:
     """Write a file whole or not at all; a device or a pipe is simply written to. Raises OSError."""
     data = text.encode("utf-8", "backslashreplace")  # a name in it may have any bytes

@@ -26,7 +26,7 @@ from cli.output.folder import ResultsFolder
 from cli.output.formats import PAGE
 from cli.output.outputs import Outputs
 from cli.output.progress import Progress
-from cli.output.streams import check_savepath, say
+from cli.output.streams import check_savepath, check_stdout, say
 from cli.run.job import Job
 from cli.run.open_model import Described, describe_model, open_model, say_environments
 from cli.run.plan import plan_jobs
@@ -53,13 +53,7 @@ def run(options: Options) -> int:
         if not (options.inputs or options.lists):
             return OK
     listing = find_inputs(options)
-    if options.savepath:
-        sounds = (path for group in listing.whole for path in group.paths)
-        beside = (
-            str(Path(path).with_suffix(".txt")) for group in listing.whole for path in group.paths if path != STDIN
-        )
-        read = [*options.lists, *options.prompts_from]
-        check_savepath(options.savepath, chain(read, sounds, beside if options.score else ()))
+    _check_outputs(listing, options)
     folder = _open_folder(options)
     outputs = Outputs(
         json=options.json,
@@ -86,6 +80,19 @@ def run(options: Options) -> int:
         finally:  # interrupted, too: the answers that are whole are kept
             reporter.close()
     return reporter.code
+
+
+def _check_outputs(listing: Listing, options: Options) -> None:
+    """Raise UsageError where answers would go into what is read."""
+    read = [*options.lists, *options.prompts_from]
+
+    def sounds() -> Iterator[str]:
+        return (path for group in listing.whole for path in group.paths)
+
+    check_stdout(chain(read, sounds()))
+    if options.savepath:
+        beside = (str(Path(path).with_suffix(".txt")) for path in sounds() if path != STDIN)
+        check_savepath(options.savepath, chain(read, sounds(), beside if options.score else ()))
 
 
 def _open_folder(options: Options) -> ResultsFolder | None:
