@@ -92,6 +92,8 @@ def test_what_the_rows_say(root):
     assert Path(first("meld")["audio"]).name == "dia0_utt1.mp4"
     assert first("clothoaqa")["gt"] == "yes"
     assert first("vocalsound")["gt"] == "Laughter"
+    assert first("cochlscene")["gt"] == ["SubwayStation", "Subway Station"]
+    assert first("word-times")["audio"] == str(root / "w.wav")
     note = (
         "<|pitch|><|midi_pitch_60|><|velocity|><|midi_velocity_75|><|sonic|>bright,fast decay<|instrument|>synth lead"
     )
@@ -127,6 +129,17 @@ def test_a_table_from_the_shell(root, tmp_path, demo_model, capsys):
     assert "2 of 2620 sounds are there, 1 that are listed are not" in out
     (row,) = (tmp_path / "librispeech" / "test-clean" / "rows.jsonl").read_text().splitlines()
     assert json.loads(row)["language"] == "en"
+
+
+def test_scores_of_an_earlier_run_are_not_shown_for_a_model_that_does_not_open(root, tmp_path, capsys):
+    pytest.importorskip("jiwer")
+    answers = tmp_path / "librispeech" / "test-clean" / "answers"
+    write(answers / "score.json", '{"metrics": {"wer": {"value": 0, "low": 0, "high": 0, "answers": 2}}}')
+    (tmp_path / "model").mkdir()
+    arguments = ["librispeech", "--data", root, "--model", tmp_path / "model", "--output", tmp_path]
+    assert main([str(one) for one in arguments]) == 1
+    results = {one["split"]: one for one in json.loads(capsys.readouterr().out.splitlines()[-1])["results"]}
+    assert results["test-clean"]["verdict"] == "no answer"
 
 
 def test_the_published_answers_have_their_own_facts():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,15 +62,17 @@ def clotho(root: Path) -> Iterator[Row]:
 
 
 def word_times(root: Path) -> Iterator[Row]:
-    """word-times.jsonl: audio, gt as the base model writes it, language."""
+    """word-times.jsonl: audio (below the root), gt as the base model writes it, language."""
     for line in _there(root / "word-times.jsonl").read_text(encoding="utf-8").splitlines():
-        yield {"task": "timestamps", "language": "en", **json.loads(line)}
+        row = json.loads(line)
+        yield {"task": "timestamps", "language": "en", **row, "audio": str(root / row["audio"])}
 
 
 def cochlscene(root: Path) -> Iterator[Row]:
-    """CochlScene/Test/Bus/*.wav: the folder is the scene."""
+    """CochlScene/Test/SubwayStation/*.wav: the folder is the scene, of which the model may part the words."""
     for path in sorted(_there(root / "CochlScene" / "Test").glob("*/*.wav")):
-        yield {"audio": str(path), "gt": path.parent.name, "task": "scene"}
+        scene = path.parent.name
+        yield {"audio": str(path), "gt": [scene, re.sub("(?<=[a-z])(?=[A-Z])", " ", scene)], "task": "scene"}
 
 
 def tut2017(root: Path) -> Iterator[Row]:

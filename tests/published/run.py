@@ -76,8 +76,9 @@ def answered(table: str, split: Split, rows: list[Row], options: argparse.Namesp
     rows_file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     arguments = ["--raw", "--files-from", str(rows_file), "--score", split.metric, "-o", str(folder / "answers")]
     arguments += ["--batch", str(options.batch), *split.flags]
-    ask([*arguments, *(["--model", str(options.model)] if options.model else [])])
     found = folder / "answers" / "score.json"
+    found.unlink(missing_ok=True)  # an earlier run's: this one may end without scores
+    ask([*arguments, *(["--model", str(options.model)] if options.model else [])])
     if not found.is_file():
         return None
     score: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))["metrics"][split.metric]
