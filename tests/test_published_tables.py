@@ -92,6 +92,8 @@ def test_what_the_rows_say(root):
     assert Path(first("meld")["audio"]).name == "dia0_utt1.mp4"
     assert first("clothoaqa")["gt"] == "yes"
     assert first("vocalsound")["gt"] == "Laughter"
+    assert first("cochlscene")["gt"] == ["SubwayStation", "Subway Station"]
+    assert first("word-times")["audio"] == str(root / "w.wav")
     note = (
         "<|pitch|><|midi_pitch_60|><|velocity|><|midi_velocity_75|><|sonic|>bright,fast decay<|instrument|>synth lead"
     )
@@ -102,6 +104,29 @@ def test_a_missing_sound_is_named_and_a_double_is_one_row(root):
     rows, missing = gather(TABLES["librispeech"].splits[2].rows(root))
     assert [row["gt"] for row in rows] == ["HE SAID NAÏVE", "ROOM 101"]
     assert [Path(name).name for name in missing] == ["1-2-0001.flac"]
+
+
+def test_files_may_have_a_mark_in_front_and_other_ends_of_lines(tmp_path):
+    captions = ",".join(f"caption_{n}" for n in range(1, 6))
+    write(tmp_path / "clotho/clotho_captions_evaluation.csv", f"\ufefffile_name,{captions}\r\na.wav,1,2,3,4,5\r\n")
+    write(tmp_path / "LibriSpeech/test-clean/1/1.trans.txt", "\ufeff1-0 ONE\x85TWO\r\n1-1 THREE\r\n")
+    assert [row["gt"] for row in TABLES["clotho"].splits[0].rows(tmp_path)] == [["1", "2", "3", "4", "5"]]
+    rows = [(Path(row["audio"]).name, row["gt"]) for row in TABLES["librispeech"].splits[2].rows(tmp_path)]
+    assert rows == [("1-0.flac", "ONE\x85TWO"), ("1-1.flac", "THREE")]
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "text"),
+    [("clotho", "clotho/clotho_captions_evaluation.csv", "file,caption\na.wav,b\n"),
+     ("nsynth", "nsynth-test/examples.json", "[]"),
+     ("word-times", "word-times.jsonl", "{")],
+)  # fmt: skip
+def test_files_that_are_not_as_published_are_one_line(tmp_path, capsys, table, name, text):
+    write(tmp_path / name, text)
+    assert main([table, "--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 1
+    *told, last = capsys.readouterr().out.splitlines()
+    assert all("not as published" in line for line in told)
+    assert {one["verdict"] for one in json.loads(last)["results"]} == {"no data"}
 
 
 @pytest.mark.parametrize(
@@ -127,6 +152,30 @@ def test_a_table_from_the_shell(root, tmp_path, demo_model, capsys):
     assert "2 of 2620 sounds are there, 1 that are listed are not" in out
     (row,) = (tmp_path / "librispeech" / "test-clean" / "rows.jsonl").read_text().splitlines()
     assert json.loads(row)["language"] == "en"
+
+
+@pytest.mark.slow
+def test_a_text_that_is_not_utf8_fails_its_own_row(tmp_path, demo_model, capsys):
+    pytest.importorskip("jiwer")
+    for number in range(2):
+        sound(tmp_path / f"LibriSpeech/test-clean/1-{number}.flac", seed=number)
+    (tmp_path / "LibriSpeech/test-clean/1.trans.txt").write_bytes(b"1-0 GR\xdcN\n1-1 ONE\n")
+    arguments = ["librispeech", "--data", tmp_path, "--model", demo_model, "--output", tmp_path / "out"]
+    assert main([str(one) for one in arguments]) == 1
+    out, err = capsys.readouterr()
+    assert {one["split"]: one for one in json.loads(out.splitlines()[-1])["results"]}["test-clean"]["answers"] == 1
+    assert "not UTF-8" in err
+
+
+def test_scores_of_an_earlier_run_are_not_shown_for_a_model_that_does_not_open(root, tmp_path, capsys):
+    pytest.importorskip("jiwer")
+    answers = tmp_path / "librispeech" / "test-clean" / "answers"
+    write(answers / "score.json", '{"metrics": {"wer": {"value": 0, "low": 0, "high": 0, "answers": 2}}}')
+    (tmp_path / "model").mkdir()
+    arguments = ["librispeech", "--data", root, "--model", tmp_path / "model", "--output", tmp_path]
+    assert main([str(one) for one in arguments]) == 1
+    results = {one["split"]: one for one in json.loads(capsys.readouterr().out.splitlines()[-1])["results"]}
+    assert results["test-clean"]["verdict"] == "no answer"
 
 
 def test_the_published_answers_have_their_own_facts():

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,10 +21,10 @@ from cli.options import parse_arguments
 from cli.output.answer import Answer
 from cli.output.outputs import Outputs
 from cli.output.progress import Progress
-from cli.run.cluster import _is_due, cores_each
+from cli.run.cluster import _connect, _is_due, cores_each
 from cli.run.job import Job
 from cli.run.reporter import Reporter, RunOver
-from errors import QwenAudioError, UsageError
+from errors import BackendError, QwenAudioError, UsageError
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = [sys.executable, str(ROOT / "qwen_audio.py")]
@@ -198,6 +199,16 @@ def test_no_cluster_at_the_address_is_one_line(sounds, tmp_path):
     code, _, told = ask(sounds, tmp_path / "out", "--ray", "127.0.0.1:1")
     assert code == 3
     assert [line.split(" after ")[0] for line in told] == ["qwen_audio: --ray 127.0.0.1:1: no cluster answers"]
+
+
+def start_too_slowly(*_, **__):
+    raise Exception("The current node timed out during startup.\nMore about it.")  # noqa: TRY002 - as Ray does
+
+
+@pytest.mark.parametrize("address", ["", "auto"])
+def test_a_cluster_that_does_not_start_is_one_line(address):
+    with pytest.raises(BackendError, match=r"^--ray[^\n]*\(The current node timed out during startup\.\); [^\n]*$"):
+        _connect(SimpleNamespace(init=start_too_slowly), address)
 
 
 def test_actors_never_share_a_core():

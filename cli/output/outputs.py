@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cli.score.scorer import Scorer
 
 
+SCORES = "score"  # the file of the scores, without ending
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}  # what room would mend
 
 
@@ -39,10 +40,13 @@ class Outputs:
         folder: ResultsFolder | None = None,
         page: Page | None = None,
         scorer: Scorer | None = None,
+        shard: tuple[int, int] | None = None,
         show: Callable[[str], None] = show_piece,
     ) -> None:
+        """`shard`: this run answers the i-th of n parts, whose scores get a file of their own."""
         self.folder, self.page, self._json, self._savepath, self._show = folder, page, json, savepath, show
         self._debug, self._quiet, self._scorer = debug, quiet, scorer
+        self._scores = f"{SCORES}-{shard[0] or shard[1]}of{shard[1]}" if shard else SCORES
         self._saved: list[str] = []  # lines of --savepath
         self._line_is_open = False
 
@@ -123,10 +127,11 @@ class Outputs:
         if self.folder is None:
             return code
         try:
-            (path,) = self.folder.write_files("score", {"json": self._scorer.as_json().encode()}, None, "score")
+            (path,) = self.folder.write_files(self._scores, {"json": self._scorer.as_json().encode()}, None, "score")
         except OSError as error:
             return _not_written(error)
-        say(f"{path} has the scores", quiet=self._quiet)
+        of_part = "" if self._scores == SCORES else " of this part; without --shard the same command counts all"
+        say(f"{path} has the scores{of_part}", quiet=self._quiet)
         return code
 
     def _save(self) -> int:

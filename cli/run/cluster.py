@@ -233,9 +233,12 @@ def _connect(ray: Any, address: str) -> None:
     try:
         _check_reachable(address)
         ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-    except (OSError, OverflowError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        reason = str(error).strip().split("\n")[0]
-        text = f"--ray {address}: no cluster answers after {perf_counter() - begun:.0f} s ({reason})"
+    except Exception as error:  # noqa: BLE001 - a cluster that takes too long to start is a bare Exception
+        reason, seconds = str(error).strip().split("\n")[0], f"{perf_counter() - begun:.0f} s"
+        if not address:
+            text = f"--ray: no cluster started here within {seconds} ({reason})"
+            raise BackendError(text, "try again, or start one with `ray start --head` and give its ADDRESS") from None
+        text = f"--ray {address}: no cluster answers after {seconds} ({reason})"
         raise BackendError(text, "start one with `ray start`; a file after --ray is taken for its ADDRESS") from None
     # Else Ray writes what happens to machines to standard output, among the answers; it has no public switch for that.
     ray._private.worker._worker_logs_enabled = False  # noqa: SLF001

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cli.inputs.listing import Listing
 from cli.options import Options
 from cli.output.answer import Answer
-from cli.output.outputs import Outputs
+from cli.output.outputs import SCORES, Outputs
 from cli.run.job import Job
 from cli.run.questions import find_questions, own_questions, settings, with_questions
 from errors import InputError, QwenAudioError
@@ -50,7 +50,7 @@ def _jobs(
 
     questions = find_questions(options, chat=model.chat)
     common = settings(options, questions, model) if outputs.folder else {}
-    reserved = ("score",) if options.score else ()
+    reserved = (SCORES,) if options.score else ()
     filenames = Filenames(listing.whole if outputs.folder else (), options.inputs, reserved=reserved)
     last = 0 if options.benchmark_count or options.ray is not None else len(listing.groups)
     for number, group in enumerate(listing.groups, start=1):

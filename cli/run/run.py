@@ -63,6 +63,7 @@ def run(options: Options) -> int:
         folder=folder,
         page=_open_page(folder, options),
         scorer=_open_scorer(options, listing),
+        shard=options.shard,
     )
     total = len(listing.groups) + len(listing.problems)
     beside_answers = folder is None and sys.stdout.isatty()
@@ -117,7 +118,7 @@ def _open_scorer(options: Options, listing: Listing) -> Scorer | None:
     from cli.score.scorer import Scorer
 
     scorer = Scorer(options.score, language=options.language)
-    scorer.prepare(listing.groups)
+    scorer.prepare(listing.whole)  # of all shards: an answer has the same score in each
     return scorer
 
 

@@ -64,7 +64,7 @@ def _ends(wanted: Word | TimedWord, said: Word | TimedWord) -> tuple[tuple[float
 class Note:
     """The share of notes whose tag is right: `<|midi_pitch_60|>`, or the instrument that is named behind its tag."""
 
-    libraries = ()
+    libraries = ("whisper_normalizer",)
     unit = "%"
 
     def __init__(self, pattern: str) -> None:
@@ -74,16 +74,19 @@ class Note:
     def score(self, answer: Answer, references: Sequence[str], language: str) -> Scored | None:
         """1 or 0; None where the reference does not tell."""
         del language
-        wanted = {found[1].strip() for one in references if (found := self._pattern.search(one))}
+        wanted = {found for one in references if (found := self._found(one)) is not None}
         if not wanted:
             return None
-        found = self._pattern.search(answer.text)
-        right = float(bool(found) and found[1].strip() in wanted) if found else 0.0
+        right = float(self._found(answer.text) in wanted)
         return Scored(right, (right, 1.0))
 
     def total(self, stats: Float64) -> float:
         """Right ones by all."""
         return float(stats[:, 0].sum() / len(stats))
+
+    def _found(self, text: str) -> str | None:
+        found = self._pattern.search(text)
+        return None if found is None else normal(found[1], "")
 
 
 class Labels:
@@ -92,7 +95,7 @@ class Labels:
     What an answer names has the score 1, all else 0; the mean is over the labels that some reference has.
     """
 
-    libraries = ("sklearn",)
+    libraries = ("sklearn", "whisper_normalizer")
     unit = "%"
 
     def __init__(self) -> None:
@@ -122,9 +125,9 @@ class Labels:
 
 
 def _labels(text: str) -> set[str]:
-    """Those behind <|sonic|> if there is one, up to the next tag, with commas between."""
+    """Those behind <|sonic|> if there is one, up to the next tag, with commas between; fast_decay is fast decay."""
     found = re.search(r"<\|sonic\|>(.*?)(?:<\||$)", text)
-    return {one.strip().lower() for one in (found[1] if found else text).split(",") if one.strip()}
+    return {label for one in (found[1] if found else text).split(",") if (label := normal(one, ""))}
 
 
 class Cider:

@@ -82,7 +82,7 @@ class Scorer:
             yield f"{name} {_shown(self._total(metric, rows), metric.unit)}"
             for source in self._sources(name):
                 own = [row for row in rows if row[0] == source]
-                yield f"  {source}: {_shown(self._total(metric, own), metric.unit)}"
+                yield f"  {source or 'no source'}: {_shown(self._total(metric, own), metric.unit)}"
         if self._failed or self._without:
             fix = "; give it in the list, or as text beside the sound" if self._without else ""
             yield f"not scored: {self._failed} failed, {self._without} without a reference{fix}"

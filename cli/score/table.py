@@ -28,7 +28,7 @@ METRICS: dict[str, Callable[[], Metric]] = {
     "instrument": partial(Note, r"<\|instrument\|>([^<]+)"),
 }
 ELSEWHERE = ("spice", "spider")
-_NEEDS = {"bleu-ja": ("MeCab",)}
+_NEEDS = {"bleu-ja": ("MeCab", "ipadic")}
 
 
 def check_metrics(names: Sequence[str]) -> None:

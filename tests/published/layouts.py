@@ -1,17 +1,22 @@
 """The files of each benchmark, as its publisher lays them out, -> rows of a list for --files-from.
 
 A row names its sound whether or not it is there: what is missing is counted by the run. A sound that is listed twice
-with the same question is one row. Raises FileNotFoundError where the data set is not below the root at all.
+with the same question is one row. Raises FileNotFoundError where the data set is not below the root at all, KeyError or
+ValueError where one of its files is not as published.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from cli.inputs.text import decode
 
 Row = dict[str, Any]
 
@@ -61,15 +66,17 @@ def clotho(root: Path) -> Iterator[Row]:
 
 
 def word_times(root: Path) -> Iterator[Row]:
-    """word-times.jsonl: audio, gt as the base model writes it, language."""
-    for line in _there(root / "word-times.jsonl").read_text(encoding="utf-8").splitlines():
-        yield {"task": "timestamps", "language": "en", **json.loads(line)}
+    """word-times.jsonl: audio (below the root), gt as the base model writes it, language."""
+    for line in filter(str.strip, _text(_there(root / "word-times.jsonl")).split("\n")):
+        row = json.loads(line)
+        yield {"task": "timestamps", "language": "en", **row, "audio": str(root / row["audio"])}
 
 
 def cochlscene(root: Path) -> Iterator[Row]:
-    """CochlScene/Test/Bus/*.wav: the folder is the scene."""
+    """CochlScene/Test/SubwayStation/*.wav: the folder is the scene, of which the model may part the words."""
     for path in sorted(_there(root / "CochlScene" / "Test").glob("*/*.wav")):
-        yield {"audio": str(path), "gt": path.parent.name, "task": "scene"}
+        scene = path.parent.name
+        yield {"audio": str(path), "gt": [scene, re.sub("(?<=[a-z])(?=[A-Z])", " ", scene)], "task": "scene"}
 
 
 def tut2017(root: Path) -> Iterator[Row]:
@@ -102,7 +109,7 @@ def vocalsound(root: Path) -> Iterator[Row]:
     """vocalsound/audio_16k/*.wav, datafiles/te.json, and class_labels_indices_vs.csv with what its codes mean."""
     base = _there(root / "vocalsound")
     names = {row["mid"]: row["display_name"] for row in _table(base / "class_labels_indices_vs.csv")}
-    for row in json.loads((base / "datafiles" / "te.json").read_text(encoding="utf-8"))["data"]:
+    for row in json.loads(_text(base / "datafiles" / "te.json"))["data"]:
         audio = base / "audio_16k" / Path(row["wav"]).name
         yield {"audio": str(audio), "gt": names[row["labels"]], "task": "vocal-sound"}
 
@@ -110,7 +117,7 @@ def vocalsound(root: Path) -> Iterator[Row]:
 def nsynth(root: Path) -> Iterator[Row]:
     """nsynth-test/examples.json and audio/*.wav."""
     base = _there(root / "nsynth-test")
-    for name, row in sorted(json.loads((base / "examples.json").read_text(encoding="utf-8")).items()):
+    for name, row in sorted(json.loads(_text(base / "examples.json")).items()):
         tags = f"<|pitch|><|midi_pitch_{row['pitch']}|><|velocity|><|midi_velocity_{row['velocity']}|>"
         qualities = ",".join(one.replace("_", " ") for one in row["qualities_str"])
         note = f"{tags}<|sonic|>{qualities}<|instrument|>{row['instrument_family_str'].replace('_', ' ')}"
@@ -125,12 +132,16 @@ def _there(path: Path) -> Path:
 
 def _pairs(path: Path) -> Iterator[tuple[str, str]]:
     """name and text of each line; what parts them is a space or a tab."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in _text(path).split("\n"):
         parts = line.split(maxsplit=1)
         if parts:
             yield parts[0], parts[1].strip() if len(parts) == 2 else ""
 
 
 def _table(path: Path, **form: Any) -> Iterator[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file, **form)
+    yield from csv.DictReader(io.StringIO(_text(path), newline=""), **form)
+
+
+def _text(path: Path) -> str:
+    """As a list of --files-from is read: with a mark in front or none; a text that is not UTF-8 fails its own row."""
+    return decode(path.read_bytes())

@@ -29,6 +29,9 @@ def run_split(table: str, where: Table, split: Split, options: argparse.Namespac
     except FileNotFoundError as error:
         print(f"{title}: not there: {error}; from {where.source} ({where.size or 'not to be had'})")
         return {**result, "verdict": "no data"}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        print(f"{title}: not as published ({type(error).__name__}: {error}); from {where.source}")
+        return {**result, "verdict": "no data"}
     expected = "" if split.files is None else f" of {split.files}"
     print(f"{title}: {len(rows)}{expected} sounds are there, {len(missing)} that are listed are not" + listed(missing))
     chosen = random.Random(options.seed).sample(rows, options.limit) if 0 < (options.limit or 0) < len(rows) else rows
@@ -73,11 +76,12 @@ def answered(table: str, split: Split, rows: list[Row], options: argparse.Namesp
     folder = options.output / table / split.name
     folder.mkdir(parents=True, exist_ok=True)
     rows_file = folder / "rows.jsonl"
-    rows_file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    rows_file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="ascii")  # half characters, too
     arguments = ["--raw", "--files-from", str(rows_file), "--score", split.metric, "-o", str(folder / "answers")]
     arguments += ["--batch", str(options.batch), *split.flags]
-    ask([*arguments, *(["--model", str(options.model)] if options.model else [])])
     found = folder / "answers" / "score.json"
+    found.unlink(missing_ok=True)  # an earlier run's: this one may end without scores
+    ask([*arguments, *(["--model", str(options.model)] if options.model else [])])
     if not found.is_file():
         return None
     score: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))["metrics"][split.metric]
