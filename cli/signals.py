@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import Any, NoReturn
+from typing import Any
+
+from models.interrupts import end_by
 
 WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 
@@ -45,13 +47,6 @@ def clean_up_first(*, again: bool = False) -> None:
         raise Stopped(number)
 
     _handle(stop)
-
-
-def end_by(number: int) -> NoReturn:
-    """End the process by a signal, as if it had never been handled."""
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    os._exit(128 + number)  # where the system has no such end
 
 
 def word_for(number: int) -> str:

@@ -34,9 +34,14 @@ def clean_up_first() -> None:
 
 @contextmanager
 def handled_by(handler: Any) -> Iterator[None]:
-    """Within it a signal calls `handler(number, frame)`, which may end the process."""
+    """Within it the first signal calls `handler(number)`, which may end the process."""
+
+    def first(number: int, _: Any) -> None:
+        _handle(signal.SIG_IGN)  # what follows would tell its line again
+        handler(number)
+
     before = {number: signal.getsignal(number) for number in _numbers()}
-    _handle(handler)
+    _handle(first)
     try:
         yield
     finally:

@@ -20,8 +20,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar
 
-from cli.signals import end_by
 from errors import QwenAudioError
+from models.interrupts import end_by
 from models.runtime.threads import Thread, running
 
 Job = TypeVar("Job")

@@ -129,7 +129,7 @@ def _interruptible(directory: Path) -> Iterator[None]:
         for leftover in (directory / ".cache" / "huggingface" / "download").glob("*.incomplete"):
             leftover.unlink(missing_ok=True)
 
-    def end(number: int, _: object) -> None:
+    def end(number: int) -> None:
         sweep()
         if sys.stderr.isatty():
             print(file=sys.stderr)  # below the bar
