@@ -1,7 +1,7 @@
 """`python3 -m tests.benchmarks.choices CLIP …`: how often `--choices man,woman` agrees with the free answer.
 
 Each clip is asked with --task gender, once freely and once with the choices. A free answer that names neither or both
-is left out of the share and counted as unclear. Clips may be folders, which are searched, or a list with --files-from.
+is left out of the share and counted as unclear. Clips may be folders, which are searched, or a list with --files-from; other words are flags of the program.
 The last line is JSON.
 """
 
@@ -34,7 +34,11 @@ def answers(arguments: list[str], *flags: str) -> dict[str, str]:
 
 def main() -> int:
     """Compare both runs."""
-    free, chosen = answers(sys.argv[1:]), answers(sys.argv[1:], "--choices", ",".join(CHOICES))
+    clips = sys.argv[1:]
+    if not clips or "--help" in clips:
+        print(__doc__)
+        return 0 if clips else 2
+    free, chosen = answers(clips), answers(clips, "--choices", ",".join(CHOICES))
     pairs = {clip: (named(text), chosen[clip]) for clip, text in free.items() if clip in chosen}
     clear = {clip: pair for clip, pair in pairs.items() if pair[0]}
     for clip, (said, choice) in clear.items():

@@ -165,12 +165,12 @@ def listen_llama(checkpoint: Path, work: Path, python: str, texts: Sequence[Path
     return Found(np.concatenate(rows), targets, np.empty((0, 0), np.float32))
 
 
-def compare(found: Found, exact: Found) -> dict[str, float]:
+def compare(found: Found, exact: Found) -> dict[str, float | None]:
     """A row of the table: a model against fp32."""
     kl = np.array([(np.exp(p) * (p - q)).sum(dtype=np.float64) for p, q in zip(exact.log_p, found.log_p, strict=True)])
     every = np.arange(len(found.targets))
     loss, exact_loss = (-one.log_p[every, one.targets].mean(dtype=np.float64) for one in (found, exact))
-    error = 0.0
+    error = None
     if found.embeddings.size:
         error = np.sqrt(np.square(found.embeddings - exact.embeddings).mean() / np.square(exact.embeddings).mean())
     return {
@@ -178,7 +178,7 @@ def compare(found: Found, exact: Found) -> dict[str, float]:
         "of_fp32": float(np.exp(loss - exact_loss)),
         "kl": float(kl.mean()),
         "argmax": float((found.log_p.argmax(axis=1) == exact.log_p.argmax(axis=1)).mean()),
-        "encoder": float(error),
+        "encoder": None if error is None else float(error),
     }
 
 
@@ -242,8 +242,9 @@ def main(argv: list[str] | None = None) -> int:
         exact = exact or found
         row = {**compare(found, exact), "gigabytes": token_bytes(name) / 1e9, "told": told}
         rows.append({"model": name, **row})
+        encoder = "none" if row["encoder"] is None else f"{row['encoder']:.2e}"
         numbers = f"{row['perplexity']:10.3f} {row['of_fp32']:8.4f} {row['kl']:8.4f} {row['argmax']:7.3f}"
-        print(f"{name:20} {numbers} {row['gigabytes']:6.2f} {row['encoder']:9.2e}", flush=True)
+        print(f"{name:20} {numbers} {row['gigabytes']:6.2f} {encoder:>9}", flush=True)
     print(json.dumps({"benchmark": "trained", "seed": SEED, "versions": versions, "rows": rows}))
     return 0
 
