@@ -8,6 +8,7 @@ lost, the trained weights of a checkpoint go into such a file.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,7 @@ OURS = {
 
 def make_gguf(path: Path, sizes: DecoderSizes, width: int) -> None:
     """Write a Qwen-7B of these sizes with random Q4_0 matrices and a Q6_K output layer, without a vocabulary."""
-    import gguf
-
+    gguf = import_module("gguf")
     random, kinds = np.random.default_rng(0), gguf.GGMLQuantizationType
     shapes = {**_matrices(sizes.d_model, width), **_ends(sizes)}
     blocks = {name: _q4_0(random, *shape) for name, shape in shapes.items() if name != "output"}
@@ -60,8 +60,7 @@ def make_trained_gguf(path: Path, checkpoint: Checkpoint) -> None:
 
     Matrices in Q4_0, the output layer in Q8_0; embeddings in float16, of which a prompt reads rows only.
     """
-    import gguf
-
+    gguf = import_module("gguf")
     kinds = gguf.GGMLQuantizationType
     _, sizes = read_sizes(checkpoint.config, checkpoint.directory / "config.json")
     d, width = sizes.d_model, checkpoint.config["intermediate_size"] // 2
@@ -110,8 +109,7 @@ def _q6_k(random: np.random.Generator, rows: int, columns: int) -> Array:
 
 def _write_gguf(path: Path, sizes: DecoderSizes, width: int, find: Callable[[str], tuple[Array, Any]]) -> None:
     """Write a Qwen-7B; `find` gives the stored rows of a tensor by its name, and their kind."""
-    import gguf
-
+    gguf = import_module("gguf")
     writer = gguf.GGUFWriter(path, "qwen")
     writer.add_context_length(sizes.max_positions)
     writer.add_embedding_length(sizes.d_model)
