@@ -6,6 +6,7 @@ longest stream, which is the picture as a rule. Nothing is decoded here.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
@@ -24,8 +25,23 @@ _ASF_HEAD = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"
 _FIRST = (b"ftyp", b"FLV", b"TTA1", b"AVI ", b"wvpk", _ASF_HEAD, _MATROSKA)  # with which a file begins
 _MOVIE, _RECORD = b"movi", b"rec "  # lists of an AVI file, in which the sound lies
 _OPENED = (_SEGMENT, _LIVE, b"AVI ", b"AVIX", _MOVIE, _RECORD)
-_SEARCHED = (b'fLaC\0\0\0"', b"nut/multim")  # beginnings of files whose parts have no sizes
+_SEARCHED = (
+    b'fLaC\0\0\0"',
+    b"nut/multim",
+    b"ID3",
+    b"\xff\xfb",
+    b"\xff\xf3",
+    b"\xff\xf2",
+    b"\xff\xfa",
+)  # parts without sizes
+# What begins a file and nothing within one, and how far from its first byte.
+_BEGINNINGS = (
+    (b'fLaC\0\0\0"', 0), (b"OggS\0\2\0\0\0\0\0\0\0\0", 0), (b"ftypM4A ", 4), (b"ftypisom", 4), (b"ftypmp42", 4),
+    (b"ftyp3gp", 4), (b"ftypqt  ", 4), (b"WAVEfmt ", 8), (_ASF_HEAD, 0),
+    (b"caff\0\1\0\0desc", 0), (b"nut/multimedia container", 0),
+)  # fmt: skip
 _PIECE = 1 << 20  # bytes searched at a time
+_LONGEST = 64  # bytes of a beginning
 _HEAD = 32  # bytes of a part that say what it is
 COPY_AGAIN = "copy it again, or keep what is there: ffmpeg -i IN -ar 16000 -ac 1 OUT.flac"
 
@@ -73,21 +89,33 @@ def check_parts(file: BinaryIO, size: int, name: str) -> bool:
         return bool(_check(_walk(file, size, lambda head, place, _: _true_audio(file, head, place)), size, name))
     if head[:4] == b"wvpk":
         return bool(_check(_walk(file, size, _block), size, name))
-    for magic in filter(head.startswith, _SEARCHED):
-        _search(file, magic)
+    if head.startswith(_SEARCHED):
+        _search(file)
     return False
 
 
-def _search(file: BinaryIO, magic: bytes) -> None:
-    """Raise JoinedError where a file without parts has its beginning once more."""
+def _search(file: BinaryIO) -> None:
+    """Raise JoinedError where another file begins in one without parts."""
     file.seek(0)
     place, data = 0, file.read(_PIECE)
-    while len(data) > len(magic):
-        if (found := data.find(magic, 0 if place else 1)) >= 0:
-            raise JoinedError(place + found)
-        place += len(data) - len(magic) + 1
+    while len(data) > _LONGEST:
+        if found := [at for at in _beginnings(data) if at > 0]:
+            raise JoinedError(place + min(found))
+        place += len(data) - _LONGEST
         file.seek(place)
         data = file.read(_PIECE)
+
+
+def _beginnings(data: bytes) -> Iterator[int]:
+    """Where files begin in some bytes, the first of each kind that is not the first of all."""
+    for magic, back in _BEGINNINGS:
+        yield data.find(magic, back + 1) - back
+    at = data.find(_MATROSKA, 1)
+    while at > 0:
+        if re.search(b"\x42\x82.(webm|matroska)", data[at : at + _LONGEST], re.DOTALL):
+            yield at
+            break
+        at = data.find(_MATROSKA, at + 1)
 
 
 def _check(parts: Iterator[_Part], size: int, name: str) -> set[bytes]:

@@ -148,10 +148,24 @@ def test_files_that_were_joined_are_all_heard(tmp_path, data):
     "first",
     [lambda: pcm("WAV"), lambda: pcm("AIFF"), lambda: pcm("W64"), lambda: pcm("CAF"), lambda: pcm("AU"),
      lambda: coded("3gp", "aac"), lambda: coded("ogg", "libopus", 48_000), lambda: coded("flv", "aac", 44_100),
-     lambda: coded("matroska", "aac"), lambda: coded("avi", "pcm_s16le"), lambda: coded("asf", "libmp3lame", 44_100)],
-    ids=["wav", "aiff", "w64", "caf", "au", "3gp", "ogg", "flv", "matroska", "avi", "asf"],
+     lambda: coded("matroska", "aac"), lambda: coded("avi", "pcm_s16le"), lambda: coded("asf", "libmp3lame", 44_100),
+     lambda: pcm("FLAC"), lambda: coded("mp3", "libmp3lame")],
+    ids=["wav", "aiff", "w64", "caf", "au", "3gp", "ogg", "flv", "matroska", "avi", "asf", "flac", "mp3"],
 )  # fmt: skip
 def test_files_of_different_kinds_that_were_joined_are_all_heard(tmp_path, first, second):
+    seconds, notes = heard(tmp_path, first() + second())
+    assert seconds == pytest.approx(6, abs=0.3)
+    assert SEVERAL in notes
+
+
+@pytest.mark.parametrize(
+    "second",
+    [lambda: pcm("WAV"), lambda: coded("ogg", "libopus", 48_000), lambda: coded("matroska", "aac"),
+     lambda: coded("asf", "libmp3lame", 44_100), lambda: pcm("CAF")],
+    ids=["wav", "ogg", "matroska", "asf", "caf"],
+)  # fmt: skip
+@pytest.mark.parametrize("first", [lambda: pcm("FLAC"), lambda: coded("mp3", "libmp3lame")], ids=["flac", "mp3"])
+def test_what_follows_frames_without_sizes_is_heard(tmp_path, first, second):
     seconds, notes = heard(tmp_path, first() + second())
     assert seconds == pytest.approx(6, abs=0.3)
     assert SEVERAL in notes
