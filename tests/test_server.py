@@ -383,12 +383,20 @@ def test_a_path_too_long_for_a_socket_is_told(tiny, tmp_path, monkeypatch):
         Decoder(tiny("fp32"), KEPT)
 
 
+def stop(pid):
+    """Stop a process; a busy system takes a moment for it."""
+    os.kill(pid, signal.SIGSTOP)
+    stat = Path(f"/proc/{pid}/stat")
+    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.001)
+
+
 @pytest.mark.slow
 def test_a_server_that_was_stopped_is_not_waited_for(tiny, monkeypatch):
     monkeypatch.setattr(address, "ANSWERING", 0.2)
     decoder = Decoder(tiny("fp32"), KEPT)
     pid = ask_server("state")["pid"]
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     try:
         assert ask_server("state") == {}
     finally:
@@ -401,7 +409,7 @@ def stopped(tiny):
     """A decoder whose server was stopped; the times to notice it are short."""
     decoder = Decoder(tiny("fp32"), KEPT)
     pid = ask_server("state")["pid"]
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(address, "ANSWERING", 0.1)
         patch.setattr(client, "LOOKING", 0.1)
@@ -655,7 +663,7 @@ def test_a_run_that_waits_says_so_and_is_served_then(busy):
 def test_the_timeout_of_a_run_counts_where_the_keeper_was_stopped():
     run("--keep", "1")
     pid = held()["pid"]
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     try:
         found = run("--keep", "1", "--timeout", "1")
     finally:
