@@ -73,7 +73,7 @@ def signal_at_the_start(rng: random.Random, place: Place) -> str | None:
     process = subprocess.Popen(
         [*command, "-i", str(place.folder / "a.wav")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    while not _is_caught(process.pid, signal.SIGTERM) and process.poll() is None:
+    while not _is_caught(process.pid, signal.SIGHUP) and process.poll() is None:  # the last that is taken over
         time.sleep(0.002)
     _send(rng, number, 2.0)(process.pid)
     out, err = process.communicate(timeout=600)
