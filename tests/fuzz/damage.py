@@ -131,8 +131,8 @@ def cut_sound(rng: random.Random, place: Place) -> Case:
     name = rng.choice([*tight, *loose])
     data = (place.folder / name).read_bytes()
     path = place.folder / f"cut.{name[2:]}"
-    # Some writers count the 8 bytes of a chunk's head; behind the sound there may be a tag.
-    left = rng.choice([9, 64, 1000]) if name in tight else len(data) // 10
+    # Some writers count the header of up to 44 bytes in; behind the sound there may be a tag.
+    left = rng.choice([45, 64, 1000]) if name in tight else len(data) // 10
     path.write_bytes(data[: rng.randrange(60, len(data) - left)])
 
     def check(ended: Ended) -> str | None:
