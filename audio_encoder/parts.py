@@ -25,15 +25,8 @@ _ASF_HEAD = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\x00\xaa\x00\x62\xce\x6c"
 _FIRST = (b"ftyp", b"FLV", b"TTA1", b"AVI ", b"wvpk", _ASF_HEAD, _MATROSKA)  # with which a file begins
 _MOVIE, _RECORD = b"movi", b"rec "  # lists of an AVI file, in which the sound lies
 _OPENED = (_SEGMENT, _LIVE, b"AVI ", b"AVIX", _MOVIE, _RECORD)
-_SEARCHED = (
-    b'fLaC\0\0\0"',
-    b"nut/multim",
-    b"ID3",
-    b"\xff\xfb",
-    b"\xff\xf3",
-    b"\xff\xf2",
-    b"\xff\xfa",
-)  # parts without sizes
+# Beginnings of files whose parts have no sizes.
+_SEARCHED = (b'fLaC\0\0\0"', b"nut/multim", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa")
 # What begins a file and nothing within one, and how far from its first byte.
 _BEGINNINGS = (
     (b'fLaC\0\0\0"', 0), (b"OggS\0\2\0\0\0\0\0\0\0\0", 0), (b"ftypM4A ", 4), (b"ftypisom", 4), (b"ftypmp42", 4),

@@ -88,11 +88,10 @@ def _is_tidy(data: bytes) -> bool:
 
 def _all(sound: Any) -> NDArray[np.float64]:
     """All samples, or a few more than ``_LONGEST``: a small FLAC file may hold days of silence."""
-    blocks, size = [np.zeros((0, sound.channels))], min(_BLOCK, max(sound.frames, 1))
-    while len(block := sound.read(size, dtype="float64", always_2d=True)):
+    blocks, size, count = [np.zeros((0, sound.channels))], min(_BLOCK, max(sound.frames, 1)), 0
+    while count <= _LONGEST and len(block := sound.read(size, dtype="float64", always_2d=True)):
         blocks.append(block)
-        if sum(map(len, blocks)) > _LONGEST:
-            break
+        count += len(block)
     return np.concatenate(blocks)
 
 
