@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import tracemalloc
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -146,6 +146,7 @@ def test_a_device_that_fails_is_not_called_missing(monkeypatch):
 
     listed = write_list("a.wav")
     monkeypatch.setattr("os.stat", fail)
+    monkeypatch.setattr("os.lstat", fail)
     assert find(lists=listed).problems == (
         ("a.wav", "a.wav: cannot be read (Input/output error); check the path and its permissions"),
     )
@@ -727,7 +728,7 @@ def test_a_long_list_gives_its_rows_back_as_they_were_whole_and_in_shards(monkey
     lists = write_list("\n".join([*lines, "0.wav"]))
 
     def told(found):
-        return [vars(group) for group in found]
+        return [asdict(group) for group in found]
 
     whole = find(lists=lists)
     assert told(whole.groups) == told(groups)

@@ -28,6 +28,7 @@ from cli.inputs.search import (
     Item,
     Remark,
     Search,
+    bare,
     exists,
     is_plain,
     named,
@@ -80,7 +81,7 @@ def find_inputs(options: Options) -> Listing:
     search = Search(options.recursive, options.extensions)
     together = () if options.each else tuple(filter(is_plain, inputs))
     apart = set(inputs) - set(together)
-    spool, is_due = Spool(), any(map(exists, together))
+    spool, is_due = Spool(search.looks), any(map(exists, together))
     if together:
         spool.add(Group(together))
     listed = (_listed(name, search, null=options.null) for name in lists)
@@ -191,15 +192,14 @@ def _rows(name: str, rows: Iterable[tuple[int, Group | ValueError]], search: Sea
         if isinstance(group, ValueError):
             place = f"{'standard input' if name == STDIN else name}:{number}"
             yield Remark(place, str(group), "failed", kind="list")
+        elif len(group.paths) == 1 and search.is_itself(group.paths[0]):
+            yield group
         elif len(group.paths) > 1:
             paths = tuple(path if exists(path) else find_meant(path) or path for path in group.paths)
             yield replace(group, paths=paths)
         else:
             for item in _items(group.paths[0], folder, search, null=null):
-                if not isinstance(item, Group):
-                    yield item
-                else:  # a copy of each of a million takes its time
-                    yield group if item.paths == group.paths else replace(group, paths=item.paths)
+                yield replace(group, paths=item.paths) if isinstance(item, Group) else item
 
 
 def _items(path: str, folder: str, search: Search, *, null: bool) -> Iterator[Item]:
@@ -239,4 +239,4 @@ def _from_line(line: str) -> Group:
         raise ValueError("an array of JSON; write each object on a line of its own, or ./[ where a name begins with [")
     if "\0" in line:
         raise ValueError("a NUL in the line; give -0 for names that end in NUL")
-    return from_json(text) if text.startswith("{") else Group((line,))
+    return from_json(text) if text.startswith("{") else bare(line)

@@ -18,12 +18,14 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from audio_encoder.kinds import is_recording
+from cli.inputs.looks import Looks
 from errors import InputError
 
 STDIN = "-"
 MISSING, CHECK_PATH = "no such file", "check the path"
 _NOTHING = (None,) * 5
 PLAYLISTS = {".m3u", ".m3u8"}  # lines that begin with # are comments
+_PLAYLISTS = tuple(PLAYLISTS)
 MEND_LINK = "repair or remove it"
 
 
@@ -55,6 +57,13 @@ class Group:
         return len(self.paths) == 1 and said == _NOTHING
 
 
+def bare(path: str) -> Group:
+    """Group((path,)), made sooner: what is not said of it is as in the class."""
+    group = object.__new__(Group)
+    group.__dict__["paths"] = (path,)
+    return group
+
+
 @dataclass(frozen=True)
 class Remark:
     """A note about an input: it is absent, it failed though something is there, or it is skipped.
@@ -79,6 +88,11 @@ class Search:
 
     recursive: bool
     endings: frozenset[str] | None
+    looks: Looks = field(default_factory=Looks)
+
+    def is_itself(self, name: str) -> bool:
+        """Whether a name is just that of a file: no link, folder or playlist, nor standard input."""
+        return name != STDIN and not name.lower().endswith(_PLAYLISTS) and self.looks.is_file(name)
 
     def takes(self, path: str) -> bool:
         """Whether a file is one of those that are looked for."""
@@ -105,6 +119,9 @@ def typed(name: str, search: Search) -> Iterator[Item]:
 
 def named(name: str, search: Search, *, by_user: bool = True) -> Iterator[Item]:
     """A file of any extension becomes a group; a folder becomes the sounds in it."""
+    if search.is_itself(name):
+        yield bare(name)
+        return
     try:
         mode = stat.S_IFIFO if name == STDIN else os.stat(name).st_mode  # noqa: PTH116
     except PermissionError:  # something may be there: opening it tells what is refused

@@ -14,7 +14,8 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from cli.inputs.search import STDIN, Group, Item, Remark
+from cli.inputs.looks import Looks
+from cli.inputs.search import STDIN, Group, Item, Remark, bare
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,26 +33,44 @@ _AT_ONCE = 1000  # items that are read in one go
 class Spool:
     """Items in order: groups of sounds, what failed, and notes."""
 
-    def __init__(self) -> None:
-        """Empty."""
+    def __init__(self, looks: Looks | None = None) -> None:
+        """Empty; `looks` may know of items that are added what they are."""
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - open as long as this lives
         self._lock = threading.Lock()
         self._ends, self._kinds, self._keys = array("Q", [0]), bytearray(), bytearray()
+        self._looks, self._encode = looks or Looks(), json.encoder.encode_basestring_ascii
         self._folders: dict[str, str] = {}  # a folder as it is named -> the real one: one look for all files in it
 
     def add(self, item: Item) -> None:
         """Put an item behind the others."""
-        line = json.dumps(item.paths[0] if isinstance(item, Group) and item.is_bare else vars(item)).encode() + b","
+        is_group = isinstance(item, Group)
+        is_bare = is_group and item.is_bare
+        line = f"{self._encode(item.paths[0]) if is_bare else json.dumps(vars(item))},".encode()
         self._file.write(line)
         self._ends.append(self._ends[-1] + len(line))
-        self._kinds.append(GROUP if isinstance(item, Group) else NOTE if item.state == "skipped" else PROBLEM)
-        if isinstance(item, Group) and len(item.paths) == 1:
-            same = _real(item.paths[0], self._folders)
-            if item.asked:
+        self._kinds.append(GROUP if is_group else NOTE if item.state == "skipped" else PROBLEM)
+        if is_group and len(item.paths) == 1:
+            same = self._real(item.paths[0])
+            if not is_bare and item.asked:
                 same = json.dumps([item.asked, same])  # begins with [, and what is real with /
             self._keys += hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         else:
             self._keys += bytes(8) + len(self._kinds).to_bytes(8)
+
+    def _real(self, path: str) -> str:
+        """What os.path.realpath says of a file; kept is what was found out about its folder."""
+        if path == STDIN:
+            return STDIN
+        try:
+            if not self._looks.is_file(path):
+                return os.path.realpath(path)
+            cut = path.rfind(os.sep) + 1
+            folder = path[:cut]
+            if folder not in self._folders:
+                self._folders[folder] = os.path.join(os.path.realpath(folder), "")  # noqa: PTH118
+            return self._folders[folder] + path[cut:]
+        except ValueError:  # no file can have this name
+            return path
 
     def __len__(self) -> int:
         """How many items there are."""
@@ -138,24 +157,9 @@ class Picked(Sequence[T]):
 def _item(found: Any) -> Item:
     """An item, from what JSON makes of its line."""
     if isinstance(found, str):
-        return Group((found,))
+        return bare(found)
     if "reason" in found:
         return Remark(**found)
     references = found.pop("references")
     paths = tuple(found.pop("paths"))
     return Group(paths, **found, references=None if references is None else tuple(references))
-
-
-def _real(path: str, folders: dict[str, str]) -> str:
-    """What os.path.realpath says of a file; `folders` keeps what was found out about its folder."""
-    if path == STDIN:
-        return STDIN
-    try:
-        if os.path.islink(path):  # noqa: PTH114 - Path would change the name
-            return os.path.realpath(path)
-        folder, name = os.path.split(path)
-        if folder not in folders:
-            folders[folder] = os.path.join(os.path.realpath(folder), "")  # noqa: PTH118
-        return folders[folder] + name
-    except ValueError:  # no file can have this name
-        return path

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, NamedTuple
 
-from cli.inputs.listing import Listing
+from cli.inputs.listing import Group, Listing
 from cli.options import Options
 from cli.output.answer import Answer
 from cli.output.outputs import SCORES, Outputs
 from cli.run.job import Job
-from cli.run.questions import find_questions, own_questions, settings, with_questions
+from cli.run.questions import Question, find_questions, own_questions, settings, with_questions
 from errors import InputError, QwenAudioError
 
 if TYPE_CHECKING:
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
     from qwen_audio import Model
 
 TOGETHER = 1000  # the most inputs of one job: the progress is shown between two
+
+
+class _Input(NamedTuple):
+    """What is asked about a group, or why it cannot be; what that depends on, and the stem of its files."""
+
+    group: Group
+    questions: list[Question]
+    problem: Exception | None
+    settings: dict[str, object]
+    stem: str
 
 
 def plan_jobs(
@@ -29,13 +40,13 @@ def plan_jobs(
     """
     done: Job | None = None
     for job in _jobs(listing, model, options, outputs, load_s):
-        if done and (done.inputs == TOGETHER or not job.is_done_before):
+        if done and (done.inputs + job.inputs > TOGETHER or not job.is_done_before):
             yield done
             done = None
         if not job.is_done_before or _reads_back(options):
             yield job
         elif done:
-            done.inputs += 1
+            done.inputs += job.inputs
         else:
             done = job
     if done:
@@ -45,28 +56,60 @@ def plan_jobs(
 def _jobs(
     listing: Listing, model: Model | Described, options: Options, outputs: Outputs, load_s: float
 ) -> Iterator[Job]:
-    """A job for each input; one that was done before has no answers, unless they are read."""
+    """A job for each input, or one for some in a row that an earlier run saw done."""
+    left = 0 if options.benchmark_count or options.ray is not None else len(listing.groups)
+    for inputs in _parts(listing, model, options, outputs):
+        for is_done, numbers in groupby(range(len(inputs)), _seen(inputs, options, outputs).__getitem__):
+            first, *others = [inputs[number] for number in numbers]
+            if is_done:
+                yield Job(first.group, first.questions, [], first.stem, is_done_before=True, inputs=1 + len(others))
+                left -= 1 + len(others)
+                continue
+            for one in (first, *others):
+                left -= 1
+                yield _job(one, model, options, outputs, load_s, is_last=left == 0)
+
+
+def _parts(listing: Listing, model: Model | Described, options: Options, outputs: Outputs) -> Iterator[list[_Input]]:
+    """The inputs, some at a time."""
     from cli.output.filenames import Filenames
 
     questions = find_questions(options, chat=model.chat)
     common = settings(options, questions, model) if outputs.folder else {}
     reserved = (SCORES,) if options.score else ()
     filenames = Filenames(listing.whole if outputs.folder else (), options.inputs, reserved=reserved)
-    last = 0 if options.benchmark_count or options.ray is not None else len(listing.groups)
-    for number, group in enumerate(listing.groups, start=1):
+
+    def planned(group: Group) -> _Input:
         asked, problem = own_questions(group, questions, options, chat=model.chat)
-        job = Job(group, asked, [], problem=problem, is_last=number == last)
-        if _reads_back(options):
-            job.answers = _blanks(job, model, load_s)
-        if options.score:
-            _refer(job)
-        if outputs.folder:
-            job.filename, own = filenames.stem(group), common if asked is questions else with_questions(common, asked)
-            own = own | job.scored(options.score) if options.score else own
-            _look_up(job, own, outputs, needs_key=_reads_back(options))
-        if not (job.answers or job.is_done_before):
-            job.answers = _blanks(job, model, load_s)
-        yield job
+        own = common if asked is questions else with_questions(common, asked)
+        return _Input(group, asked, problem, own, filenames.stem(group) if outputs.folder else "")
+
+    inputs = map(planned, listing.groups)
+    while some := list(islice(inputs, TOGETHER)):
+        yield some
+
+
+def _seen(inputs: Sequence[_Input], options: Options, outputs: Outputs) -> list[bool]:
+    """Which inputs an earlier run saw done, and are unchanged, if that is soon known: the others are looked up."""
+    if outputs.folder is None or outputs.page or _reads_back(options):
+        return [False] * len(inputs)
+    return outputs.folder.are_unchanged([(one.stem, one.group.paths, one.settings) for one in inputs])
+
+
+def _job(
+    one: _Input, model: Model | Described, options: Options, outputs: Outputs, load_s: float, *, is_last: bool
+) -> Job:
+    job = Job(one.group, one.questions, [], one.stem, problem=one.problem, is_last=is_last)
+    if _reads_back(options):
+        job.answers = _blanks(job, model, load_s)
+    if options.score:
+        _refer(job)
+    if outputs.folder:
+        own = one.settings | job.scored(options.score) if options.score else one.settings
+        _look_up(job, own, outputs, needs_key=_reads_back(options))
+    if not (job.answers or job.is_done_before):
+        job.answers = _blanks(job, model, load_s)
+    return job
 
 
 def _reads_back(options: Options) -> bool:
