@@ -6,6 +6,7 @@ about what was skipped. No sound is opened here: folders are read, and each file
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -91,15 +92,21 @@ def find_inputs(options: Options) -> Listing:
     if not is_due:
         missing = [Remark(name, MISSING, "absent", CHECK_PATH) for name in together]
         raise _nothing([*missing, *(item for item in spool.read(range(len(spool))) if isinstance(item, Remark))])
-    return _listing(spool, options.shard)
+    return _listing(spool, options.shard, is_scored=bool(options.score))
 
 
-def _listing(spool: Spool, shard: tuple[int, int] | None) -> Listing:
-    """Items in order -> the listing. Problems take turns like groups, so that each is told by one shard only."""
+def _listing(spool: Spool, shard: tuple[int, int] | None, *, is_scored: bool) -> Listing:
+    """Items in order -> the listing. Problems take turns like groups, so that each is told by one shard only.
+
+    Rows that ask the same are one, unless they are scored by other references.
+    """
     first_of = spool.find_duplicates()
+    rows = spool.keep_apart(first_of, lambda group: json.dumps([group.references, group.source])) if is_scored else {}
 
     def groups(places: Places | list[int]) -> Iterator[Group]:
-        return (found for found in spool.read(places) if isinstance(found, Group))
+        for place, found in zip(places, spool.read(places), strict=True):
+            if isinstance(found, Group):
+                yield replace(found, row=rows[int(place)]) if rows and int(place) in rows else found
 
     def problems(places: Places) -> Iterator[tuple[str, InputError]]:
         return ((found.path, found.error()) for found in spool.read(places) if isinstance(found, Remark))

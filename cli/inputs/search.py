@@ -33,7 +33,8 @@ MEND_LINK = "repair or remove it"
 class Group:
     """The sounds of one prompt, and what a list says about them: `prompt` is their own question.
 
-    `references` are what a good answer says, `source` is the set that they belong to.
+    `references` are what a good answer says, `source` is the set that they belong to. `row` is not empty where a row
+    before asks the same of the same sounds, but with another reference or set.
     """
 
     paths: tuple[str, ...]
@@ -42,13 +43,14 @@ class Group:
     language: str | None = None
     references: tuple[str, ...] | None = field(default=None, compare=False)
     source: str | None = field(default=None, compare=False)
+    row: str = ""
 
     @property
     def asked(self) -> str:
         """What its list asks of it, as one text: two questions about one sound are two inputs."""
-        if self.task is None and self.language is None:
+        if self.task is None and self.language is None and not self.row:
             return self.prompt or ""
-        return "\0".join(part or "" for part in (self.prompt, self.task, self.language))
+        return "\0".join(part or "" for part in (self.prompt, self.task, self.language, *[self.row] * bool(self.row)))
 
     @property
     def is_bare(self) -> bool:

@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cli.inputs.looks import Looks
@@ -49,10 +49,10 @@ class Spool:
         self._file.write(line)
         self._ends.append(self._ends[-1] + len(line))
         self._kinds.append(GROUP if is_group else NOTE if item.state == "skipped" else PROBLEM)
-        if is_group and len(item.paths) == 1:
+        if is_group:
             same = self._real(item.paths[0])
-            if not is_bare and item.asked:
-                same = json.dumps([item.asked, same])  # begins with [, and what is real with /
+            if not is_bare and (item.asked or len(item.paths) > 1):
+                same = json.dumps([item.asked, same, *map(self._real, item.paths[1:])])  # a real name begins with /
             self._keys += hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         else:
             self._keys += bytes(8) + len(self._kinds).to_bytes(8)
@@ -92,7 +92,7 @@ class Spool:
         return self._file.read(self._ends[last + 1] - self._ends[first])
 
     def find_duplicates(self) -> dict[int, int]:
-        """A lone file that was asked the same before becomes a note; returns place -> place of the first.
+        """A group that was asked the same before becomes a note; returns place -> place of the first.
 
         To be called once, when all items are in.
         """
@@ -113,6 +113,22 @@ class Spool:
         for place in found:
             self._kinds[place] = NOTE
         return found
+
+    def keep_apart(self, first_of: Mapping[int, int], by: Callable[[Group], str]) -> dict[int, str]:
+        """Duplicates of which `by` says what it says of none before are groups again; returns place -> what it says."""
+        said, kept = dict[int, set[str]](), dict[int, str]()
+        for place, first in first_of.items():
+            if first not in said:
+                said[first] = {by(self._group(first))}
+            if (own := by(self._group(place))) not in said[first]:
+                said[first].add(own)
+                self._kinds[place], kept[place] = GROUP, own
+        return kept
+
+    def _group(self, place: int) -> Group:
+        (item,) = self.read([place])
+        assert isinstance(item, Group)
+        return item
 
     def places(self, *kinds: int) -> Places:
         """Where items of these kinds are, in order."""

@@ -27,7 +27,7 @@ from cli.output.cues import Layout
 from cli.output.filenames import DIGITS, other_name
 from cli.output.formats import LAYOUT, render
 from cli.output.journal import Journal
-from cli.output.key import KEY_VERSION, key_of, settings_text
+from cli.output.key import KEY_VERSION, answer_key, key_of, settings_text
 from cli.output.seen import ON_DISK, Seen, stamp_sounds
 from cli.output.temporary import lock, remove_leftovers, temporary_file, write_all
 from errors import UsageError
@@ -108,9 +108,12 @@ class ResultsFolder:
         return False
 
     def read(self, stem: str, key: str | None, source: str) -> list[dict[str, Any]]:
-        """The records of an input that is done, from its json file; none without one."""
+        """The records of an input from its json file, if that was written for this key; none without one.
+
+        With a key that has no score it may be scored in any way.
+        """
         for name in (stem, other_name(stem, source)):
-            if key is not None and self._is_whole(f"{name}.json", key):
+            if key is not None and self._is_whole(f"{name}.json", key, scored_too=True):
                 found = json.loads((self.folder / f"{name}.json").read_bytes())
                 return found if isinstance(found, list) else [found]
         return []
@@ -207,10 +210,11 @@ class ResultsFolder:
         ours = any(one.digest == digest and one.input in ("", source) for one in noted)
         return ours and (self.folder / name).stat().st_mode & 0o222 != 0
 
-    def _is_whole(self, name: str, key: str) -> bool:
+    def _is_whole(self, name: str, key: str, *, scored_too: bool = False) -> bool:
         if self._overwrite:
             return False
-        wanted = [one.digest for one in self._journal.of(name) if one.key == key]
+        noted = self._journal.of(name)
+        wanted = [one.digest for one in noted if one.key == key or (scored_too and answer_key(one.key) == key)]
         return bool(wanted) and self._digest(name) in wanted
 
     def _digest(self, name: str) -> str | None:

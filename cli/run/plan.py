@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from cli.run.open_model import Described
     from qwen_audio import Model
 
+STORED = {"txt", "json"}  # formats that can be made again of what is in a JSON file
 TOGETHER = 1000  # the most inputs of one job: the progress is shown between two
 
 
@@ -29,6 +31,7 @@ class _Input(NamedTuple):
     problem: Exception | None
     settings: dict[str, object]
     stem: str
+    first: str  # the stem of the first row that asks the same
 
 
 def plan_jobs(
@@ -57,6 +60,7 @@ def _jobs(
     listing: Listing, model: Model | Described, options: Options, outputs: Outputs, load_s: float
 ) -> Iterator[Job]:
     """A job for each input, or one for some in a row that an earlier run saw done."""
+    before: Job | None = None
     left = 0 if options.benchmark_count or options.ray is not None else len(listing.groups)
     for inputs in _parts(listing, model, options, outputs):
         for is_done, numbers in groupby(range(len(inputs)), _seen(inputs, options, outputs).__getitem__):
@@ -67,7 +71,11 @@ def _jobs(
                 continue
             for one in (first, *others):
                 left -= 1
-                yield _job(one, model, options, outputs, load_s, is_last=left == 0)
+                job = _job(one, model, options, outputs, load_s, is_last=left == 0)
+                if before and one.group.row and replace(one.group, row=before.group.row) == before.group:
+                    job.like = before.like or before if before.is_to_ask or before.like else None
+                yield job
+                before = job
 
 
 def _parts(listing: Listing, model: Model | Described, options: Options, outputs: Outputs) -> Iterator[list[_Input]]:
@@ -82,7 +90,9 @@ def _parts(listing: Listing, model: Model | Described, options: Options, outputs
     def planned(group: Group) -> _Input:
         asked, problem = own_questions(group, questions, options, chat=model.chat)
         own = common if asked is questions else with_questions(common, asked)
-        return _Input(group, asked, problem, own, filenames.stem(group) if outputs.folder else "")
+        stem = filenames.stem(group) if outputs.folder else ""
+        first = filenames.stem(replace(group, row="")) if group.row and stem else stem
+        return _Input(group, asked, problem, own, stem, first)
 
     inputs = map(planned, listing.groups)
     while some := list(islice(inputs, TOGETHER)):
@@ -105,11 +115,29 @@ def _job(
     if options.score:
         _refer(job)
     if outputs.folder:
-        own = one.settings | job.scored(options.score) if options.score else one.settings
-        _look_up(job, own, outputs, needs_key=_reads_back(options))
+        scored = job.scored(options.score) if options.score else {}
+        _look_up(job, one.settings, scored, outputs, needs_key=_reads_back(options))
     if not (job.answers or job.is_done_before):
         job.answers = _blanks(job, model, load_s)
+    if job.key and not (job.is_done_before or job.problem):
+        _recall(job, (one.stem, one.first), outputs)
     return job
+
+
+def _recall(job: Job, stems: Sequence[str], outputs: Outputs) -> None:
+    """Take the answers from the JSON file of a run that asked the same, but scored otherwise."""
+    from cli.output.answer import from_record
+    from cli.output.key import answer_key
+
+    folder = outputs.folder
+    if folder is None or job.key is None or not {"json"} <= set(folder.formats) <= STORED:
+        return
+    key = answer_key(job.key)
+    found = next((found for stem in stems if (found := folder.read(stem, key, job.source))), [])
+    if len(found) == len(job.answers):
+        for answer, record in zip(job.answers, found, strict=True):
+            answer.take_over(from_record(record, answer.input))
+        job.is_stored = True
 
 
 def _reads_back(options: Options) -> bool:
@@ -117,13 +145,15 @@ def _reads_back(options: Options) -> bool:
     return options.json or bool(options.score)
 
 
-def _look_up(job: Job, settings: dict[str, object], outputs: Outputs, *, needs_key: bool) -> None:
+def _look_up(
+    job: Job, settings: dict[str, object], scored: dict[str, object], outputs: Outputs, *, needs_key: bool
+) -> None:
     """Whether a job was done before; the page is told of its sounds. Its files are read by its key."""
-    from cli.output.key import identity
+    from cli.output.key import identity, scored_key
 
     folder, paths = outputs.folder, job.group.paths
     assert folder is not None
-    job.stamp = folder.stamp(paths, settings)
+    job.stamp = folder.stamp(paths, settings | scored if scored else settings)
     job.source = identity(paths, job.group.asked)
     if outputs.page:
         outputs.page.add(paths, job.source)
@@ -131,6 +161,8 @@ def _look_up(job: Job, settings: dict[str, object], outputs: Outputs, *, needs_k
         job.is_done_before = True
         return
     job.key = folder.key(paths, settings)
+    if job.key and scored:
+        job.key = scored_key(job.key, scored)
     job.is_done_before = folder.is_done(job.filename, job.key, job.source, job.stamp)
 
 

@@ -190,10 +190,10 @@ def _ask(jobs: Iterable[Job], model: Model, options: Options, reporter: Reporter
 
 
 def _hear(job: Job, model: Model, options: Options) -> Iterator[Segment | None]:
-    """The segments of a job with their clips, or None for one that was answered in an earlier run."""
+    """The segments of a job with their clips, or None for one that was answered in an earlier run, or is as another."""
     if options.timeout is not None:
         job.deadline = time.monotonic() + options.timeout
-    if job.is_done_before:
+    if not job.is_to_ask:
         yield None
         return
     if job.problem is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli.score.metric import Scored
-from cli.score.words import normal
+from cli.score.words import normal, normalizers
 from errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ class WordTimes:
             return None
         return Scored(sum(shifts) / len(shifts), (sum(shifts), len(shifts)), {"words": len(shifts) // 2})
 
+    def method(self, languages: Sequence[str]) -> dict[str, Any]:
+        """The normaliser of each language."""
+        return normalizers(languages)
+
     def total(self, stats: Float64) -> float:
         """The mean over all words."""
         return float(stats[:, 0].sum() / stats[:, 1].sum())
@@ -79,6 +83,11 @@ class Note:
             return None
         right = float(self._found(answer.text) in wanted)
         return Scored(right, (right, 1.0))
+
+    def method(self, languages: Sequence[str]) -> dict[str, Any]:
+        """One normaliser for all."""
+        del languages
+        return normalizers([""])
 
     def total(self, stats: Float64) -> float:
         """Right ones by all."""
@@ -114,6 +123,11 @@ class Labels:
                     raise UsageError(f"--score labels: more than {WIDTH} labels", fix="choose a metric for free text")
                 stats[side * WIDTH + number] = 1.0
         return Scored(len(wanted & found) / max(len(wanted | found), 1), tuple(stats))
+
+    def method(self, languages: Sequence[str]) -> dict[str, Any]:
+        """One normaliser for all."""
+        del languages
+        return normalizers([""])
 
     def total(self, stats: Float64) -> float:
         """The mean of sklearn's average precision."""
@@ -164,6 +178,11 @@ class Cider:
         self._scorer.crefs = [own, *[[]] * (self._captions - 1)]  # their number alone counts
         value = float(self._scorer.compute_cider()[0])
         return Scored(value, (value,))
+
+    def method(self, languages: Sequence[str]) -> dict[str, Any]:
+        """One normaliser for all."""
+        del languages
+        return normalizers([""])
 
     def total(self, stats: Float64) -> float:
         """The mean."""
