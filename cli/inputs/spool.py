@@ -43,19 +43,22 @@ class Spool:
 
     def add(self, item: Item) -> None:
         """Put an item behind the others."""
-        is_group = isinstance(item, Group)
-        is_bare = is_group and item.is_bare
-        line = f"{self._encode(item.paths[0]) if is_bare else json.dumps(vars(item))},".encode()
-        self._file.write(line)
-        self._ends.append(self._ends[-1] + len(line))
-        self._kinds.append(GROUP if is_group else NOTE if item.state == "skipped" else PROBLEM)
-        if is_group:
+        if isinstance(item, Group):
+            is_bare = item.is_bare
+            text = self._encode(item.paths[0]) if is_bare else json.dumps(vars(item))
             same = self._real(item.paths[0])
             if not is_bare and (item.asked or len(item.paths) > 1):
                 same = json.dumps([item.asked, same, *map(self._real, item.paths[1:])])  # a real name begins with /
-            self._keys += hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            key = hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            self._kinds.append(GROUP)
         else:
-            self._keys += bytes(8) + len(self._kinds).to_bytes(8)
+            text = json.dumps(vars(item))
+            key = bytes(8) + len(self._kinds).to_bytes(8)
+            self._kinds.append(NOTE if item.state == "skipped" else PROBLEM)
+        line = f"{text},".encode()
+        self._file.write(line)
+        self._ends.append(self._ends[-1] + len(line))
+        self._keys += key
 
     def _real(self, path: str) -> str:
         """What os.path.realpath says of a file; kept is what was found out about its folder."""

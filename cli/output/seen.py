@@ -37,7 +37,9 @@ class Seen:
         """What `has` says of each of many inputs, sooner; of each the stem, the sounds and a hash of the settings."""
         if not self._journal.has_seen_any:
             return [False] * len(inputs)
-        return self._journal.have_seen([self._token(stem, stamp_sounds(*asked)) for stem, *asked in inputs])
+        return self._journal.have_seen(
+            [self._token(stem, stamp_sounds(paths, settings)) for stem, paths, settings in inputs]
+        )
 
     def add(self, stem: str, sounds: str | None) -> None:
         """Note that an input is done now, unless its outputs are too new."""
