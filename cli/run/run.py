@@ -90,7 +90,8 @@ def _check_outputs(listing: Listing, options: Options) -> None:
     def sounds() -> Iterator[str]:
         return (path for group in listing.whole for path in group.paths)
 
-    check_stdout(chain(read, sounds()))
+    if options.json or options.output_dir is None:  # else nothing is written there, and a million are not looked at
+        check_stdout(chain(read, sounds()))
     if options.savepath:
         beside = (str(Path(path).with_suffix(".txt")) for path in sounds() if path != STDIN)
         check_savepath(options.savepath, chain(read, sounds(), beside if options.score else ()))
