@@ -131,9 +131,7 @@ def test_cider():
     assert total["value"] == pytest.approx(2.5)
 
 
-@pytest.mark.slow
 def test_labels_are_scored_by_mean_average_precision():
-    pytest.importorskip("sklearn")
     # bright: named for both, true of one: 1/2. dark: true of the second, never named: its share, 1/2.
     own, total = scored("labels", answered("bright", "bright"), answered("<|sonic|>bright<|x|>", "<|sonic|>dark"))
     assert own == [1.0, 0.0]
@@ -141,8 +139,17 @@ def test_labels_are_scored_by_mean_average_precision():
 
 
 @pytest.mark.slow
+def test_the_mean_average_precision_is_that_of_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    chance = np.random.default_rng(0)
+    for share in (0.0, 0.1, 0.5, 1.0):
+        wanted, found = chance.random((50, 128)) < 0.1, chance.random((50, 128)) < share
+        kept = wanted.any(0)
+        total = METRICS["labels"]().total(np.concatenate([wanted, found], 1).astype(float))
+        assert total == pytest.approx(metrics.average_precision_score(wanted[:, kept], found[:, kept]), abs=1e-12)
+
+
 def test_labels_are_the_same_in_each_way_to_write_them():
-    pytest.importorskip("sklearn")
     pairs = [("<|sonic|>fast_decay, tempo-synced<|x|>", "Fast decay,tempo synced"), ("e\u0301", "é"), ("x", "dark")]
     assert scored("labels", *[answered(*pair) for pair in pairs])[0] == [1.0, 1.0, 0.0]
 
@@ -521,3 +528,16 @@ def test_without_the_flag_no_library_of_it_is_imported(sounds, capsys, demo_mode
     _, found, _ = run(capsys, demo_model, "-i", sounds)
     assert not [name for name in sys.modules if name.startswith("cli.score")]
     assert all("score" not in record and "references" not in record for record in found)
+
+
+def test_rows_may_bring_the_question_that_the_task_of_the_run_needs(sounds, capsys, demo_model):
+    rows = [{"audio": str(sounds / "a.wav"), "question": "who?"}, {"audio": str(sounds / "b.wav")}]
+    (sounds / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    code, found, err = run(
+        capsys, demo_model, "--files-from", sounds / "l.jsonl", "--task", "question", "-o", sounds / "o"
+    )
+    assert (code, [record["status"] for record in found]) == (1, ["ok", "error"])
+    assert "who?" in found[0]["prompt"]
+    assert "b.wav: --task question needs --question" in err
+    code, found, err = run(capsys, demo_model, "-i", sounds, "--task", "question")
+    assert (code, "needs --question" in err) == (2, True)

@@ -12,7 +12,7 @@ from cli.options import Options
 from cli.output.answer import Answer
 from cli.output.outputs import SCORES, Outputs
 from cli.run.job import Job
-from cli.run.questions import Question, find_questions, own_questions, settings, with_questions
+from cli.run.questions import Question, own_questions, questions_of_run, settings, with_questions
 from errors import InputError, QwenAudioError
 
 if TYPE_CHECKING:
@@ -82,13 +82,13 @@ def _parts(listing: Listing, model: Model | Described, options: Options, outputs
     """The inputs, some at a time."""
     from cli.output.filenames import Filenames
 
-    questions = find_questions(options, chat=model.chat)
+    questions, missing = questions_of_run(options, chat=model.chat)
     common = settings(options, questions, model) if outputs.folder else {}
     reserved = (SCORES,) if options.score else ()
     filenames = Filenames(listing.whole if outputs.folder else (), options.inputs, reserved=reserved)
 
     def planned(group: Group) -> _Input:
-        asked, problem = own_questions(group, questions, options, chat=model.chat)
+        asked, problem = own_questions(group, questions, options, chat=model.chat, missing=missing)
         own = common if asked is questions else with_questions(common, asked)
         stem = filenames.stem(group) if outputs.folder else ""
         first = filenames.stem(replace(group, row="")) if group.row and stem else stem

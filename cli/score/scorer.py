@@ -30,7 +30,6 @@ PACKAGES = {
     "jiwer": "jiwer",
     "sacrebleu": "sacrebleu",
     "whisper_normalizer": "whisper-normalizer",
-    "sklearn": "scikit-learn",
     "pycocoevalcap": "pycocoevalcap",
 }
 
