@@ -11,7 +11,7 @@ import soundfile
 
 from cli.inputs.search import Group
 from cli.main import main
-from cli.output.answer import Answer
+from cli.output.answer import Answer, from_record
 from cli.score.scorer import Scorer
 from cli.score.table import METRICS, check_metrics
 from errors import QwenAudioError, UsageError
@@ -541,3 +541,23 @@ def test_rows_may_bring_the_question_that_the_task_of_the_run_needs(sounds, caps
     assert "b.wav: --task question needs --question" in err
     code, found, err = run(capsys, demo_model, "-i", sounds, "--task", "question")
     assert (code, "needs --question" in err) == (2, True)
+
+
+def test_rows_about_one_sound_choose_once(sounds, capsys, demo_model):
+    rows = [{"audio": str(sounds / "a.wav"), "text": text} for text in ("yes", "no")]
+    (sounds / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    arguments = ["--files-from", sounds / "l.jsonl", "--choices", "yes,no", "--score", "accuracy", "-o", sounds / "o"]
+    code, found, _ = run(capsys, demo_model, *arguments)
+    assert (code, len({record["text"] for record in found})) == (0, 1)
+    assert sorted(record["score"]["accuracy"]["value"] for record in found) == [0, 1]
+    assert found[0]["windows"] == found[1]["windows"]
+
+
+def test_a_record_that_an_old_version_wrote_is_no_answer(sounds, capsys, demo_model):
+    _, [record], _ = run(capsys, demo_model, "-i", sounds / "a.wav", "-o", sounds / "o")
+    again = from_record(record, ["b.wav"])
+    assert again is not None
+    assert again.record()["windows"] == record["windows"]
+    assert [one.path for one in again.audio] == ["b.wav"]
+    del record["notes"]
+    assert from_record(record, ["b.wav"]) is None

@@ -67,7 +67,7 @@ class Spool:
         try:
             if not self._looks.is_file(path):
                 return os.path.realpath(path)
-            cut = path.rfind(os.sep) + 1
+            cut = max(path.rfind(os.sep), path.rfind(os.altsep or os.sep)) + 1
             folder = path[:cut]
             if folder not in self._folders:
                 self._folders[folder] = os.path.join(os.path.realpath(folder), "")  # noqa: PTH118

@@ -109,20 +109,15 @@ class Answer:
         return json_text(record)
 
 
-def from_record(record: dict[str, Any], paths: Sequence[str]) -> Answer:
-    """The answer of a record that we wrote, about sounds that now are called so."""
-    given = {name: record[name] for name in _GIVEN}
-    pairs = zip(paths, record["audio"], strict=True)
-    return Answer(
-        list(paths),
-        record["prompt"],
-        **given
-        | {
-            "audio": [Audio(**one | {"path": path}) for path, one in pairs],
-            "windows": [Window(**one) for one in record["windows"]],
-            "words": record["words"] and [Word(**one) for one in record["words"]],
-        },
-    )
+def from_record(record: dict[str, Any], paths: Sequence[str]) -> Answer | None:
+    """The answer of a record that we wrote, about sounds that now are called so; None if an old version noted less."""
+    if not {"prompt", *_GIVEN} <= record.keys():
+        return None
+    answer = Answer(list(paths), record["prompt"], **{name: record[name] for name in _GIVEN})
+    answer.audio = [Audio(**one | {"path": path}) for path, one in zip(paths, record["audio"], strict=True)]
+    answer.windows = [Window(**one) for one in record["windows"]]
+    answer.words = record["words"] and [Word(**one) for one in record["words"]]
+    return answer
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

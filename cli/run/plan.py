@@ -133,10 +133,12 @@ def _recall(job: Job, stems: Sequence[str], outputs: Outputs) -> None:
     if folder is None or job.key is None or not {"json"} <= set(folder.formats) <= STORED:
         return
     key = answer_key(job.key)
-    found = next((found for stem in stems if (found := folder.read(stem, key, job.source))), [])
-    if len(found) == len(job.answers):
-        for answer, record in zip(job.answers, found, strict=True):
-            answer.take_over(from_record(record, answer.input))
+    records = next((found for stem in stems if (found := folder.read(stem, key, job.source))), [])
+    answers = [from_record(record, job.group.paths) for record in records]
+    stored = [answer for answer in answers if answer is not None]
+    if len(stored) == len(job.answers):
+        for answer, other in zip(job.answers, stored, strict=True):
+            answer.take_over(other)
         job.is_stored = True
 
 
