@@ -77,3 +77,14 @@ def test_a_folder_that_cannot_be_read_is_no_hindrance(folder, monkeypatch):
     looks = Looks()
     assert all(looks.is_file(f"{folder}/{number}.wav") for number in range(100))
     assert not looks.is_file(f"{folder}/none.wav")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_folder_that_is_left_half_read_is_closed(folder, monkeypatch):
+    looks, opened, whole = Looks(), [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: opened.append(whole(path)) or opened[-1])
+    assert all(looks.is_file(f"{folder}/{number}.wav") for number in range(module._MANY))
+    assert len(opened) == 1
+    looks.leave()
+    assert list(opened[0]) == []
+    assert looks._files == set()

@@ -89,6 +89,7 @@ def find_inputs(options: Options) -> Listing:
     for item in chain.from_iterable([*(typed(name, search) for name in inputs if name in apart), *listed]):
         is_due = is_due or isinstance(item, Group) or item.state == "failed"
         spool.add(item)
+    search.looks.leave()
     if not is_due:
         missing = [Remark(name, MISSING, "absent", CHECK_PATH) for name in together]
         raise _nothing([*missing, *(item for item in spool.read(range(len(spool))) if isinstance(item, Remark))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import islice
 
 _MANY = 32  # names in a row: from then on their folder is read
@@ -20,12 +20,14 @@ class Looks:
         """Nothing yet."""
         self._folder, self._in_a_row, self._files = "", 0, set[str]()
         self._entries: Iterator[os.DirEntry[str]] = iter(())
+        self._opened = ExitStack()
 
     def is_file(self, path: str) -> bool:
         """Whether it is a regular file and no link; False where that cannot be seen."""
         cut = path.rfind("/") + 1
         if path[:cut] != self._folder:
-            self._folder, self._in_a_row, self._files, self._entries = path[:cut], 0, set(), iter(())
+            self.leave()
+            self._folder = path[:cut]
         if path[cut:] in self._files:
             return True
         self._in_a_row += 1
@@ -36,10 +38,14 @@ class Looks:
         except (OSError, ValueError):  # ValueError: a name that no file can have
             return False
 
+    def leave(self) -> None:
+        """Forget the folder."""
+        self._opened.close()
+        self._folder, self._in_a_row, self._files, self._entries = "", 0, set(), iter(())
+
     def _read_on(self) -> None:
         with suppress(OSError):
             if self._in_a_row == _MANY:
-                self._entries = os.scandir(self._folder or ".")
-            self._files.update(
-                entry.name for entry in islice(self._entries, _MORE) if entry.is_file(follow_symlinks=False)
-            )
+                self._entries = self._opened.enter_context(os.scandir(self._folder or "."))
+            some = islice(self._entries, _MORE)
+            self._files.update(entry.name for entry in some if entry.is_file(follow_symlinks=False))
