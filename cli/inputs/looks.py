@@ -21,15 +21,20 @@ class Looks:
         self._folder, self._in_a_row, self._files = "", 0, set[str]()
         self._entries: Iterator[os.DirEntry[str]] = iter(())
         self._opened = ExitStack()
+        self._last = "", False  # a name, and what it is
 
     def is_file(self, path: str) -> bool:
         """Whether it is a regular file and no link; False where that cannot be seen."""
+        if path == self._last[0]:
+            return self._last[1]
         cut = path.rfind("/") + 1
         if path[:cut] != self._folder:
             self.leave()
             self._folder = path[:cut]
-        if path[cut:] in self._files:
-            return True
+        self._last = path, path[cut:] in self._files or self._look(path)
+        return self._last[1]
+
+    def _look(self, path: str) -> bool:
         self._in_a_row += 1
         if self._in_a_row >= _MANY and len(self._files) < _MOST:
             self._read_on()
