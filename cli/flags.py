@@ -173,7 +173,7 @@ class Options:
         "--score",
         "A,B,…",
         "compare the answers with what the list or a .txt beside each sound says: wer, cer, bleu, accuracy, …; a name "
-        "that is none shows all",
+        "that is none shows all; what --output-dir has is scored without asking again",
         action=_Joined,
     )
     overwrite: bool = _output(

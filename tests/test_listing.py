@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import tracemalloc
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,7 +23,7 @@ from errors import InputError, printable
 NOT_NAMED = "\udcff\n\tü.wav"  # a byte that is no UTF-8, a line end, a tab
 
 
-def find(*inputs, lists=(), each=False, recursive=False, null=False, extensions=None, shard=None):
+def find(*inputs, lists=(), each=False, recursive=False, null=False, extensions=None, shard=None, score=()):
     found = find_inputs(
         SimpleNamespace(
             inputs=inputs,
@@ -33,6 +33,7 @@ def find(*inputs, lists=(), each=False, recursive=False, null=False, extensions=
             null=null,
             extensions=extensions,
             shard=shard,
+            score=score,
         )
     )
     problems = tuple((path, str(error)) for path, error in found.problems)
@@ -146,6 +147,7 @@ def test_a_device_that_fails_is_not_called_missing(monkeypatch):
 
     listed = write_list("a.wav")
     monkeypatch.setattr("os.stat", fail)
+    monkeypatch.setattr("os.lstat", fail)
     assert find(lists=listed).problems == (
         ("a.wav", "a.wav: cannot be read (Input/output error); check the path and its permissions"),
     )
@@ -727,7 +729,7 @@ def test_a_long_list_gives_its_rows_back_as_they_were_whole_and_in_shards(monkey
     lists = write_list("\n".join([*lines, "0.wav"]))
 
     def told(found):
-        return [vars(group) for group in found]
+        return [asdict(group) for group in found]
 
     whole = find(lists=lists)
     assert told(whole.groups) == told(groups)
@@ -978,3 +980,43 @@ def test_a_value_that_is_not_understood_is_the_failure_of_its_row(row, reason):
     ((place, told),) = found.problems
     assert (place, names(found), found.groups[0].references) == ("list.txt:1", ["b.flac"], ("7",))
     assert reason in told
+
+
+# --- rows about the same sound
+
+
+def test_rows_with_other_references_stay_apart_where_they_are_scored():
+    rows = [
+        {"audio": "a.wav", "text": "one"},
+        {"audio": "./a.wav", "text": "two"},
+        {"audio": "b.flac"},
+        {"audio": "a.wav", "text": "one"},
+        {"audio": "a.wav", "text": "two", "source": "set"},
+        {"audio": "a.wav", "text": "two"},
+        {"audio": "a.wav", "text": ["one", "two"], "prompt": "who?"},
+        {"audio": ["a.wav", "b.flac"], "text": "x"},
+        {"audio": ["a.wav", "b.flac"], "text": "y"},
+    ]
+    lists = write_json(*rows)
+    found = find(lists=lists, score=("wer",))
+    both = ("a.wav", "b.flac")
+    assert names(found) == ["a.wav", "./a.wav", "b.flac", "a.wav", "a.wav", both, both]
+    assert [bool(group.row) for group in found.groups] == [False, True, False, True, False, False, True]
+    assert len({(group.paths, group.asked) for group in found.groups}) == len({*found.groups}) == 7
+    assert found.skipped == ("a.wav: given before; it is answered once",) * 2
+    plain = find(lists=lists)
+    assert names(plain) == ["a.wav", "b.flac", "a.wav", both]
+    assert not any(group.row for group in plain.groups)
+    assert len(plain.skipped) == 5
+
+
+def test_rows_that_stay_apart_take_turns_like_others():
+    lists = write_json(*({"audio": "a.wav", "text": str(number)} for number in range(5)))
+    parts = [find(lists=lists, score=("wer",), shard=(number, 2)) for number in (1, 2)]
+    assert [[group.references for group in part.groups] for part in parts] == [
+        [("0",), ("2",), ("4",)],
+        [("1",), ("3",)],
+    ]
+    assert parts[0].whole == parts[1].whole
+    assert [*parts[0].groups, *parts[1].groups][0].row == ""
+    assert {group.row for group in parts[1].groups} == {'[["1"], null]', '[["3"], null]'}

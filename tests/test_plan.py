@@ -7,6 +7,7 @@ import pytest
 
 from cli.inputs.listing import find_inputs
 from cli.options import parse_arguments
+from cli.output import seen
 from cli.output.folder import ResultsFolder
 from cli.output.outputs import Outputs
 from cli.run import plan
@@ -93,3 +94,44 @@ def test_a_row_with_a_question_of_its_own_is_another_input(planned, tmp_path):
     assert len({first.key, second.key}) == len({first.filename, second.filename}) == 2
     answer(second, outputs.folder)
     assert told(plan_jobs(find_inputs(options), MODEL, options, outputs)) == [("a", "new"), ("a", 1)]
+
+
+def test_what_was_seen_done_is_passed_in_one_go_and_a_change_is_noticed(planned, tmp_path, monkeypatch):
+    for name in ("ON_DISK", "SETTLED"):
+        monkeypatch.setattr(seen, name, -1e6)
+    for job in (answered := planned())[0]:
+        answer(job, answered[1])
+    planned()  # all are noted as seen
+    looked_up = []
+    monkeypatch.setattr(plan, "_look_up", lambda job, *_, **__: looked_up.append(job.filename))
+    assert told(planned()[0]) == [("a", 3), ("d", 3), ("g", 1)]
+    assert told(planned("--shard", "1/2")[0]) == [("a", 3), ("g", 1)]
+    assert not looked_up
+    (tmp_path / "out" / "b.txt").unlink()
+    (tmp_path / "e.wav").write_bytes(b"another sound")
+    (tmp_path / "f.wav").unlink()
+    jobs, _ = planned()
+    assert told(jobs) == [("a", 1), ("b", "new"), ("c", 2), ("e", "new"), ("g", 1)]
+    assert looked_up == ["b", "e"]  # f is told as missing
+    assert [job.is_last for job in jobs] == [False] * 5
+
+
+def test_the_last_input_is_known_behind_some_that_are_done(planned):
+    jobs, folder = planned()
+    assert [job.is_last for job in jobs] == [False] * 6 + [True]
+    for job in jobs[:5]:
+        answer(job, folder)
+    assert [job.is_last for job in planned()[0] if not job.is_done_before] == [False, True]
+
+
+def test_what_bears_another_name_or_has_a_question_of_its_own_is_passed_too(planned, tmp_path, monkeypatch):
+    for name in ("ON_DISK", "SETTLED"):
+        monkeypatch.setattr(seen, name, -1e6)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "c.txt").write_text("mine")
+    for job in (answered := planned("-p", "who?"))[0]:
+        answer(job, answered[1])
+    for _ in range(2):
+        assert told(planned("-p", "who?")[0]) == [("a", 3), ("d", 3), ("g", 1)]
+    (tmp_path / "out" / "c.txt").unlink()  # now its own name is free, and the answers still have the other
+    assert told(planned("-p", "who?")[0]) == [("a", 3), ("d", 3), ("g", 1)]

@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import soundfile
 
 from cli.inputs.search import Group
 from cli.main import main
-from cli.output.answer import Answer
+from cli.output.answer import Answer, from_record
 from cli.score.scorer import Scorer
 from cli.score.table import METRICS, check_metrics
 from errors import QwenAudioError, UsageError
@@ -130,9 +131,7 @@ def test_cider():
     assert total["value"] == pytest.approx(2.5)
 
 
-@pytest.mark.slow
 def test_labels_are_scored_by_mean_average_precision():
-    pytest.importorskip("sklearn")
     # bright: named for both, true of one: 1/2. dark: true of the second, never named: its share, 1/2.
     own, total = scored("labels", answered("bright", "bright"), answered("<|sonic|>bright<|x|>", "<|sonic|>dark"))
     assert own == [1.0, 0.0]
@@ -140,8 +139,17 @@ def test_labels_are_scored_by_mean_average_precision():
 
 
 @pytest.mark.slow
+def test_the_mean_average_precision_is_that_of_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    chance = np.random.default_rng(0)
+    for share in (0.0, 0.1, 0.5, 1.0):
+        wanted, found = chance.random((50, 128)) < 0.1, chance.random((50, 128)) < share
+        kept = wanted.any(0)
+        total = METRICS["labels"]().total(np.concatenate([wanted, found], 1).astype(float))
+        assert total == pytest.approx(metrics.average_precision_score(wanted[:, kept], found[:, kept]), abs=1e-12)
+
+
 def test_labels_are_the_same_in_each_way_to_write_them():
-    pytest.importorskip("sklearn")
     pairs = [("<|sonic|>fast_decay, tempo-synced<|x|>", "Fast decay,tempo synced"), ("e\u0301", "é"), ("x", "dark")]
     assert scored("labels", *[answered(*pair) for pair in pairs])[0] == [1.0, 1.0, 0.0]
 
@@ -198,6 +206,50 @@ def test_each_source_has_its_own_total():
     answers = [answered("yes", "yes", source="a"), answered("no", "yes", source="b")]
     by_source = scored("accuracy", *answers)[1]["by_source"]
     assert {source: total["value"] for source, total in by_source.items()} == {"a": 1.0, "b": 0.0}
+
+
+def test_score_json_says_by_which_normaliser_and_library():
+    packages = {name: version(name) for name in ("jiwer", "whisper-normalizer", "sacrebleu")}
+    found = scored(
+        "wer", answered("a", "a"), answered("b", "b", language="German"), answered("c", "c", language="en-US")
+    )[1]
+    assert found["normalizer"] == {
+        "package": "whisper-normalizer",
+        "version": packages["whisper-normalizer"],
+        "names": {"en": "EnglishTextNormalizer", "de": "BasicTextNormalizer"},
+    }
+    assert found["libraries"] == {name: packages[name] for name in ("jiwer", "whisper-normalizer")}
+    one = scored("bleu", answered("a b", "a c"))[1]
+    assert one["signature"] == f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:{packages['sacrebleu']}"
+    assert "nrefs:var" in scored("bleu", answered("a b", "a c"), answered("a", "a", "b"))[1]["signature"]
+
+
+def test_bleu_has_the_number_that_its_signature_means():
+    from sacrebleu.metrics import BLEU
+
+    pairs = [("a b c d e", ["a b c d f", "a b"]), ("the cat sat", ["a cat sat", "the cat is sitting"])]
+    found = scored("bleu", *[answered(text, *references) for text, references in pairs])[1]
+    metric = BLEU()
+    total = metric.corpus_score(
+        [text for text, _ in pairs], [list(one) for one in zip(*(two for _, two in pairs), strict=True)]
+    )
+    assert found["value"] == pytest.approx(total.score, abs=1e-6)
+    assert found["signature"] == str(metric.get_signature())
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_says_how_it_is_reckoned(metric):
+    try:
+        check_metrics([metric])
+    except QwenAudioError:
+        pytest.skip("its library is not installed")
+    scorer = Scorer([metric])
+    if hasattr(scorer._metrics[metric], "prepare"):
+        scorer.prepare([Group(("a.wav",), references=("yes",))])
+    found = json.loads(scorer.as_json())["metrics"][metric]
+    assert found["libraries"]
+    assert ("signature" in found) == metric.startswith("bleu")
+    assert ("normalizer" in found) != metric.startswith("bleu")
 
 
 # --- what is wrong
@@ -294,6 +346,107 @@ def test_parts_have_scores_of_their_own_and_the_whole_counts_all(sounds, capsys,
     assert (sounds / "parts" / "score.json").read_text() == (sounds / "whole" / "score.json").read_text()
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """How many sounds were heard."""
+    from cli.run import run as module
+
+    found, whole = [], module.listen
+    monkeypatch.setattr(module, "listen", lambda waveforms, model: found.append(1) or whole(waveforms, model))
+    return found
+
+
+def score_json(folder):
+    return json.loads((folder / "score.json").read_text())["metrics"]
+
+
+@pytest.mark.parametrize("flags", [[], ["--batch", "4"], ["-f", "json"], ["-f", "srt,json"]])
+def test_each_row_about_a_sound_is_scored_by_its_own_reference(sounds, capsys, demo_model, asked, flags):
+    texts, path = ["one", "red blue", "one", "four"], str(sounds / "a.wav")
+    rows = [{"audio": path, "text": text} for text in texts]
+    rows.insert(2, {"audio": str(sounds / "b.wav"), "text": "b"})
+    (sounds / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    arguments = ["--files-from", sounds / "l.jsonl", "--score", "wer", *flags, "-o", sounds / "out"]
+    code, found, err = run(capsys, demo_model, *arguments)
+    assert code == 0
+    assert [record["references"] for record in found] == [["one"], ["red blue"], ["b"], ["four"]]
+    assert [record["score"]["wer"]["words"] for record in found] == [1, 2, 1, 1]
+    assert len({record["text"] for record in found if record["input"] == path}) == 1
+    assert err.count("given before") == 1
+    assert score_json(sounds / "out")["wer"]["answers"] == 4
+    assert len([*(sounds / "out").glob("a*.json")]) == 3
+    heard = len(asked)
+    assert heard in (2, 3)  # the second row is like the first; the last one stands apart, and finds the file or not
+    first = (sounds / "out" / "score.json").read_text()
+    again = run(capsys, demo_model, *arguments)[1]
+    assert [record | {"timings": None} for record in again] == [record | {"timings": None} for record in found]
+    assert (sounds / "out" / "score.json").read_text() == first
+    assert len(asked) == heard
+
+
+def test_without_a_folder_each_row_is_scored_too(sounds, capsys, demo_model, asked):
+    rows = [{"audio": str(sounds / "a.wav"), "text": text} for text in ("one", "two")]
+    (sounds / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    _, found, err = run(capsys, demo_model, "--files-from", sounds / "l.jsonl", "--score", "wer")
+    assert [record["references"] for record in found] == [["one"], ["two"]]
+    assert "on 2 answers" in err
+    assert "scored by jiwer " in err
+    assert len(asked) == 1
+    _, [found], _ = run(capsys, demo_model, "--files-from", sounds / "l.jsonl")
+    assert "references" not in found
+
+
+def test_rows_about_a_sound_that_fails_all_fail(sounds, capsys, demo_model):
+    (sounds / "a.wav").write_text("no sound")
+    rows = [{"audio": str(sounds / "a.wav"), "text": text} for text in ("one", "two")]
+    (sounds / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    code, found, err = run(capsys, demo_model, "--files-from", sounds / "l.jsonl", "--score", "wer")
+    assert (code, [record["status"] for record in found]) == (1, ["error", "error"])
+    assert "2 failed" in err
+
+
+def test_another_metric_or_reference_is_scored_without_asking_again(sounds, capsys, demo_model, asked):
+    def ask(*flags, texts=("one", "two")):
+        rows = [{"audio": str(sounds / f"{name}.wav"), "text": text} for name, text in zip("ab", texts, strict=True)]
+        (sounds / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        arguments = ["--files-from", sounds / "l.jsonl", "-o", sounds / "out", *flags]
+        code, found, err = run(capsys, demo_model, *arguments)
+        assert code == 0
+        return [record | {"timings": None} for record in found], err
+
+    plain, _ = ask("-f", "json")
+    assert len(asked) == 2
+    words, err = ask("--score", "wer")
+    assert "2 skipped (2 done before)" in err
+    letters, _ = ask("--score", "cer,wer")
+    assert [one["score"].keys() for one in letters] == [{"cer": 0, "wer": 0}.keys()] * 2
+    assert [one["text"] for one in letters] == [one["text"] for one in plain]
+    assert score_json(sounds / "out").keys() == {"wer": 0, "cer": 0}.keys()
+    mended, _ = ask("--score", "wer", texts=("one", "three words now"))
+    assert mended[0] == words[0]
+    assert mended[1]["score"]["wer"]["words"] == 3
+    back, _ = ask("-f", "json")
+    assert back == plain  # and no word of a score
+    assert len(asked) == 2
+    assert [path.name for path in sorted((sounds / "out").glob("*.json"))] == ["a.json", "b.json", "score.json"]
+
+
+@pytest.mark.parametrize("change", ["answer", "sound", "flag"])
+def test_a_stored_answer_that_may_be_another_is_not_scored(sounds, capsys, demo_model, asked, change):
+    (sounds / "a.txt").write_text("one")
+    arguments = ["-i", sounds / "a.wav", "-o", sounds / "out"]
+    run(capsys, demo_model, *arguments, "-f", "json")
+    if change == "answer":
+        path = sounds / "out" / "a.json"
+        path.write_text(path.read_text().replace('"ok"', '"OK"'))
+    elif change == "sound":
+        (sounds / "b.wav").rename(sounds / "a.wav")
+    else:
+        arguments += ["-p", "who?"]
+    code, [found], _ = run(capsys, demo_model, *arguments, "--score", "wer")
+    assert (code, found["score"]["wer"]["words"], len(asked)) == (0, 1, 2)
+
+
 def test_a_file_of_the_users_is_not_replaced(sounds, capsys, demo_model):
     (sounds / "out").mkdir()
     (sounds / "out" / "score.json").write_text("mine")
@@ -375,3 +528,36 @@ def test_without_the_flag_no_library_of_it_is_imported(sounds, capsys, demo_mode
     _, found, _ = run(capsys, demo_model, "-i", sounds)
     assert not [name for name in sys.modules if name.startswith("cli.score")]
     assert all("score" not in record and "references" not in record for record in found)
+
+
+def test_rows_may_bring_the_question_that_the_task_of_the_run_needs(sounds, capsys, demo_model):
+    rows = [{"audio": str(sounds / "a.wav"), "question": "who?"}, {"audio": str(sounds / "b.wav")}]
+    (sounds / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    code, found, err = run(
+        capsys, demo_model, "--files-from", sounds / "l.jsonl", "--task", "question", "-o", sounds / "o"
+    )
+    assert (code, [record["status"] for record in found]) == (1, ["ok", "error"])
+    assert "who?" in found[0]["prompt"]
+    assert "b.wav: --task question needs --question" in err
+    code, found, err = run(capsys, demo_model, "-i", sounds, "--task", "question")
+    assert (code, "needs --question" in err) == (2, True)
+
+
+def test_rows_about_one_sound_choose_once(sounds, capsys, demo_model):
+    rows = [{"audio": str(sounds / "a.wav"), "text": text} for text in ("yes", "no")]
+    (sounds / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    arguments = ["--files-from", sounds / "l.jsonl", "--choices", "yes,no", "--score", "accuracy", "-o", sounds / "o"]
+    code, found, _ = run(capsys, demo_model, *arguments)
+    assert (code, len({record["text"] for record in found})) == (0, 1)
+    assert sorted(record["score"]["accuracy"]["value"] for record in found) == [0, 1]
+    assert found[0]["windows"] == found[1]["windows"]
+
+
+def test_a_record_that_an_old_version_wrote_is_no_answer(sounds, capsys, demo_model):
+    _, [record], _ = run(capsys, demo_model, "-i", sounds / "a.wav", "-o", sounds / "o")
+    again = from_record(record, ["b.wav"])
+    assert again is not None
+    assert again.record()["windows"] == record["windows"]
+    assert [one.path for one in again.audio] == ["b.wav"]
+    del record["notes"]
+    assert from_record(record, ["b.wav"]) is None

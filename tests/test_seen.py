@@ -11,7 +11,7 @@ import pytest
 
 from cli.output import folder as results
 from cli.output import journal as journals
-from cli.output import seen
+from cli.output import seen, tokens
 from cli.output.answer import Answer
 from cli.output.folder import JOURNAL, ResultsFolder
 from cli.output.journal import Journal, Noted
@@ -187,8 +187,6 @@ def by_json(data):
                 notes = {name: Noted(key, digest, source) for name, digest in files.items() if isinstance(digest, str)}
             case {"stamp": str(name), "sha256": str(digest)}:
                 notes = {"\0" + name: Noted("", digest, "")}
-            case {"seen": str(name)}:
-                notes = {"\0\0" + name: Noted("", "", "")}
             case _:
                 notes = {}
         for name, noted in notes.items():
@@ -250,14 +248,56 @@ def test_any_journal_says_what_a_json_parser_finds(tmp_path, monkeypatch, seed):
     assert journals.read(tmp_path / "j") == wanted
 
 
+ONE, TWO, THREE = (bytes([number]) * 16 for number in (1, 2, 0))
+
+
+def a_seen_line(token):
+    return b'{"seen": "%b"}\n' % token.hex().encode()
+
+
 def test_what_others_add_to_a_half_line_is_taken_in_later(tmp_path):
-    (tmp_path / "j").write_bytes(b'{"seen": "one"}\n{"seen": ')
+    (tmp_path / "j").write_bytes(a_seen_line(ONE) + a_seen_line(TWO)[:12])
     journal = Journal(tmp_path / "j")
     with (tmp_path / "j").open("ab") as file:
-        file.write(b'"two"}\n')
-    assert [journal.has_seen(name) for name in ("one", "two")] == [True, False]
+        file.write(a_seen_line(TWO)[12:])
+    assert journal.have_seen([ONE, TWO, None]) == [True, False, False]
     journal.refresh()
-    assert [journal.has_seen(name) for name in ("one", "two", "three")] == [True, True, False]
+    assert journal.have_seen([THREE, TWO, None, ONE]) == [False, True, False, True]
+
+
+@pytest.mark.parametrize("block", [1, 7, 100, 1 << 20])
+def test_what_was_seen_is_found_between_other_lines(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(journals, "_BLOCK", block)
+    lines = [b'{"stamp": "s", "sha256": "d"}\n', a_seen_line(ONE), b"\n", a_seen_line(TWO)[:20] + b"\n"]
+    noise = [a_seen_line(TWO)[:-3] + b"\n", b" " + a_seen_line(TWO), a_seen_line(TWO)[:-1] + b" \n"]
+    (tmp_path / "j").write_bytes(b"".join([*lines, *noise, a_seen_line(THREE), a_seen_line(THREE)]))
+    journal = Journal(tmp_path / "j")
+    assert journal.have_seen([TWO, ONE, THREE]) == [False, True, True]
+    assert [noted.digest for noted in journal.of("\0s")] == ["d"]
+
+
+def test_files_are_known_that_were_noted_before_the_first_was_asked_for(tmp_path):
+    journal = Journal(tmp_path / "j")
+    for number in range(3):
+        journal.add({"key": "k", "files": {f"{number}.txt": "d"}, "input": ""})
+        journal.see(bytes([number]) * 16)
+    assert [len(journal.of(f"{number}.txt")) for number in range(4)] == [1, 1, 1, 0]
+    journal.add({"key": "k", "files": {"3.txt": "d"}, "input": ""})
+    assert len(journal.of("3.txt")) == 1
+    assert journal.have_seen([bytes(16), bytes([2]) * 16, bytes([3]) * 16]) == [True, True, False]
+
+
+def test_tokens_are_found_among_thousands_also_those_that_end_in_zeros(monkeypatch):
+    monkeypatch.setattr(tokens, "_RECENT", 7)
+    chance, held = random.Random(0), tokens.Tokens()
+    known = [chance.randbytes(12) + bytes(4) for _ in range(500)] + [bytes(16)]
+    held.extend(b"".join(known[:200]))
+    for token in known[200:]:
+        held.add(token)
+    others = [token[:11] + bytes(5) for token in known[:-1]] + [chance.randbytes(16) for _ in range(500)]
+    assert all(held.have(known))
+    assert not any(held.have([*({*others} - {*known}), None]))
+    assert len(held) == len(known)
 
 
 # --- keys and identities are those of earlier versions

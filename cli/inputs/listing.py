@@ -6,6 +6,7 @@ about what was skipped. No sound is opened here: folders are read, and each file
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -28,6 +29,7 @@ from cli.inputs.search import (
     Item,
     Remark,
     Search,
+    bare,
     exists,
     is_plain,
     named,
@@ -80,25 +82,32 @@ def find_inputs(options: Options) -> Listing:
     search = Search(options.recursive, options.extensions)
     together = () if options.each else tuple(filter(is_plain, inputs))
     apart = set(inputs) - set(together)
-    spool, is_due = Spool(), any(map(exists, together))
+    spool, is_due = Spool(search.looks), any(map(exists, together))
     if together:
         spool.add(Group(together))
     listed = (_listed(name, search, null=options.null) for name in lists)
     for item in chain.from_iterable([*(typed(name, search) for name in inputs if name in apart), *listed]):
         is_due = is_due or isinstance(item, Group) or item.state == "failed"
         spool.add(item)
+    search.looks.leave()
     if not is_due:
         missing = [Remark(name, MISSING, "absent", CHECK_PATH) for name in together]
         raise _nothing([*missing, *(item for item in spool.read(range(len(spool))) if isinstance(item, Remark))])
-    return _listing(spool, options.shard)
+    return _listing(spool, options.shard, is_scored=bool(options.score))
 
 
-def _listing(spool: Spool, shard: tuple[int, int] | None) -> Listing:
-    """Items in order -> the listing. Problems take turns like groups, so that each is told by one shard only."""
+def _listing(spool: Spool, shard: tuple[int, int] | None, *, is_scored: bool) -> Listing:
+    """Items in order -> the listing. Problems take turns like groups, so that each is told by one shard only.
+
+    Rows that ask the same are one, unless they are scored by other references.
+    """
     first_of = spool.find_duplicates()
+    rows = spool.keep_apart(first_of, lambda group: json.dumps([group.references, group.source])) if is_scored else {}
 
     def groups(places: Places | list[int]) -> Iterator[Group]:
-        return (found for found in spool.read(places) if isinstance(found, Group))
+        for place, found in zip(places, spool.read(places), strict=True):
+            if isinstance(found, Group):
+                yield replace(found, row=rows[int(place)]) if rows and int(place) in rows else found
 
     def problems(places: Places) -> Iterator[tuple[str, InputError]]:
         return ((found.path, found.error()) for found in spool.read(places) if isinstance(found, Remark))
@@ -191,15 +200,14 @@ def _rows(name: str, rows: Iterable[tuple[int, Group | ValueError]], search: Sea
         if isinstance(group, ValueError):
             place = f"{'standard input' if name == STDIN else name}:{number}"
             yield Remark(place, str(group), "failed", kind="list")
+        elif len(group.paths) == 1 and search.is_itself(group.paths[0]):
+            yield group
         elif len(group.paths) > 1:
             paths = tuple(path if exists(path) else find_meant(path) or path for path in group.paths)
             yield replace(group, paths=paths)
         else:
             for item in _items(group.paths[0], folder, search, null=null):
-                if not isinstance(item, Group):
-                    yield item
-                else:  # a copy of each of a million takes its time
-                    yield group if item.paths == group.paths else replace(group, paths=item.paths)
+                yield replace(group, paths=item.paths) if isinstance(item, Group) else item
 
 
 def _items(path: str, folder: str, search: Search, *, null: bool) -> Iterator[Item]:
@@ -239,4 +247,4 @@ def _from_line(line: str) -> Group:
         raise ValueError("an array of JSON; write each object on a line of its own, or ./[ where a name begins with [")
     if "\0" in line:
         raise ValueError("a NUL in the line; give -0 for names that end in NUL")
-    return from_json(text) if text.startswith("{") else Group((line,))
+    return from_json(text) if text.startswith("{") else bare(line)

@@ -18,12 +18,14 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from audio_encoder.kinds import is_recording
+from cli.inputs.looks import Looks
 from errors import InputError
 
 STDIN = "-"
 MISSING, CHECK_PATH = "no such file", "check the path"
 _NOTHING = (None,) * 5
 PLAYLISTS = {".m3u", ".m3u8"}  # lines that begin with # are comments
+_PLAYLISTS = tuple(PLAYLISTS)
 MEND_LINK = "repair or remove it"
 
 
@@ -31,7 +33,8 @@ MEND_LINK = "repair or remove it"
 class Group:
     """The sounds of one prompt, and what a list says about them: `prompt` is their own question.
 
-    `references` are what a good answer says, `source` is the set that they belong to.
+    `references` are what a good answer says, `source` is the set that they belong to. `row` is not empty where a row
+    before asks the same of the same sounds, but with another reference or set.
     """
 
     paths: tuple[str, ...]
@@ -40,19 +43,27 @@ class Group:
     language: str | None = None
     references: tuple[str, ...] | None = field(default=None, compare=False)
     source: str | None = field(default=None, compare=False)
+    row: str = ""
 
     @property
     def asked(self) -> str:
         """What its list asks of it, as one text: two questions about one sound are two inputs."""
-        if self.task is None and self.language is None:
+        if self.task is None and self.language is None and not self.row:
             return self.prompt or ""
-        return "\0".join(part or "" for part in (self.prompt, self.task, self.language))
+        return "\0".join(part or "" for part in (self.prompt, self.task, self.language, *[self.row] * bool(self.row)))
 
     @property
     def is_bare(self) -> bool:
         """Whether it is one sound, of which nothing is said: most of a long list are."""
         said = (self.prompt, self.task, self.language, self.references, self.source)
         return len(self.paths) == 1 and said == _NOTHING
+
+
+def bare(path: str) -> Group:
+    """Group((path,)), made sooner: what is not said of it is as in the class."""
+    group = object.__new__(Group)
+    group.__dict__["paths"] = (path,)
+    return group
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,11 @@ class Search:
 
     recursive: bool
     endings: frozenset[str] | None
+    looks: Looks = field(default_factory=Looks)
+
+    def is_itself(self, name: str) -> bool:
+        """Whether a name is just that of a file: no link, folder or playlist, nor standard input."""
+        return name != STDIN and not name.lower().endswith(_PLAYLISTS) and self.looks.is_file(name)
 
     def takes(self, path: str) -> bool:
         """Whether a file is one of those that are looked for."""
@@ -105,6 +121,9 @@ def typed(name: str, search: Search) -> Iterator[Item]:
 
 def named(name: str, search: Search, *, by_user: bool = True) -> Iterator[Item]:
     """A file of any extension becomes a group; a folder becomes the sounds in it."""
+    if search.is_itself(name):
+        yield bare(name)
+        return
     try:
         mode = stat.S_IFIFO if name == STDIN else os.stat(name).st_mode  # noqa: PTH116
     except PermissionError:  # something may be there: opening it tells what is refused

@@ -11,10 +11,11 @@ import os
 import tempfile
 import threading
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from cli.inputs.search import STDIN, Group, Item, Remark
+from cli.inputs.looks import Looks
+from cli.inputs.search import STDIN, Group, Item, Remark, bare
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,26 +33,47 @@ _AT_ONCE = 1000  # items that are read in one go
 class Spool:
     """Items in order: groups of sounds, what failed, and notes."""
 
-    def __init__(self) -> None:
-        """Empty."""
+    def __init__(self, looks: Looks | None = None) -> None:
+        """Empty; `looks` may know of items that are added what they are."""
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - open as long as this lives
         self._lock = threading.Lock()
         self._ends, self._kinds, self._keys = array("Q", [0]), bytearray(), bytearray()
+        self._looks, self._encode = looks or Looks(), json.encoder.encode_basestring_ascii
         self._folders: dict[str, str] = {}  # a folder as it is named -> the real one: one look for all files in it
 
     def add(self, item: Item) -> None:
         """Put an item behind the others."""
-        line = json.dumps(item.paths[0] if isinstance(item, Group) and item.is_bare else vars(item)).encode() + b","
+        if isinstance(item, Group):
+            is_bare = item.is_bare
+            text = self._encode(item.paths[0]) if is_bare else json.dumps(vars(item))
+            same = self._real(item.paths[0])
+            if not is_bare and (item.asked or len(item.paths) > 1):
+                same = json.dumps([item.asked, same, *map(self._real, item.paths[1:])])  # a real name begins with /
+            key = hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            self._kinds.append(GROUP)
+        else:
+            text = json.dumps(vars(item))
+            key = bytes(8) + len(self._kinds).to_bytes(8)
+            self._kinds.append(NOTE if item.state == "skipped" else PROBLEM)
+        line = f"{text},".encode()
         self._file.write(line)
         self._ends.append(self._ends[-1] + len(line))
-        self._kinds.append(GROUP if isinstance(item, Group) else NOTE if item.state == "skipped" else PROBLEM)
-        if isinstance(item, Group) and len(item.paths) == 1:
-            same = _real(item.paths[0], self._folders)
-            if item.asked:
-                same = json.dumps([item.asked, same])  # begins with [, and what is real with /
-            self._keys += hashlib.blake2b(same.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        else:
-            self._keys += bytes(8) + len(self._kinds).to_bytes(8)
+        self._keys += key
+
+    def _real(self, path: str) -> str:
+        """What os.path.realpath says of a file; kept is what was found out about its folder."""
+        if path == STDIN:
+            return STDIN
+        try:
+            if not self._looks.is_file(path):
+                return os.path.realpath(path)
+            cut = max(path.rfind(os.sep), path.rfind(os.altsep or os.sep)) + 1
+            folder = path[:cut]
+            if folder not in self._folders:
+                self._folders[folder] = os.path.join(os.path.realpath(folder), "")  # noqa: PTH118
+            return self._folders[folder] + path[cut:]
+        except ValueError:  # no file can have this name
+            return path
 
     def __len__(self) -> int:
         """How many items there are."""
@@ -73,7 +95,7 @@ class Spool:
         return self._file.read(self._ends[last + 1] - self._ends[first])
 
     def find_duplicates(self) -> dict[int, int]:
-        """A lone file that was asked the same before becomes a note; returns place -> place of the first.
+        """A group that was asked the same before becomes a note; returns place -> place of the first.
 
         To be called once, when all items are in.
         """
@@ -94,6 +116,22 @@ class Spool:
         for place in found:
             self._kinds[place] = NOTE
         return found
+
+    def keep_apart(self, first_of: Mapping[int, int], by: Callable[[Group], str]) -> dict[int, str]:
+        """Duplicates of which `by` says what it says of none before are groups again; returns place -> what it says."""
+        said, kept = dict[int, set[str]](), dict[int, str]()
+        for place, first in first_of.items():
+            if first not in said:
+                said[first] = {by(self._group(first))}
+            if (own := by(self._group(place))) not in said[first]:
+                said[first].add(own)
+                self._kinds[place], kept[place] = GROUP, own
+        return kept
+
+    def _group(self, place: int) -> Group:
+        (item,) = self.read([place])
+        assert isinstance(item, Group)
+        return item
 
     def places(self, *kinds: int) -> Places:
         """Where items of these kinds are, in order."""
@@ -138,24 +176,9 @@ class Picked(Sequence[T]):
 def _item(found: Any) -> Item:
     """An item, from what JSON makes of its line."""
     if isinstance(found, str):
-        return Group((found,))
+        return bare(found)
     if "reason" in found:
         return Remark(**found)
     references = found.pop("references")
     paths = tuple(found.pop("paths"))
     return Group(paths, **found, references=None if references is None else tuple(references))
-
-
-def _real(path: str, folders: dict[str, str]) -> str:
-    """What os.path.realpath says of a file; `folders` keeps what was found out about its folder."""
-    if path == STDIN:
-        return STDIN
-    try:
-        if os.path.islink(path):  # noqa: PTH114 - Path would change the name
-            return os.path.realpath(path)
-        folder, name = os.path.split(path)
-        if folder not in folders:
-            folders[folder] = os.path.join(os.path.realpath(folder), "")  # noqa: PTH118
-        return folders[folder] + name
-    except ValueError:  # no file can have this name
-        return path

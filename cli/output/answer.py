@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,6 +12,10 @@ from errors import QwenAudioError
 
 _HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # of characters; no byte of a file name becomes one
 STAGES = ("load_s", "audio_s", "encode_s", "prefill_s", "decode_s")
+
+
+# What of an answer comes from the model and the sound.
+_GIVEN = "text", "token_ids", "finish_reason", "log_prob", "prompt_tokens", "audio", "windows", "words", "notes"
 
 
 @dataclass(frozen=True)
@@ -91,12 +96,28 @@ class Answer:
         record["timings"] = {stage: round(seconds, 4) for stage, seconds in self.timings.items()}
         return record
 
+    def take_over(self, other: Answer) -> None:
+        """Become the answer that was given elsewhere; what a list says of this one stays."""
+        for name in _GIVEN:
+            setattr(self, name, getattr(other, name))
+
     def as_json(self, error: QwenAudioError | None = None) -> str:
         """One line: `status` is ok, or error and then `error` says why and `kind` what sort of failure it is."""
         record = self.record()
         if error is not None:
             record |= {"status": "error", "error": str(error), "kind": error.kind}
         return json_text(record)
+
+
+def from_record(record: dict[str, Any], paths: Sequence[str]) -> Answer | None:
+    """The answer of a record that we wrote, about sounds that now are called so; None if an old version noted less."""
+    if not {"prompt", *_GIVEN} <= record.keys():
+        return None
+    answer = Answer(list(paths), record["prompt"], **{name: record[name] for name in _GIVEN})
+    answer.audio = [Audio(**one | {"path": path}) for path, one in zip(paths, record["audio"], strict=True)]
+    answer.windows = [Window(**one) for one in record["windows"]]
+    answer.words = record["words"] and [Word(**one) for one in record["words"]]
+    return answer
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

@@ -90,17 +90,17 @@ def _several(groups: Iterable[Group], stem_of: Callable[[Group], str]) -> tuple[
 
 def _stem(group: Group, roots: frozenset[PurePath], *, level: int) -> str:
     """From the shortest to the surest: 0 talk, 1 talk.flac, 2 talk.flac-0123456789ab; each below its sub-folders."""
-    first, *others = group.paths
+    first = group.paths[0]
     *parents, name = ("stdin",) if first == STDIN else _relative(first, roots)
     parents = [part + "_" if _ends_like_ours(part) else part for part in parents]  # a.txt may be one of our files
     if level == 0:
         dot = name.rfind(".")
         name = name[:dot] if 0 < dot < len(name) - 1 else name
-    if others:
-        name += f"+{len(others)}"
-    if level == 2 or _size(name) > LONGEST:
+    if len(group.paths) > 1:
+        name += f"+{len(group.paths) - 1}"
+    if level == 2 or (4 * len(name) > LONGEST and _size(name) > LONGEST):
         name = _hashed(name, group)
-    return "/".join([*parents, name])
+    return "/".join([*parents, name]) if parents else name
 
 
 def _relative(first: str, roots: frozenset[PurePath]) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from cli.output.cues import Layout
 from cli.output.filenames import DIGITS, other_name
 from cli.output.formats import LAYOUT, render
 from cli.output.journal import Journal
-from cli.output.key import KEY_VERSION, key_of, settings_text
+from cli.output.key import KEY_VERSION, answer_key, key_of, settings_text
 from cli.output.seen import ON_DISK, Seen, stamp_sounds
 from cli.output.temporary import lock, remove_leftovers, temporary_file, write_all
 from errors import UsageError
@@ -79,17 +79,28 @@ class ResultsFolder:
 
     def is_unchanged(self, stem: str, source: str, stamp: str | None) -> bool:
         """Whether an earlier run found the input with this stamp done, and all its files are as they were then."""
-        self._look_below(stem)
+        self._look_below(_folder_of(stem))
         if self._overwrite or stamp is None:
             return False
         return self._seen.has(stem, stamp) or self._seen.has(other_name(stem, source), stamp)
+
+    def are_unchanged(self, inputs: Sequence[tuple[str, Sequence[str], Mapping[str, object]]]) -> list[bool]:
+        """What `is_unchanged` says of many inputs, sooner; of each the stem, the sounds and the settings.
+
+        Those that bear their other name are not found.
+        """
+        for below in {_folder_of(stem) for stem, _, _ in inputs}:
+            self._look_below(below)
+        if self._overwrite:
+            return [False] * len(inputs)
+        return self._seen.have([(stem, paths, self._texts(settings)[1]) for stem, paths, settings in inputs])
 
     def is_done(self, stem: str, key: str | None, source: str = "", stamp: str | None = None) -> bool:
         """Whether each file of `stem`, or of the other name of `source`, is as it was written for this key.
 
         If so, it is noted for the `stamp` of the input.
         """
-        self._look_below(stem)
+        self._look_below(_folder_of(stem))
         for name in (stem, other_name(stem, source)):
             if key is not None and all(self._is_whole(f"{name}.{fmt}", key) for fmt in self.formats):
                 self._seen.add(name, stamp)
@@ -97,9 +108,12 @@ class ResultsFolder:
         return False
 
     def read(self, stem: str, key: str | None, source: str) -> list[dict[str, Any]]:
-        """The records of an input that is done, from its json file; none without one."""
+        """The records of an input from its json file, if that was written for this key; none without one.
+
+        With a key that has no score it may be scored in any way.
+        """
         for name in (stem, other_name(stem, source)):
-            if key is not None and self._is_whole(f"{name}.json", key):
+            if key is not None and self._is_whole(f"{name}.json", key, scored_too=True):
                 found = json.loads((self.folder / f"{name}.json").read_bytes())
                 return found if isinstance(found, list) else [found]
         return []
@@ -175,10 +189,10 @@ class ResultsFolder:
             while time.monotonic() - self._written[0][0] > ON_DISK:
                 self.is_done(*self._written.popleft()[1])
 
-    def _look_below(self, stem: str) -> None:
-        if (below := stem.rpartition("/")[0]) not in self._looked_at:
+    def _look_below(self, below: str) -> None:
+        if below not in self._looked_at:
             self._looked_at.add(below)
-            self._tidy((self.folder / stem).parent)
+            self._tidy(self.folder / below)
 
     def _texts(self, settings: Mapping[str, object]) -> tuple[str, str]:
         """The text of settings, and a hash of it; most inputs have those of the one before."""
@@ -196,10 +210,11 @@ class ResultsFolder:
         ours = any(one.digest == digest and one.input in ("", source) for one in noted)
         return ours and (self.folder / name).stat().st_mode & 0o222 != 0
 
-    def _is_whole(self, name: str, key: str) -> bool:
+    def _is_whole(self, name: str, key: str, *, scored_too: bool = False) -> bool:
         if self._overwrite:
             return False
-        wanted = [one.digest for one in self._journal.of(name) if one.key == key]
+        noted = self._journal.of(name)
+        wanted = [one.digest for one in noted if one.key == key or (scored_too and answer_key(one.key) == key)]
         return bool(wanted) and self._digest(name) in wanted
 
     def _digest(self, name: str) -> str | None:
@@ -214,3 +229,7 @@ class ResultsFolder:
             self._tidied.add(folder)
             with suppress(OSError):  # they harm nobody
                 remove_leftovers(folder)
+
+
+def _folder_of(stem: str) -> str:
+    return stem.rpartition("/")[0]

@@ -3,8 +3,9 @@
 A line of JSON for each input, for each sound that was hashed, and for each input that was seen to be done (seen.py),
 added in one write each and never changed. Several processes add to it; any may be killed at any moment.
 
-A `Journal` holds 16 bytes for a name: where its line is. Millions of lines are read at each start: those that `add`
-writes are taken apart by a pattern, others by the JSON parser.
+Millions of lines are read at each start, so what was seen to be done is all that is read there: a `Journal` holds 16
+bytes for each. The other lines are taken in when the first of them is asked for, at 16 bytes a name: where its line is.
+Those that `add` writes are taken apart by a pattern, others by the JSON parser.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ import re
 import threading
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from cli.output.stamp import is_at_rest, stamp
+from cli.output.tokens import SIZE, Tokens
 from models.manifest import file_sha256
 
-_STAMP, _SEEN = "\0", "\0\0"  # what the names of other lines begin with, and none of a file can
+_STAMP = "\0"  # what the names of sounds that were hashed begin with, and none of a file can
 _TAIL = 10_000  # names of own lines that wait to be sorted in
 SETTLED = 2.0  # seconds: the clocks of file systems go on in steps of up to two
 _BLOCK = 1 << 20  # bytes that are read at a time
@@ -34,10 +36,11 @@ _TEXT = rb'"([ !#-\[\]-~]*)"'
 _FILE = re.compile(rb"%b: %b" % (_TEXT, _TEXT))
 _MORE = rb"((?:, %b)*)" % _FILE.pattern.replace(b"(", b"(?:")
 _PLAIN = re.compile(
-    rb'\{(?:"seen": %b|"stamp": %b, "sha256": %b|"key": %b, "files": \{%b: %b%b\}, "input": %b)\}'
-    % (_TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _MORE, _TEXT)
+    rb'\{(?:"seen": "[0-9a-f]*"|"stamp": %b, "sha256": %b|"key": %b, "files": \{%b: %b%b\}, "input": %b)\}'
+    % (_TEXT, _TEXT, _TEXT, _TEXT, _TEXT, _MORE, _TEXT)
 )
 _PLAIN_LINES = re.compile(rb"^%b\n+" % _PLAIN.pattern, re.MULTILINE)
+_SEEN_LINES = re.compile(rb'\n\{"seen": "([0-9a-f]{%d})"\}(?=\n)' % (2 * SIZE))
 
 
 class Noted(NamedTuple):
@@ -52,15 +55,16 @@ class Noted(NamedTuple):
 
 
 class Journal:
-    """The journal as it was when it was opened or refreshed, and what was added here."""
+    """The journal as it was when it was opened, read or refreshed, and what was added here."""
 
     def __init__(self, path: Path) -> None:
         """Raises OSError if the file cannot be read and written."""
         self._path, self._lock = path, threading.Lock()
         self._file: BinaryIO | None = None
+        self._seen, self._seen_end = Tokens(), 0
         self._names, self._places = array("q"), array("q")  # hashes of names in order, and where their lines begin
         self._tail: dict[int, list[int]] = {}
-        self._end = 0
+        self._end: int | None = None  # nothing but what was seen is read yet
         self.refresh()
 
     def refresh(self) -> None:
@@ -69,16 +73,27 @@ class Journal:
             if self._file is not None:
                 self._file.close()
             self._file = _open(self._path)
-            if self._file is None:
-                return
-            try:
-                for start, lines in _blocks(self._file, self._end):
-                    for name, place in _index(lines, start):
-                        self._names.append(hash(name))
-                        self._places.append(place)
-                    self._end = start + len(lines)
-            finally:
-                self._sort()
+            self._read_seen()
+            if self._end is not None:
+                self._read_names()
+
+    def _read_seen(self) -> None:
+        found = bytearray()
+        for start, lines in _blocks(self._file, self._seen_end):
+            found += bytes.fromhex(b"".join(_SEEN_LINES.findall(b"\n" + lines)).decode())
+            self._seen_end = start + len(lines)
+        self._seen.extend(found)
+
+    def _read_names(self) -> None:
+        try:
+            self._end = self._end or 0
+            for start, lines in _blocks(self._file, self._end):
+                for name, place in _index(lines, start):
+                    self._names.append(hash(name))
+                    self._places.append(place)
+                self._end = start + len(lines)
+        finally:
+            self._sort()
 
     def of(self, name: str) -> list[Noted]:
         """All that was noted of a file, the oldest first."""
@@ -88,6 +103,8 @@ class Journal:
         """Add a line. Raises OSError."""
         place = append(self._path, entry)
         with self._lock:
+            if self._end is None:
+                return  # it is read with the others
             for name in _entries(json.dumps(entry).encode()):
                 self._tail.setdefault(hash(name), []).append(place)
             if len(self._tail) > _TAIL:
@@ -113,9 +130,21 @@ class Journal:
                 self.add({"stamp": name, "sha256": digest})
         return digest
 
-    def has_seen(self, token: str) -> bool:
-        """Whether there is a line {"seen": token}."""
-        return b'{"seen": "%b"}' % token.encode() in self._lines(_SEEN + token)
+    def have_seen(self, tokens: Sequence[bytes | None]) -> list[bool]:
+        """Whether each of these hashes of 16 bytes was noted by `see`; None never was."""
+        with self._lock:
+            return self._seen.have(tokens)
+
+    @property
+    def has_seen_any(self) -> bool:
+        """Whether `see` noted anything, as far as is known."""
+        return len(self._seen) > 0
+
+    def see(self, token: bytes) -> None:
+        """Note a hash of what was seen to be done. Raises OSError."""
+        append(self._path, {"seen": token.hex()})
+        with self._lock:
+            self._seen.add(token)
 
     def _sort(self) -> None:
         import numpy as np
@@ -131,6 +160,9 @@ class Journal:
         """The lines about a name, the oldest first, and perhaps about another that has the same hash."""
         number, found = hash(name), list[bytes]()
         with self._lock:
+            if self._end is None:
+                self._file = self._file or _open(self._path)
+                self._read_names()
             names, at = self._names, bisect_left(self._names, number)
             while at < len(names) and names[at] == number:
                 found.append(self._line(self._places[at]))
@@ -148,12 +180,11 @@ class Journal:
 def read(path: Path) -> dict[str, list[Noted]]:
     """File name -> all that was noted of it. Raises OSError if it cannot be read and written."""
     found = dict[str, list[Noted]]()
-    if file := _open(path):
-        with file:
-            for _, lines in _blocks(file, 0):
-                for line in lines.split(b"\n"):
-                    for name, noted in _entries(line).items():
-                        found.setdefault(name, []).append(noted)
+    with _open(path) or nullcontext() as file:
+        for _, lines in _blocks(file, 0):
+            for line in lines.split(b"\n"):
+                for name, noted in _entries(line).items():
+                    found.setdefault(name, []).append(noted)
     return found
 
 
@@ -166,8 +197,10 @@ def _open(path: Path) -> BinaryIO | None:
         return None
 
 
-def _blocks(file: BinaryIO, start: int) -> Iterator[tuple[int, bytes]]:
-    """(where it begins, whole lines) of each part of the journal; a line without an end is left out."""
+def _blocks(file: BinaryIO | None, start: int) -> Iterator[tuple[int, bytes]]:
+    """(where it begins, whole lines) of each part of a journal that is there; a line without an end is left out."""
+    if file is None:
+        return
     file.seek(start)
     parts = list[bytes]()
     while block := file.read(_BLOCK):
@@ -187,13 +220,13 @@ def _index(lines: bytes, start: int) -> Iterator[tuple[str, int]]:
         if place > end:
             yield from _index_others(lines[end:place], start + end)
         end = found.end()
-        seen, stamped, _, _, name, _, more, _ = found.groups()
+        stamped, _, _, name, _, more, _ = found.groups()
         if name is not None:
             yield name.decode(), start + place
             for other, _ in _FILE.findall(more) if more else ():
                 yield other.decode(), start + place
-        else:
-            yield _SEEN + seen.decode() if stamped is None else _STAMP + stamped.decode(), start + place
+        elif stamped is not None:
+            yield _STAMP + stamped.decode(), start + place
     yield from _index_others(lines[end:], start + end)
 
 
@@ -205,13 +238,13 @@ def _index_others(lines: bytes, start: int) -> Iterator[tuple[str, int]]:
 
 
 def _entries(line: bytes) -> dict[str, Noted]:
-    """What one line of the journal says: nothing, if it is torn or of a kind that we do not know."""
+    """What one line of the journal says of files and sounds: nothing, if it is torn or of another kind."""
     if plain := _PLAIN.fullmatch(line):
-        seen, stamped, sha256, key, name, digest, more, source = plain.groups()
-        if seen is not None:
-            return {_SEEN + seen.decode(): Noted("", "", "")}
+        stamped, sha256, key, name, digest, more, source = plain.groups()
         if stamped is not None:
             return {_STAMP + stamped.decode(): Noted("", sha256.decode(), "")}
+        if name is None:
+            return {}
         pairs = [(name, digest), *(_FILE.findall(more) if more else ())]
         return {name.decode(): Noted(key.decode(), digest.decode(), source.decode()) for name, digest in pairs}
     if not line:
@@ -227,8 +260,6 @@ def _entries(line: bytes) -> dict[str, Noted]:
             return {name: Noted(key, digest, source) for name, digest in files.items() if isinstance(digest, str)}
         case {"stamp": str(stamped), "sha256": str(digest)}:
             return {_STAMP + stamped: Noted("", digest, "")}
-        case {"seen": str(seen)}:
-            return {_SEEN + seen: Noted("", "", "")}
     return {}
 
 

@@ -46,6 +46,16 @@ def key_of(paths: Sequence[str], settings: str, sha256: Sha256) -> str | None:
     return hashlib.sha256(everything.encode()).hexdigest()
 
 
+def scored_key(key: str, scored: Mapping[str, object]) -> str:
+    """The key of answers that are scored, so `scored` is in their JSON, too."""
+    return f"{key}+{hashlib.sha256(settings_text(scored).encode()).hexdigest()}"
+
+
+def answer_key(key: str) -> str:
+    """The key of the same answers without a score."""
+    return key.partition("+")[0]
+
+
 def identity(paths: Sequence[str], asked: str | None) -> str:
     """Which input it is: a hash of where its files lie and of what its list asks of it, if anything."""
     parts = [*map(_absolute, paths), asked or ""]

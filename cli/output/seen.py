@@ -16,6 +16,7 @@ from pathlib import Path
 from cli.inputs.listing import STDIN
 from cli.output.journal import SETTLED, Journal
 from cli.output.stamp import is_at_rest, stamp
+from cli.output.tokens import SIZE
 
 ON_DISK = 60.0  # seconds: an output that was written since then could still be lost in a power cut
 
@@ -30,17 +31,24 @@ class Seen:
 
     def has(self, stem: str, sounds: str | None) -> bool:
         """Whether an input was seen to be done, and is unchanged; `sounds` is what `stamp_sounds` says of it."""
-        found = self._files(stem, sounds)
-        return found is not None and self._journal.has_seen(found)
+        return self._journal.have_seen([self._token(stem, sounds)])[0]
+
+    def have(self, inputs: Sequence[tuple[str, Sequence[str], str]]) -> list[bool]:
+        """What `has` says of each of many inputs, sooner; of each the stem, the sounds and a hash of the settings."""
+        if not self._journal.has_seen_any:
+            return [False] * len(inputs)
+        return self._journal.have_seen(
+            [self._token(stem, stamp_sounds(paths, settings)) for stem, paths, settings in inputs]
+        )
 
     def add(self, stem: str, sounds: str | None) -> None:
         """Note that an input is done now, unless its outputs are too new."""
-        found = self._files(stem, sounds, unchanged_for=ON_DISK)
-        if found is not None and not self._journal.has_seen(found):
+        token = self._token(stem, sounds, unchanged_for=ON_DISK)
+        if token is not None and not self._journal.have_seen([token])[0]:
             with suppress(OSError):  # it is read again, then
-                self._journal.add({"seen": found})
+                self._journal.see(token)
 
-    def _files(self, stem: str, sounds: str | None, unchanged_for: float = 0.0) -> str | None:
+    def _token(self, stem: str, sounds: str | None, unchanged_for: float = 0.0) -> bytes | None:
         """A hash of how the files of an input are; None if one is no regular file, or has changed too lately."""
         if sounds is None:
             return None
@@ -53,7 +61,7 @@ class Seen:
                 parts += stem, ending, stamp(status)
         except (OSError, ValueError):  # ValueError: a name that no file can have
             return None
-        return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=SIZE).digest()
 
 
 def stamp_sounds(paths: Sequence[str], settings: str) -> str | None:

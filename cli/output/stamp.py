@@ -13,4 +13,5 @@ def stamp(status: os.stat_result) -> str:
 
 def is_at_rest(status: os.stat_result, seconds: float) -> bool:
     """Whether a file was not changed in the last seconds; what was may change again without another stamp."""
-    return time.time() - max(status.st_mtime, status.st_ctime) > seconds
+    latest = time.time() - seconds
+    return status.st_mtime < latest and status.st_ctime < latest

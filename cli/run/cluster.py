@@ -212,11 +212,11 @@ def cores_each(nodes: list[int], actors: int) -> int:
 def _is_due(job: Job, reporter: Reporter) -> bool:
     """Begin a job; False if there is nothing to ask."""
     reporter.begin(job)
-    if job.is_done_before:
+    if not job.is_to_ask:
         reporter.settle(job)
     elif STDIN in job.group.paths:
         reporter.fail(job, UsageError("--ray: standard input cannot be sent to a cluster", "save it to a file"))
-    return not job.is_over
+    return job.is_to_ask and not job.is_over
 
 
 def _report(batch: _Batch, over: list[Job], failure: Exception | None, reporter: Reporter) -> None:

@@ -23,7 +23,8 @@ class Job:
     which input it is. `stamp` is how its sounds were when it was planned. `deadline` is a time of `time.monotonic`.
     `open_queries` counts those without an answer yet; `is_heard`: no more will come.
     `problem`: it cannot be asked. `is_last`: no job follows. `inputs`: how many it stands for, which were all done
-    before; `group` is the first of them. `is_part`: only what --clip names is heard. `notes` are
+    before; `group` is the first of them. `is_stored`: its answers are those of a file of an earlier run. `like` is the
+    job before it that asks the same of the same sounds. `is_part`: only what --clip names is heard. `notes` are
     remarks about its sounds.
     """
 
@@ -38,6 +39,8 @@ class Job:
     is_last: bool = False
     problem: Exception | None = None
     is_done_before: bool = False
+    is_stored: bool = False
+    like: Job | None = None
     inputs: int = 1
     open_queries: int = 0
     is_heard: bool = False
@@ -53,7 +56,14 @@ class Job:
     @property
     def is_over(self) -> bool:
         """Whether it is finished."""
-        return self.failure is not None or self.is_done_before or (self.is_heard and not self.open_queries)
+        if self.like is not None:
+            return self.like.is_over
+        return self.failure is not None or not self.is_to_ask or (self.is_heard and not self.open_queries)
+
+    @property
+    def is_to_ask(self) -> bool:
+        """Whether its sounds are to be heard at all."""
+        return not (self.is_done_before or self.is_stored or self.like)
 
     @property
     def is_streamed(self) -> bool:
@@ -61,9 +71,9 @@ class Job:
         return len(self.questions) == 1 and self.questions[0].task is None
 
     def scored(self, metrics: Sequence[str]) -> dict[str, object]:
-        """What its JSON depends on beside the answer: nothing without --score."""
+        """What its JSON depends on beside the answer."""
         first = self.answers[0]
-        return {"score": [metrics, first.references, first.source, first.language]} if metrics else {}
+        return {"score": [metrics, first.references, first.source, first.language]}
 
     @property
     def seconds(self) -> float:
@@ -85,6 +95,13 @@ class Job:
         queries = [Query(self, question, answer, answer.windows[-1]) for question, answer in pairs]
         self.queries += queries
         return queries
+
+    def follow(self) -> None:
+        """Take over what became of the job that it is like."""
+        if self.like is not None:
+            self.failure = self.like.failure
+            for answer, other in zip(self.answers, self.like.answers, strict=True):
+                answer.take_over(other)
 
     def take_over(self, copy: Job) -> None:
         """Take over what became of a copy of it that was answered elsewhere."""

@@ -61,14 +61,26 @@ def find_questions(options: Options, *, chat: bool) -> list[Question]:
     return [Question(prompt, options.max_new_tokens or own or LONGEST_ANSWER, task)]
 
 
+def questions_of_run(options: Options, *, chat: bool) -> tuple[list[Question], UsageError | None]:
+    """`find_questions`; where the rows of a list may bring what the task still needs, what is missing comes beside."""
+    try:
+        return find_questions(options, chat=chat), None
+    except UsageError as error:
+        if not options.lists or options.question or not (options.task and "question" in _slots(options, chat=chat)):
+            raise
+        return [Question("", options.max_new_tokens or LONGEST_ANSWER)], error
+
+
 def own_questions(
-    group: Group, questions: list[Question], options: Options, *, chat: bool
+    group: Group, questions: list[Question], options: Options, *, chat: bool, missing: UsageError | None = None
 ) -> tuple[list[Question], Exception | None]:
     """The questions of one group: its own prompt, task or language, where its list names them, else those of the run.
 
-    What is wrong with its own comes beside those of the run.
+    What is wrong with its own comes beside those of the run; so does what is `missing` in those.
     """
     name = group.task or options.task
+    if missing and not (group.task or group.prompt):
+        return questions, _of_list(group, missing)
     if name is None or not (group.task or group.language or group.prompt):
         return ([Question(group.prompt, questions[0].max_new_tokens)] if group.prompt else questions), None
     try:
@@ -83,7 +95,15 @@ def own_questions(
         )
         return find_questions(own, chat=chat), None
     except UsageError as error:
-        return questions, QwenAudioError(f"{', '.join(group.paths)}: {error.message}", error.fix, kind="list")
+        return questions, _of_list(group, error)
+
+
+def _of_list(group: Group, error: UsageError) -> QwenAudioError:
+    return QwenAudioError(f"{', '.join(group.paths)}: {error.message}", error.fix, kind="list")
+
+
+def _slots(options: Options, *, chat: bool) -> tuple[str, ...]:
+    return find_task(options.task or "").needs(chat=chat)
 
 
 def settings(options: Options, questions: Sequence[Question], model: Model | Described) -> dict[str, object]:

@@ -66,7 +66,7 @@ class Reporter:
         return len(self._under_way)
 
     def settle(self, job: Job) -> None:
-        """A job is over: it was answered in an earlier run, or elsewhere. Raises RunOver."""
+        """A job is over: answered in an earlier run, elsewhere, or with the job that it is like. Raises RunOver."""
         self.begin(job)
         self._settle()
 
@@ -164,17 +164,25 @@ class Reporter:
         return next(iter(self._under_way), None)
 
     def _tell_here(self, job: Job) -> None:
+        job.follow()
         if job.failure is not None:
             self._tell_failure(job, job.failure)
         elif job.is_done_before:
             self._outputs.recall(job.answers, job.filename, job.key, job.source)
             self._progress.skipped(job.inputs)
+        elif job.is_stored:
+            self._write(job)
+            self._progress.skipped()
         else:
             self._show(job)
 
-    def _show(self, job: Job) -> None:
-        job.finish()
+    def _write(self, job: Job) -> None:
         self._worsen(self._outputs.show(job.answers, job.filename, job.key, job.source, job.stamp))
+
+    def _show(self, job: Job) -> None:
+        if job.like is None:
+            job.finish()
+        self._write(job)
         for note in job.notes:
             self._outputs.note(note)
         for warning in job.warnings():

@@ -90,7 +90,8 @@ def _check_outputs(listing: Listing, options: Options) -> None:
     def sounds() -> Iterator[str]:
         return (path for group in listing.whole for path in group.paths)
 
-    check_stdout(chain(read, sounds()))
+    if options.json or options.output_dir is None:  # else nothing is written there, and a million are not looked at
+        check_stdout(chain(read, sounds()))
     if options.savepath:
         beside = (str(Path(path).with_suffix(".txt")) for path in sounds() if path != STDIN)
         check_savepath(options.savepath, chain(read, sounds(), beside if options.score else ()))
@@ -190,10 +191,10 @@ def _ask(jobs: Iterable[Job], model: Model, options: Options, reporter: Reporter
 
 
 def _hear(job: Job, model: Model, options: Options) -> Iterator[Segment | None]:
-    """The segments of a job with their clips, or None for one that was answered in an earlier run."""
+    """The segments of a job with their clips, or None for one that was answered in an earlier run, or is as another."""
     if options.timeout is not None:
         job.deadline = time.monotonic() + options.timeout
-    if job.is_done_before:
+    if not job.is_to_ask:
         yield None
         return
     if job.problem is not None:

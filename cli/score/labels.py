@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli.score.metric import Scored
-from cli.score.words import normal
+from cli.score.words import normal, normalizers
 from errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ class WordTimes:
             return None
         return Scored(sum(shifts) / len(shifts), (sum(shifts), len(shifts)), {"words": len(shifts) // 2})
 
+    def method(self, languages: Sequence[str]) -> dict[str, Any]:
+        """The normaliser of each language."""
+        return normalizers(languages)
+
     def total(self, stats: Float64) -> float:
         """The mean over all words."""
         return float(stats[:, 0].sum() / stats[:, 1].sum())
@@ -80,6 +84,11 @@ class Note:
         right = float(self._found(answer.text) in wanted)
         return Scored(right, (right, 1.0))
 
+    def method(self, languages: Sequence[str]) -> dict[str, Any]:
+        """One normaliser for all."""
+        del languages
+        return normalizers([""])
+
     def total(self, stats: Float64) -> float:
         """Right ones by all."""
         return float(stats[:, 0].sum() / len(stats))
@@ -95,7 +104,7 @@ class Labels:
     What an answer names has the score 1, all else 0; the mean is over the labels that some reference has.
     """
 
-    libraries = ("sklearn", "whisper_normalizer")
+    libraries = ("whisper_normalizer",)
     unit = "%"
 
     def __init__(self) -> None:
@@ -115,13 +124,22 @@ class Labels:
                 stats[side * WIDTH + number] = 1.0
         return Scored(len(wanted & found) / max(len(wanted | found), 1), tuple(stats))
 
-    def total(self, stats: Float64) -> float:
-        """The mean of sklearn's average precision."""
-        from sklearn.metrics import average_precision_score
+    def method(self, languages: Sequence[str]) -> dict[str, Any]:
+        """One normaliser for all."""
+        del languages
+        return normalizers([""])
 
+    def total(self, stats: Float64) -> float:
+        """The mean of the average precisions, as scikit-learn has them; of 0 and 1 they are soon reckoned.
+
+        A label is named, or it is not: two thresholds. The share that is right, of those named and of all.
+        """
         wanted, found = stats[:, :WIDTH], stats[:, WIDTH:]
         labels = wanted.any(0)
-        return float(average_precision_score(wanted[:, labels], found[:, labels])) if labels.any() else 0.0
+        wanted, found = wanted[:, labels], found[:, labels]
+        right, due = (wanted * found).sum(0), wanted.sum(0)
+        recall, precision = right / due, right / found.sum(0).clip(1)
+        return float((recall * precision + (1 - recall) * due / len(stats)).mean()) if labels.any() else 0.0
 
 
 def _labels(text: str) -> set[str]:
@@ -164,6 +182,11 @@ class Cider:
         self._scorer.crefs = [own, *[[]] * (self._captions - 1)]  # their number alone counts
         value = float(self._scorer.compute_cider()[0])
         return Scored(value, (value,))
+
+    def method(self, languages: Sequence[str]) -> dict[str, Any]:
+        """One normaliser for all."""
+        del languages
+        return normalizers([""])
 
     def total(self, stats: Float64) -> float:
         """The mean."""

@@ -38,5 +38,8 @@ class Metric(Protocol):
     def score(self, answer: Answer, references: Sequence[str], language: str) -> Scored | None:
         """The score of one answer; None where the metric says nothing about it."""
 
+    def method(self, languages: Sequence[str]) -> dict[str, Any]:
+        """How it is reckoned, for score.json: the normaliser of each of the languages of the answers, a signature."""
+
     def total(self, stats: Float64) -> float:
         """`stats` float64 [answers, numbers] -> the score of all these answers."""

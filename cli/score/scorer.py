@@ -30,7 +30,6 @@ PACKAGES = {
     "jiwer": "jiwer",
     "sacrebleu": "sacrebleu",
     "whisper_normalizer": "whisper-normalizer",
-    "sklearn": "scikit-learn",
     "pycocoevalcap": "pycocoevalcap",
 }
 
@@ -43,6 +42,7 @@ class Scorer:
         self._metrics: dict[str, Metric] = {name: METRICS[name]() for name in names}
         self._language = language or "en"
         self._stats: dict[str, list[tuple[str, tuple[float, ...]]]] = {name: [] for name in names}
+        self._languages: dict[str, None] = {}
         self._without = self._failed = 0
         self._models: dict[str, None] = {}
 
@@ -58,9 +58,10 @@ class Scorer:
         if answer.references is None:
             self._without += 1
             return
-        answer.score = {}
+        answer.score, language = {}, _code(answer.language or self._language)
+        self._languages[language] = None
         for name, metric in self._metrics.items():
-            scored = metric.score(answer, answer.references, _code(answer.language or self._language))
+            scored = metric.score(answer, answer.references, language)
             if scored is None:
                 answer.score[name] = {"value": None}
                 continue
@@ -86,6 +87,7 @@ class Scorer:
         if self._failed or self._without:
             fix = "; give it in the list, or as text beside the sound" if self._without else ""
             yield f"not scored: {self._failed} failed, {self._without} without a reference{fix}"
+        yield f"scored by {', '.join(f'{name} {one}' for name, one in sorted(self._versions().items()))}"
 
     def as_json(self) -> str:
         """The content of score.json."""
@@ -96,15 +98,20 @@ class Scorer:
                 source: self._total(metric, [row for row in rows if row[0] == source]) for source in self._sources(name)
             }
             total = self._total(metric, rows) if rows else {"value": None, "answers": 0}
-            metrics[name] = {**total, "unit": metric.unit, "by_source": by_source}
-        libraries = {one for metric in self._metrics.values() for one in metric.libraries}
+            metrics[name] = {
+                **total,
+                "unit": metric.unit,
+                "by_source": by_source,
+                "libraries": _versions(metric),
+                **metric.method(list(self._languages)),
+            }
         return json_text(
             {
                 "metrics": metrics,
                 "failed": self._failed,
                 "without_reference": self._without,
                 "interval": {"share": INTERVAL, "draws": DRAWS, "seed": SEED, "method": "bootstrap over answers"},
-                "libraries": {PACKAGES[one]: version(PACKAGES[one]) for one in sorted(libraries)},
+                "libraries": dict(sorted(self._versions().items())),
                 "models": list(self._models),
             },
             indent=1,
@@ -120,6 +127,9 @@ class Scorer:
         """Whether a metric could score no answer."""
         return not all(self._stats.values())
 
+    def _versions(self) -> dict[str, str]:
+        return {name: one for metric in self._metrics.values() for name, one in _versions(metric).items()}
+
     def _sources(self, name: str) -> list[str]:
         found = dict.fromkeys(source for source, _ in self._stats[name])
         return list(found) if len(found) > 1 else []
@@ -131,6 +141,11 @@ class Scorer:
         low, high = _bootstrap(metric, stats)
         value = metric.total(stats)
         return {"value": round(value, DIGITS), "low": low, "high": high, "answers": len(rows)}
+
+
+def _versions(metric: Metric) -> dict[str, str]:
+    """The packages of a metric, each with its version."""
+    return {PACKAGES[one]: version(PACKAGES[one]) for one in metric.libraries}
 
 
 def _readable(group: Group) -> tuple[str, ...] | None:

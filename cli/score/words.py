@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from cli.score.metric import Scored
@@ -28,6 +29,12 @@ def normalizer(language: str) -> Any:
     return EnglishTextNormalizer() if language == "en" else BasicTextNormalizer()
 
 
+def normalizers(languages: Sequence[str]) -> dict[str, Any]:
+    """What the texts of these languages are normalised by; "" is any language."""
+    names = {one or "all": type(normalizer(one)).__name__ for one in languages}
+    return {"normalizer": {"package": "whisper-normalizer", "version": version("whisper-normalizer"), "names": names}}
+
+
 def normal(text: str, language: str) -> str:
     """A text without what does not count."""
     return " ".join(normalizer(language)(text).split())
@@ -46,6 +53,10 @@ class ErrorRate:
     def score(self, answer: Answer, references: Sequence[str], language: str) -> Scored:
         """Against the nearest of the references."""
         return min((self._against(answer.text, one, language) for one in references), key=lambda one: one.value or 0)
+
+    def method(self, languages: Sequence[str]) -> dict[str, Any]:
+        """The normaliser of each language."""
+        return normalizers(languages)
 
     def total(self, stats: Float64) -> float:
         """All errors by all words."""
@@ -84,12 +95,23 @@ class Bleu:
     def __init__(self, tokenize: str) -> None:
         """`tokenize` is 13a, zh or ja-mecab."""
         self._tokenize = tokenize
+        self._references = set[int]()  # how many an answer has
 
     def score(self, answer: Answer, references: Sequence[str], language: str) -> Scored:
         """The n-grams that are right, for orders 1 to 4, and the lengths."""
         del language
+        self._references.add(len(references))
         found = self._metric.sentence_score(answer.text, list(references))
         return Scored(found.score, (*found.counts, *found.totals, found.sys_len, found.ref_len))
+
+    def method(self, languages: Sequence[str]) -> dict[str, Any]:
+        """Sacrebleu's signature of the total."""
+        from sacrebleu.metrics import BLEU
+
+        del languages
+        metric = BLEU(tokenize=self._tokenize)
+        metric.num_refs = max(self._references, default=0) if len(self._references) < 2 else -1  # -1: it varies
+        return {"signature": str(metric.get_signature())}
 
     def total(self, stats: Float64) -> float:
         """As sacrebleu's corpus_score: the sums of the n-grams."""
@@ -132,6 +154,10 @@ class Share:
         found = normal(answer.text, language)
         right = any(one == found or (self._within and f" {one} " in f" {found} ") for one in wanted)
         return Scored(float(right), (float(right), 1.0))
+
+    def method(self, languages: Sequence[str]) -> dict[str, Any]:
+        """The normaliser of each language."""
+        return normalizers(languages)
 
     def total(self, stats: Float64) -> float:
         """Right ones by all."""

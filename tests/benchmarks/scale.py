@@ -70,11 +70,12 @@ def make_outputs(listed: Path, out: Path) -> None:
             file, sha256 = out / f"{Path(path).stem}.txt", hashlib.sha256(Path(path).read_bytes()).hexdigest()
             file.write_bytes(text)
             key = key_of((path,), asked, lambda *_, sha256=sha256: sha256)
-            seen = folder._seen._files(file.stem, folder.stamp((path,), common))
+            seen = folder._seen._token(file.stem, folder.stamp((path,), common))
+            assert seen
             for entry in (
                 {"stamp": stamp(Path(path).stat()), "sha256": sha256},
                 {"key": key, "files": {file.name: digest}, "input": identity((path,), None)},
-                {"seen": seen},
+                {"seen": seen.hex()},
             ):
                 journal.write(f"\n{json.dumps(entry)}\n")
 

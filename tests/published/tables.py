@@ -35,7 +35,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Table:
-    """A benchmark: its splits, where the data are to be had, and their size as packed."""
+    """A benchmark: its splits, where the data are to be had, and their size as packed.
+
+    Sizes are the publishers'. That of TUT2017 is the sum of its archives in dcase_util, that of CoVoST2 the sum of six
+    languages in cv-corpus-4-2019-12-10.json of common-voice/cv-dataset, that of ClothoAQA is told by audidata.
+    """
 
     splits: tuple[Split, ...]
     source: str
@@ -81,7 +85,7 @@ TABLES = {
     "aishell2": Table(
         (_aishell2("Mic", 0.033), _aishell2("iOS", 0.031), _aishell2("Android", 0.033)),
         "https://www.aishelltech.com/aishell_2 (on application)",
-        "size not known here",
+        "bytes not known here",
     ),
     "covost2": Table(
         (
@@ -94,7 +98,7 @@ TABLES = {
             _covost("it-en", 36.0, 8951),
         ),
         "https://github.com/facebookresearch/covost and Common Voice 4",
-        "size not known here",
+        "78.6 GB: Common Voice 4 in six languages",
     ),
     "clotho": Table(
         (Split("evaluation", layouts.clotho, "cider", 0.441, 1045),), "https://zenodo.org/records/4783391", "1.3 GB"
@@ -107,12 +111,12 @@ TABLES = {
     "cochlscene": Table(
         (Split("test", layouts.cochlscene, "accuracy", 0.795, 7687),),
         "https://zenodo.org/records/7080122",
-        "size not known here",
+        "six archives of all 76,115 sounds; bytes not known here",
     ),
     "tut2017": Table(
         (Split("evaluation", layouts.tut2017, "accuracy", 0.649, 1620),),
         "https://zenodo.org/records/1040168",
-        "size not known here",
+        "3.6 GB in four archives",
     ),
     "meld": Table((Split("test", layouts.meld, "accuracy", 0.557, 2610),), "https://affective-meld.github.io", "10 GB"),
     "clothoaqa": Table(
@@ -121,7 +125,7 @@ TABLES = {
             Split("binary", layouts.clothoaqa, "binary-accuracy", 0.749),
         ),
         "https://zenodo.org/records/6473207",
-        "size not known here",
+        "1,991 sounds, 3.7 GB unpacked",
     ),
     "vocalsound": Table(
         (Split("test", layouts.vocalsound, "accuracy", 0.9289, 3594),),
