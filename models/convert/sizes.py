@@ -21,6 +21,12 @@ def read_sizes(config: dict[str, Any], path: Path) -> tuple[EncoderSizes, Decode
             raise ModelError(f"{path}: {key} is {value!r:.60}, expected a positive number")
         return value
 
+    def base(data: dict[str, Any], key: str) -> float:
+        value = data.get(key)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 1 < value < 1e30:
+            raise ModelError(f"{path}: {key} is {value!r:.60}, expected a number over 1 and under 1e30")
+        return float(value)
+
     audio = config.get("audio")
     if config.get("model_type") != "qwen" or not isinstance(audio, dict):
         raise ModelError(f"{path}: not a Qwen-Audio checkpoint (model_type qwen with an audio section)")
@@ -51,7 +57,7 @@ def read_sizes(config: dict[str, Any], path: Path) -> tuple[EncoderSizes, Decode
         max_positions=max(
             seq_length, number({"max_position_embeddings": seq_length, **config}, "max_position_embeddings")
         ),
-        rotary_base=float(number(config, "rotary_emb_base")),
+        rotary_base=base(config, "rotary_emb_base"),
         dynamic_ntk=bool(config.get("use_dynamic_ntk", True)),
         logn=bool(config.get("use_logn_attn", True)),
         audio_start=start,
