@@ -221,7 +221,7 @@ def _tell_rest(file: BinaryIO, end: int, size: int, name: str, notes: list[str])
     if kind[:4] == magic or begins_another(kind):
         raise JoinedError(end)
     kind = kind[1:5] if end % 2 else kind[:4]
-    if end < size and not (kind.isascii() and kind.decode().strip().isalnum()):
+    if end + 1 < size and not (kind.isascii() and kind.decode().strip().isalnum()):
         rest = file.seek(0, os.SEEK_END) - end
         notes.append(f"{name}: {rest} bytes after the end of the sound are ignored; the header says where it ends")
 
