@@ -16,9 +16,10 @@ import av
 import av.error
 import numpy as np
 
-from audio_encoder.checks import check_sizes, has_sizes, is_bare, promised_seconds, zeros_from
+from audio_encoder.checks import check_sizes, has_sizes, is_bare, is_streamed_rf64, promised_seconds, zeros_from
 from audio_encoder.kinds import RAW, bare_kind
 from audio_encoder.mixing import mix, packed
+from audio_encoder.mpeg import read_table
 from audio_encoder.parts import COPY_AGAIN, JoinedError
 from audio_encoder.samples import CONVERT, check_rate, check_samples
 from audio_encoder.sndfile import Forgiving, needs_sndfile, opens, stream_sndfile
@@ -35,6 +36,7 @@ _JOINED = 0.5  # seconds beyond what an MP3 file counts: another one was joined 
 _SEVERAL = "several recordings are joined in it; they are heard one after the other"
 _UNSAID = "this kind of file does not say how long it is, so a cut cannot be noticed"
 _MOST_LOST = 2  # packets at the end of a sound that is whole: a tag, or what the writer did not fill
+_IN_STEP = {"aptx", "aptx_hd"}  # kinds without a header, of which each eighth part is marked
 _PAUSE = 8  # the first kind of AMR frame that holds a pause, not speech
 # Nothing but the file is ever opened, for a playlist could name other files, or addresses. Checksums are looked at.
 _OPTIONS = {"protocol_whitelist": "data", "err_detect": "crccheck"}
@@ -118,6 +120,9 @@ def _by_ffmpeg(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -
         notes.append(f"{name}: {_UNSAID}")
     if sound.damaged > sound.decoded:  # bytes of any kind have something in them that looks like a frame
         raise _no_sound(name, ValueError(f"{sound.damaged} of its parts are none"))
+    if container.format.name in _IN_STEP and (wrong := sound.damaged + sound.lost) > 1:
+        why = f"{wrong} of its parts are out of step, as behind the place where two files were joined"
+        raise AudioError(f"{name}: {why}", "give each file by itself", kind="damaged")
     if sound.damaged and is_bare(container.format.name):  # usually tags between joined files
         notes.append(f"{name}: {sound.damaged} parts that are not sound were skipped")
     elif sound.damaged:
@@ -127,6 +132,8 @@ def _by_ffmpeg(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -
         raise AudioError(f"{name}: damaged (more sound than its header counts)", COPY_AGAIN, kind="damaged")
     if sound.time.reached() < promised - _SLACK:
         kept = f"{sound.time.seconds:.2f} of {promised:.2f} s can be read"
+        raise AudioError(f"{name}: cut short ({kept})", COPY_AGAIN, kind="cut short")
+    if container.format.name == "mp3" and (table := read_table(file)) and (kept := table.lacks(sound.found())):
         raise AudioError(f"{name}: cut short ({kept})", COPY_AGAIN, kind="cut short")
     if sound.lost and container.format.name == "flac":
         raise AudioError(f"{name}: cut short (its last frame is incomplete)", COPY_AGAIN, kind="cut short")
@@ -144,10 +151,15 @@ class _Sound:
         place = file.tell()
         self._size = file.seek(0, os.SEEK_END)
         file.seek(place)  # where FFmpeg reads on
+        self._packets_seen = 0
         self.decoded = 0  # frames
         self.damaged = 0  # packets that could not be decoded, with sound behind them
         self.lost = 0  # packets at the end that could not be decoded
         self.time = Timeline(container.format.name)
+
+    def found(self) -> int:
+        """How many packets were decoded: of the first some give no frame, which a coder only put in front."""
+        return self._packets_seen - self.damaged - self.lost
 
     def check_time(self, *, is_known: bool) -> None:
         """Tell where the time line has seconds that no packet holds; raise AudioError where their bytes were lost."""
@@ -209,6 +221,7 @@ class _Sound:
         for packet in self._container.demux():
             self.time.see_packet(packet)
             if packet.stream.index == self._stream.index:
+                self._packets_seen += bool(packet.size)
                 yield packet
 
     def _checked(self, frame: Any) -> Any:
@@ -241,7 +254,7 @@ def _decoder(stream: Any, file: BinaryIO) -> Any:
 
 def _container(file: BinaryIO, name: str, notes: list[str]) -> Any:
     """The file as FFmpeg opens it by its content, else by its ending, for what nothing but the ending tells."""
-    source = Forgiving(file, zeros_from(file))
+    source = Forgiving(file, zeros_from(file), b"RIFF" if is_streamed_rf64(file) else b"")
     failures: list[BaseException] = []
     file.seek(0)
     other = "au" if file.read(4) == b".snd" else bare_kind(name, file)  # an AU file without a size is not recognized

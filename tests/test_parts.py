@@ -278,6 +278,18 @@ def test_what_only_an_ending_tells_is_heard_with_a_note(tmp_path, ending):
         load_waveform(write(tmp_path, path.read_bytes()))
 
 
+@pytest.mark.parametrize(("codec", "block"), [("aptx", 4), ("aptx_hd", 6)])
+def test_joined_aptx_is_refused_with_what_is_wrong(tmp_path, codec, block):
+    path = tmp_path / f"a.{codec.replace('_', '')}"
+    data = noise(codec, codec, 2, 48_000)
+    path.write_bytes(data)
+    assert len(load_waveform(path)) == pytest.approx(16_000, abs=200)
+    for blocks in (1, 4):
+        path.write_bytes(data[: -blocks * block] + data)
+        with pytest.raises(AudioError, match="out of step, as behind the place where two files were joined"):
+            load_waveform(path)
+
+
 def test_samples_without_a_rate_are_refused_with_the_command_that_takes_it(tmp_path):
     (tmp_path / "call.ul").write_bytes(noise("mulaw", "pcm_mulaw", 1, 8_000))
     with pytest.raises(AudioError, match="no sound that can be read") as caught:
