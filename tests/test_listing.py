@@ -836,6 +836,63 @@ def test_a_playlist_names_the_file_of_its_own_folder_before_that_of_the_working_
     assert clean(find(lists=write_list(data, f"{Path.cwd()}/music/list.m3u8"))) == [f"{Path.cwd()}/{expected}"]
 
 
+PLS = "[playlist]\r\nFile1=here.wav\r\nTitle1=A song\r\nLength1=-1\r\n; File9=no.wav\r\nFile2 = a b.wav\r\nNumberOfEntries=2\r\nVersion=2\r\n"
+XSPF = """<?xml version="1.0" encoding="UTF-8"?>
+<playlist version="1" xmlns="http://xspf.org/ns/0/"><title>Ours</title><location>http://localhost/ours</location>
+<trackList>
+<track><location>here.wav</location><title>A song</title><location>again.mp3</location></track>
+<track><title>Not File1=x</title><location>
+  a%20b.wav
+</location></track>
+</trackList></playlist>
+"""
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize(("text", "ending"), [(PLS, ".pls"), (PLS, ""), (XSPF, ".xspf"), (XSPF, ".txt")])
+def test_playlists_of_other_kinds_are_lists_too(text, ending, mark):
+    make("here.wav", "music/here.wav", "music/a b.wav")
+    found = find(lists=write_list((mark + text).encode(), f"music/list{ending}"))
+    assert clean(found) == ["music/here.wav", "music/a b.wav"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "word"),
+    [("[playlist]\nFile1=a.wav\na b.wav\n", "list:3", "write File1=NAME"),
+     ("[playlist]\nNumberOfEntries=3\nFile1=a.wav\n", "list:4", "1 of 3 files are named in it"),
+     (XSPF.replace("here.wav", "a.wav")[: XSPF.index("<track><title>")], "list:5", "not valid XML ("),
+     (XSPF.replace("here.wav", "a.wav").replace("a%20b.wav", "&lt;&no;"), "list:6", "not valid XML (undefined entity")],
+)  # fmt: skip
+def test_a_line_of_a_playlist_that_is_wrong_costs_no_other(text, place, word):
+    make("a.wav")
+    found = find(lists=write_list(text.encode(), "list"))
+    assert names(found) == ["a.wav"]
+    ((_, problem),) = found.problems
+    assert problem.startswith(f"{place}: ")
+    assert word in problem
+
+
+def test_a_playlist_that_would_grow_without_end_is_refused():
+    bomb = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]>' + XSPF.split("?>\n")[1]
+    make("here.wav")
+    found = find(lists=write_list(bomb.encode(), "list.xspf"))
+    assert not found.groups
+    assert "a document type, which no playlist needs" in found.problems[0][1]
+
+
+@pytest.mark.parametrize("ending", ["cue", "wpl", "asx", "CUE"])
+def test_a_playlist_of_a_kind_that_is_not_read_has_one_line_with_the_fix(ending):
+    make("a.wav")
+    write_list(b'FILE "a.wav" WAVE\n  TRACK 01 AUDIO\n', f"list.{ending}")
+    with pytest.raises(InputError) as caught:
+        find(lists=[f"list.{ending}"])
+    found = find("a.wav", f"list.{ending}")
+    assert names(found) == ["a.wav"]
+    fix = "--clip" if ending.lower() == "cue" else "save it as .m3u"
+    assert fix in str(caught.value)
+    assert fix in found.problems[0][1]
+
+
 def test_a_playlist_that_is_named_as_a_sound_is_a_problem_with_the_fix():
     write_list("b.flac\n", "list.m3u8")
     found = find("a.wav", "list.m3u8")
