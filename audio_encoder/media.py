@@ -18,6 +18,7 @@ import numpy as np
 
 from audio_encoder.checks import check_sizes, has_sizes, is_bare, is_streamed_rf64, promised_seconds, zeros_from
 from audio_encoder.kinds import RAW, bare_kind
+from audio_encoder.mistaken import what_it_is
 from audio_encoder.mixing import mix, packed
 from audio_encoder.mpeg import read_table
 from audio_encoder.parts import COPY_AGAIN, JoinedError
@@ -95,6 +96,8 @@ def _stream(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -> I
                 yield block
             return
     except AudioError as error:
+        if error.kind != "cut short" and (found := what_it_is(file)):
+            raise AudioError(f"{name}: {found[0]}", found[1], kind=error.kind) from None
         if is_begun or error.kind == "cut short" or not opens(file):
             raise
     yield from stream_sndfile(file, name, notes)
@@ -108,6 +111,8 @@ def _by_ffmpeg(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -
             raise AudioError(f"{name}: no sound in it", "give a file with sound", kind="not a sound")
         if container.streams.audio[0].codec_context is None:
             raise AudioError(f"{name}: its sound is coded in an unknown way", CONVERT, kind="not a sound")
+        if (count := len(container.streams.audio)) > 1:
+            notes.append(f"{name}: the first of its {count} sounds is heard")
         try:
             sound = _Sound(container, file, name, notes)
             yield from mix(sound.frames(), name, notes)
