@@ -6,6 +6,8 @@ import os
 import re
 from typing import BinaryIO
 
+from audio_encoder.kinds import is_text
+
 _HEAD = 4_096  # bytes
 _INDEX = 1 << 20  # bytes at either end of an MP4 file, in which its index begins
 _ARCHIVE = "an archive, not a sound", "unpack it, and give the files in it"
@@ -18,6 +20,7 @@ _BEGINNINGS = (
     (rb"%PDF-", ("a PDF, not a sound", "give a recording")),
     (rb"\0{%d}" % _HEAD, ("it begins with zeros, as a copy that was not finished", "copy it again")),
 )  # fmt: skip
+_TEXT = "a text, not a sound", "give a recording; a list of names is for --files-from"
 _LOCKED = "its sound is encrypted", "give a recording without copy protection"
 _LOCKED_MP4 = re.compile(rb"\0\0..(enca|drms|aavd)\0{6}", re.DOTALL)  # the size of a box, its name, and what follows
 _LOCKED_ASF = b"\xfb\xb3\x11\x22\x23\xbd\xd2\x11\xb4\xb7\x00\xa0\xc9\x55\xfc\x6e"  # its header names the licence
@@ -36,4 +39,5 @@ def what_it_is(file: BinaryIO) -> tuple[str, str] | None:
         return None
     if head[:4] == b"0&\xb2u" and _LOCKED_ASF in head:
         return _LOCKED
-    return next((told for pattern, told in _BEGINNINGS if re.match(pattern, head, re.DOTALL | re.IGNORECASE)), None)
+    known = (told for pattern, told in _BEGINNINGS if re.match(pattern, head, re.DOTALL | re.IGNORECASE))
+    return next(known, _TEXT if is_text(head) else None)

@@ -51,6 +51,12 @@ def test_a_text_with_the_ending_of_a_recording_without_a_header_is_none(tmp_path
         b"PK\3\4",
         b"\xff\xfea\0.\0w\0a\0v\0",
         bytes(1_000),
+        b"caffeine is in it",
+        b"The wide world",
+        b"ID3 tags are read",
+        b"new_moov.wav\nold_moov.wav\n",
+        "MAC größer".encode(),
+        ("RIFF\t" + "ä" * 400).encode(),
     ],
 )
 def test_other_files_are_no_recordings(tmp_path, data):

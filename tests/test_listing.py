@@ -893,6 +893,22 @@ def test_a_playlist_of_a_kind_that_is_not_read_has_one_line_with_the_fix(ending)
     assert fix in found.problems[0][1]
 
 
+@pytest.mark.parametrize("name", ["caffeine.wav", "new_moov.wav", "ID3.flac", "MAC.wav"])
+def test_a_list_whose_first_name_begins_like_a_sound_is_a_list(name, monkeypatch):
+    make(name)
+    assert clean(find(lists=write_list(f"{name}\n"))) == [name]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{name}\n".encode())))
+    assert clean(find(lists=["-"])) == [name]
+
+
+@pytest.mark.parametrize("null", [False, True])
+def test_a_sound_on_standard_input_is_no_list_of_names(null, monkeypatch):
+    sound = Path(__file__).parent / "golden" / "1272-128104-0000.flac"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(sound.read_bytes())))
+    with pytest.raises(InputError, match="a sound, not a list of names; leave --files-from out"):
+        find(lists=["-"], null=null)
+
+
 def test_a_playlist_that_is_named_as_a_sound_is_a_problem_with_the_fix():
     write_list("b.flac\n", "list.m3u8")
     found = find("a.wav", "list.m3u8")

@@ -44,9 +44,10 @@ def tarred():
         (lambda: LFS, "Git LFS", "git lfs pull"),
         (lambda: b"\n<!DOCTYPE HTML><html>404</html>", "a web page", "download the sound itself"),
         (lambda: b'{"error": "not found"}', "JSON", "download the sound itself"),
+        (lambda: b"a.wav\nb.wav\n", "a text", "--files-from"), (lambda: "نمی‌دانم.wav".encode("utf-16"), "a text", "a recording"),
         (lambda: bytes(100_000), "begins with zeros", "copy it again"),
     ],
-    ids=["zip", "tar", "gz", "bz2", "xz", "lfs", "html", "json", "zeros"],
+    ids=["zip", "tar", "gz", "bz2", "xz", "lfs", "html", "json", "list", "utf-16", "zeros"],
 )  # fmt: skip
 @pytest.mark.parametrize("ending", ["wav", "mp3", "flac", "m4a"])
 def test_what_is_no_sound_is_called_what_it_is(tmp_path, data, word, fix, ending):

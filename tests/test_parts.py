@@ -299,7 +299,7 @@ def test_samples_without_a_rate_are_refused_with_the_command_that_takes_it(tmp_p
 
 def test_a_text_is_no_sound_whatever_its_ending(tmp_path):
     (tmp_path / "program.sln").write_text("\ufeff\nMicrosoft Visual Studio Solution File\n" * 9, encoding="utf-8-sig")
-    with pytest.raises(AudioError, match="no sound that can be read"):
+    with pytest.raises(AudioError, match="a text, not a sound"):
         load_waveform(tmp_path / "program.sln")
 
 

@@ -387,7 +387,7 @@ def test_a_file_without_samples_is_named(tmp_path, kind):
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("text.wav", b"this is no sound\n" * 50),
+        ("data.wav", b"\1this is no sound\n" * 50),
         ("a.bin", bytes(600)),
         ("a.wav", b"RIFF"),
         ("b.wav", b"RIFF\xff\xff\xff\xffWAVE"),

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from audio_encoder.kinds import ENDINGS, is_recording
+from audio_encoder.kinds import ENDINGS, begins_like_one, is_recording
 from cli.inputs.meant import find_meant
 from cli.inputs.playlist import NOT_READ, as_address, entries, kind_of
 from cli.inputs.rows import HEAD, from_json, from_table
@@ -144,6 +144,8 @@ def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
         raise InputError(f"{name}: {why[0]}", fix=why[1])
     pieces = _read(name, null=null)
     head = next(pieces, "")
+    if name == STDIN and begins_like_one(head[:1_000].encode("utf-8", "surrogateescape")):
+        raise InputError("standard input: a sound, not a list of names", fix="leave --files-from out")
     pieces = chain([head], pieces)
     if not null and "\0" in head and not (head[1:200:2].strip("\0") and head[:200:2].strip("\0")):
         raise InputError(f"{name}: UTF-16 without a mark that says so", fix="save it as UTF-8")
