@@ -54,10 +54,14 @@ def stream_waveform(path: str | os.PathLike[str], notes: list[str] | None = None
     the blocks before it must then not be answered as if they were the recording. The file stays open until the end.
     """
     name, empty = "standard input" if path == STDIN else os.fspath(path) or "''", True
+    notes = [] if notes is None else notes
     with _open(path, name) as file:
-        for steps in _decode(file, name, [] if notes is None else notes):
+        size = file.seek(0, os.SEEK_END)
+        for steps in _decode(file, name, notes):
             empty = empty and not len(steps)
             yield steps.astype(np.float32) / np.float32(_STEPS)
+        if file.seek(0, os.SEEK_END) > size:
+            notes.append(f"{name}: it grew while it was read; its end may be missing")
     if empty:
         fix = f"give a recording of at least {MIN_SAMPLES / SAMPLE_RATE} s"
         raise AudioError(f"{name}: no samples in it", fix, kind="empty")
