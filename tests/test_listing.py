@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
@@ -20,6 +21,7 @@ from cli.inputs.text import decode_pieces, split
 from cli.options import parse_arguments
 from errors import InputError, printable
 
+ROOT = Path(__file__).resolve().parents[1]
 NOT_NAMED = "\udcff\n\tü.wav"  # a byte that is no UTF-8, a line end, a tab
 
 
@@ -1051,3 +1053,11 @@ def test_a_value_that_is_not_understood_is_the_failure_of_its_row(row, reason):
     ((place, told),) = found.problems
     assert (place, names(found), found.groups[0].references) == ("list.txt:1", ["b.flac"], ("7",))
     assert reason in told
+
+
+def test_what_was_found_is_closed_when_nobody_needs_it():
+    code = "from cli.inputs.spool import Spool\nSpool()"
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")

@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 import threading
+import weakref
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -35,6 +36,7 @@ class Spool:
     def __init__(self) -> None:
         """Empty."""
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - open as long as this lives
+        weakref.finalize(self, self._file.close)  # else Python warns of it, where it is told to (-W, -X dev)
         self._lock = threading.Lock()
         self._ends, self._kinds, self._keys = array("Q", [0]), bytearray(), bytearray()
         self._folders: dict[str, str] = {}  # a folder as it is named -> the real one: one look for all files in it
