@@ -42,6 +42,7 @@ _BEGINNINGS = (
 )  # fmt: skip
 _PIECE = 1 << 20  # bytes searched at a time
 _LONGEST = 64  # bytes of a beginning
+_MOST_TRIES = 500  # places in a piece that are looked at: no sound has so many that only seem to begin a file
 _HEAD = 32  # bytes of a part that say what it is
 COPY_AGAIN = "copy it again, or keep what is there: ffmpeg -i IN -ar 16000 -ac 1 OUT.flac"
 
@@ -108,10 +109,12 @@ def search(file: BinaryIO) -> None:
 
 def _beginning(data: bytes, magic: bytes, back: int, pattern: bytes) -> int:
     """Where in some bytes the next file of a kind begins, behind the first of them; 0 where none does."""
-    at = data.find(magic, back + 1)
-    while at >= 0 and pattern and not re.match(pattern, data[at - back : at - back + _LONGEST], re.DOTALL):
+    at = back
+    for _ in range(_MOST_TRIES):
         at = data.find(magic, at + 1)
-    return max(0, at - back)
+        if at < 0 or re.match(pattern, data[at - back : at - back + _LONGEST], re.DOTALL):
+            return max(0, at - back)
+    return 0
 
 
 def _check(parts: Iterator[_Part], size: int, name: str) -> set[bytes]:

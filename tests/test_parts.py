@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import shutil
 import struct
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from audio_encoder.parts import search
 from audio_encoder.waveform import load_waveform, stream_waveform
 from errors import AudioError
 from tests.conftest import GOLDEN
@@ -276,6 +278,14 @@ def test_what_only_an_ending_tells_is_heard_with_a_note(tmp_path, ending):
     assert "a cut cannot be noticed" in notes[1]
     with pytest.raises(AudioError):  # nothing says what this is
         load_waveform(write(tmp_path, path.read_bytes()))
+
+
+def test_what_only_seems_to_begin_a_file_is_looked_at_so_often_and_no_more(monkeypatch):
+    tries = []
+    match = re.match
+    monkeypatch.setattr("audio_encoder.parts.re.match", lambda *given: tries.append(given) or match(*given))
+    search(io.BytesIO(b"WAVE" * (1 << 19)))
+    assert 0 < len(tries) < 5_000
 
 
 @pytest.mark.parametrize(("codec", "block"), [("aptx", 4), ("aptx_hd", 6)])
