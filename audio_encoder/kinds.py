@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import stat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,10 +45,15 @@ _PACKET = 188  # bytes of an MPEG transport stream, each packet beginning with "
 
 
 def is_recording(path: str) -> bool:
-    """Whether a file is a sound or a video by its ending or its first bytes; False for one that cannot be opened."""
+    """Whether a file is a sound or a video by its ending or its first bytes; False for one that cannot be opened.
+
+    What is no regular file is not opened: a pipe may never answer, and what was read of it is gone.
+    """
     if os.path.splitext(path)[1].lower() in ENDINGS:  # noqa: PTH122 - a Path for each of thousands is slow
         return True
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+            return False
         with open(path, "rb") as file:  # noqa: PTH123
             return begins_like_one(file.read(_HEAD)) or bare_kind(path, file) is not None
     except (OSError, ValueError):

@@ -1,5 +1,7 @@
 """Recordings are known by their first bytes, and other files are not taken for them."""
 
+import os
+
 import pytest
 
 from audio_encoder.kinds import is_recording
@@ -61,3 +63,9 @@ def test_a_text_with_the_ending_of_a_recording_without_a_header_is_none(tmp_path
 )
 def test_other_files_are_no_recordings(tmp_path, data):
     assert not is_recording(write(tmp_path, data))
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero", tmp_path / "none", "\0"):
+        assert not is_recording(str(path))

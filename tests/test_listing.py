@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +152,27 @@ def test_a_device_that_fails_is_not_called_missing(monkeypatch):
     assert find(lists=listed).problems == (
         ("a.wav", "a.wav: cannot be read (Input/output error); check the path and its permissions"),
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_a_folder_that_is_not_called_a_sound_is_not_waited_for():
+    """Nobody writes to it: whoever opens it waits for ever."""
+    os.mkfifo("talks/pipe")
+    found = find("talks")
+    assert names(found) == ["talks/1.mp3", "talks/2.WAV"]
+    assert found.skipped == ("talks: skipped files that are not sound (1 without extension)",)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_list_in_a_pipe_is_read_once_and_whole():
+    """As a shell gives it: --files-from <(find …)."""
+    make("a.wav", *(f"many/{number}.wav" for number in range(2_000)))
+    os.mkfifo("list")
+    lines = "a.wav\n" + "".join(f"many/{number}.wav\n" for number in range(2_000))
+    writer = threading.Thread(target=lambda: Path("list").write_text(lines))
+    writer.start()
+    assert "".join(f"{name}\n" for name in clean(find(lists=["list"]))) == lines
+    writer.join()
 
 
 def test_a_pipe_is_read_if_it_is_named_and_fails_in_a_folder():
