@@ -1,6 +1,7 @@
 """--score: each metric in a case that was worked out by hand, and the runs that use them."""
 
 import json
+import os
 import random
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from cli.inputs.beside import text_beside
 from cli.inputs.search import Group
 from cli.main import main
 from cli.output.answer import Answer
@@ -375,3 +377,10 @@ def test_without_the_flag_no_library_of_it_is_imported(sounds, capsys, demo_mode
     _, found, _ = run(capsys, demo_model, "-i", sounds)
     assert not [name for name in sys.modules if name.startswith("cli.score")]
     assert all("score" not in record and "references" not in record for record in found)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_that_is_called_a_transcript_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.trans.txt")
+    os.mkfifo(tmp_path / "a.txt")
+    assert text_beside(str(tmp_path / "a.wav")) is None
