@@ -223,8 +223,7 @@ class _Sound:
 
     def _packets(self) -> Iterator[Any]:
         """The packets of the stream. Those of the others tell where bytes are passed over."""
-        for packet in self._container.demux():
-            self.time.see_packet(packet)
+        for packet in self.time.packets(self._container):
             if packet.stream.index == self._stream.index:
                 self._packets_seen += bool(packet.size)
                 yield packet

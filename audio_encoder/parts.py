@@ -148,6 +148,8 @@ def _walk(file: BinaryIO, size: int, parse: Callable[[bytes, int, int], _Part | 
         file.seek(place)
         head = file.read(_HEAD)
         part = (_tag_behind(head, place) or parse(head, place, size)) if place < size and len(head) >= 8 else None
+        if parse is _element and 0 < inside <= place and part and part[0] != _MATROSKA:
+            part = None  # any bytes look like an element
         if part is None:
             start = 4 * (parse is _tag)
             if place >= max(1, inside) and begins_another(head[start:]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 _GAP = 0.5  # seconds that many small steps may make: clocks drift, and coders lose a little at the ends of pieces
@@ -12,12 +14,13 @@ _SHORT = 0.75  # of these samples; fewer were decoded from a packet that was los
 TOLD_BY_HEADER = {"wav", "w64"}  # in which coded sound is searched for its parts, and what is none is passed over
 _SLACK = 0.1  # seconds
 _EMPTY = 64  # bytes: some packets without content, with which AVI passes time
+_MOST_ASKED = 10_000  # times; each passes over what is no packet
 _PLACES = 5  # gaps of which a note names the place
 _JUMP = {"matroska": 1_000, "nut": 1_000, "asf": 0}  # bytes passed over where some were lost: those of WMA do not tell
 
 
 class Timeline:
-    """Of one stream: it is shown every packet and every frame."""
+    """Of one stream: packets come through it, and it is shown every frame."""
 
     def __init__(self, format_name: str) -> None:
         """`format_name`: the names of the container, with commas."""
@@ -29,8 +32,16 @@ class Timeline:
         self._place = self._jump = 0  # bytes: where a packet should begin, and the most that was passed over
         self._jumped = 0.0  # seconds that were heard before
 
-    def see_packet(self, packet: Any) -> None:
-        """Of this or of another stream."""
+    def packets(self, container: Any) -> Iterator[Any]:
+        """The packets of all streams. That FFmpeg wants to be asked again, as behind an MPEG stream, is no failure."""
+        for _ in range(_MOST_ASKED):
+            with suppress(BlockingIOError):
+                for packet in container.demux():
+                    self._see_packet(packet)
+                    yield packet
+                return
+
+    def _see_packet(self, packet: Any) -> None:
         if packet.size and packet.pos is not None:
             jump = packet.pos - self._place if self._place else 0
             if jump > self._jump:

@@ -248,6 +248,27 @@ def test_a_tag_before_a_sound_is_skipped(tmp_path, kind):
         load_waveform(write(tmp_path, tag + data[:20_000]))
 
 
+@pytest.mark.parametrize(
+    ("kind", "codec"), [("mp4", "aac"), ("matroska", "libopus"), ("ogg", "libopus"), ("flac", "flac")]
+)
+def test_a_tag_with_a_footer_is_skipped_before_every_kind(tmp_path, kind, codec):
+    data = noise(kind, codec, 1, 48_000)
+    plain = load_waveform(write(tmp_path, data))
+    for flags, footer in ((0, b""), (0x10, b"3DI\x04\0\x10\0\0\x10\0")):
+        tag = b"ID3\x04\0" + bytes([flags]) + b"\0\0\x10\0" + bytes(2_048) + footer
+        assert np.array_equal(load_waveform(write(tmp_path, tag + data)), plain)
+
+
+@pytest.mark.parametrize("behind", [bytes(5_000), b"no packet of it\n" * 100, bytes(500_000)])
+@pytest.mark.parametrize(
+    ("kind", "codec"), [("mpegts", "aac"), ("mpegts", "mp2"), ("matroska", "libopus"), ("mp4", "aac")]
+)
+def test_what_lies_behind_a_recording_is_no_damage(tmp_path, kind, codec, behind):
+    data = noise(kind, codec, 1, 48_000)
+    plain = load_waveform(write(tmp_path, data))
+    assert np.array_equal(load_waveform(write(tmp_path, data + behind)), plain)
+
+
 def test_a_tag_behind_a_true_audio_file_is_no_sound(tmp_path):
     data = noise("tta", "tta", 2, 16_000)  # FFmpeg puts a tag behind it
     with pytest.raises(AudioError, match="cut short"):
