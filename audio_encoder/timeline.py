@@ -14,6 +14,8 @@ _SHORT = 0.75  # of these samples; fewer were decoded from a packet that was los
 TOLD_BY_HEADER = {"wav", "w64"}  # in which coded sound is searched for its parts, and what is none is passed over
 _SLACK = 0.1  # seconds
 _EMPTY = 64  # bytes: some packets without content, with which AVI passes time
+_JOINED = {"mpegts", "mpeg"}  # which are joined by `cat`: each part has its own time
+_ANOTHER = 60.0  # seconds by which the time of another recording is later
 _MOST_ASKED = 10_000  # times; each passes over what is no packet
 _PLACES = 5  # gaps of which a note names the place
 _JUMP = {"matroska": 1_000, "nut": 1_000, "asf": 0}  # bytes passed over where some were lost: those of WMA do not tell
@@ -58,8 +60,9 @@ class Timeline:
         if frame.time is not None:
             self._first = self._first if self.seconds else max(0.0, frame.time)
             jump = frame.time - self._end if self.seconds else 0.0
-            if _PAUSE < jump <= _GAP and self.seconds < _SLACK:
-                self._first += jump  # ffmpeg writes so into pieces of MP4 with a picture: nothing was lost
+            is_begun_so = _PAUSE < jump <= _GAP and self.seconds < _SLACK  # by ffmpeg, pieces of MP4 with a picture
+            if is_begun_so or (jump > _ANOTHER and self._names & _JOINED):  # nothing was lost
+                self._first += jump
             elif jump > _PAUSE:
                 self._pauses.append(self.seconds)
             self._end = max(self._end, frame.time + length)

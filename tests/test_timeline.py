@@ -82,3 +82,13 @@ def test_a_first_packet_that_lasts_too_long_is_no_hole(tmp_path):
     seconds, notes = heard(tmp_path, late)
     assert seconds == pytest.approx(3, abs=0.1)
     assert notes == ""
+
+
+@pytest.mark.parametrize("kind", ["mpegts", "mpeg"])
+@pytest.mark.parametrize("hours", [1, -1])
+def test_joined_recordings_of_other_times_have_no_hole(tmp_path, kind, hours):
+    data = encoded(kind, "mp2")
+    parts = [data, moved(data, kind, lambda _: 3_600.0)][::hours]
+    seconds, notes = heard(tmp_path, b"".join(parts))
+    assert seconds == pytest.approx(6, abs=0.2)
+    assert "missing" not in notes
