@@ -40,6 +40,7 @@ _PICTURES = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1", b"crx ")  # i
 _CERTAIN = 4  # bytes that no other file has by chance
 _CERTAINLY = frozenset((place, magic[:_CERTAIN]) for place, magic in _MAGIC if len(magic) >= _CERTAIN)
 _TEXTS = (b"NIST_1A", b"PVF1", b"#!AMR")  # how recordings begin whose head is a text
+_LONGEST_SCHEME = 12  # letters, as of https://, rtsp:// or s3://
 _HEAD = 380  # bytes
 _PACKET = 188  # bytes of an MPEG transport stream, each packet beginning with "G"
 
@@ -58,6 +59,15 @@ def is_recording(path: str) -> bool:
             return begins_like_one(file.read(_HEAD)) or bare_kind(path, file) is not None
     except (OSError, ValueError):
         return False
+
+
+def absence(name: str) -> tuple[str, str]:
+    """What to say of a name that no file has, and what to do: it may be an address."""
+    if name.lower().startswith("file://"):
+        return "an address, not a name", "write its path, without file://"
+    if name[:_LONGEST_SCHEME].partition("://")[1]:
+        return "an address, not a file", "download it first: curl -LO ADDRESS"
+    return "no such file", "check the path"
 
 
 def begins_like_one(head: bytes) -> bool:

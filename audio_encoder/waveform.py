@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from audio_encoder.kinds import absence
 from audio_encoder.samples import SAMPLE_RATE
 from errors import AudioError
 
@@ -129,7 +130,8 @@ def _open(path: str | os.PathLike[str], name: str) -> BinaryIO:
         with file:
             return _not_empty(io.BytesIO(file.read()), name)
     except FileNotFoundError:
-        raise AudioError(f"{name}: no such file", fix="check the path", kind="missing") from None
+        said, mend = absence(name)
+        raise AudioError(f"{name}: {said}", mend, kind="missing") from None
     except IsADirectoryError:
         raise AudioError(f"{name}: this is a folder", fix="give a sound file", kind="folder") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name

@@ -195,6 +195,8 @@ def test_a_pipe_is_read_if_it_is_named_and_fails_in_a_folder():
         (["no.wav"], "no.wav: no such file; check the path"),
         ([""], "'': no such file; check the path"),
         (["no.wav", "nor.wav"], "no.wav, nor.wav: no such file; check the path"),
+        (["https://x.org/a.mp3"], "https://x.org/a.mp3: an address, not a file; download it first: curl -LO ADDRESS"),
+        (["file:///x/a.wav"], "file:///x/a.wav: an address, not a name; write its path, without file://"),
         (["a.wav/x"], "a.wav/x: no such file; check the path"),
         (["x" * 300], f"{'x' * 300}: no such file; check the path"),
         (["a\0.wav"], "a\\x00.wav: no such file; check the path"),

@@ -21,8 +21,6 @@ from cli.inputs.meant import find_meant
 from cli.inputs.playlist import NOT_READ, as_address, entries, kind_of
 from cli.inputs.rows import HEAD, from_json, from_table
 from cli.inputs.search import (
-    CHECK_PATH,
-    MISSING,
     STDIN,
     Group,
     Item,
@@ -30,6 +28,7 @@ from cli.inputs.search import (
     Search,
     exists,
     is_plain,
+    missing,
     named,
     typed,
     unreadable,
@@ -88,8 +87,9 @@ def find_inputs(options: Options) -> Listing:
         is_due = is_due or isinstance(item, Group) or item.state == "failed"
         spool.add(item)
     if not is_due:
-        missing = [Remark(name, MISSING, "absent", CHECK_PATH) for name in together]
-        raise _nothing([*missing, *(item for item in spool.read(range(len(spool))) if isinstance(item, Remark))])
+        raise _nothing(
+            [*map(missing, together), *(item for item in spool.read(range(len(spool))) if isinstance(item, Remark))]
+        )
     return _listing(spool, options.shard)
 
 

@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
 
-from audio_encoder.kinds import is_recording
+from audio_encoder.kinds import absence, is_recording
 from cli.inputs.playlist import NOT_READ, PLAYLISTS
 from errors import InputError
 
 STDIN = "-"
-MISSING, CHECK_PATH = "no such file", "check the path"
 _NOTHING = (None,) * 5
 MEND_LINK = "repair or remove it"
 
@@ -135,8 +134,14 @@ def _absence(name: str, error: OSError | ValueError) -> Remark:
     if os.path.islink(name):  # noqa: PTH114
         return Remark(name, "a broken link", "failed", MEND_LINK, "broken link")
     if code in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-        return Remark(name, MISSING, "absent", CHECK_PATH)
+        return missing(name)
     return unreadable(name, error)
+
+
+def missing(name: str) -> Remark:
+    """No file is called so."""
+    reason, fix = absence(name)
+    return Remark(name, reason, "absent", fix)
 
 
 def unreadable(name: str, error: OSError | ValueError) -> Remark:
