@@ -22,24 +22,24 @@
     sound -> log-mel -> embeddings -> prompt ids -> new ids -> text
 
 From Python:
-
     import qwen_audio
     model = qwen_audio.load()  # the embedded model, or a directory
     print(model.answer("what does the person say?", "x.flac"))
-
-`listen`, `prompt_ids` and `answer` are the steps of that way. The command line (cli/) is built from the same functions.
-Rooms are imported where they are used, so that `--help` is instant.
+`listen`, `prompt_ids`, `answer` are its steps; the command line (cli/) is made of them. Rooms are imported where used.
 """
 
 from __future__ import annotations
 
 if __name__ == "__main__":  # before all else
+    import _signal  # type: ignore[import-not-found]  # what `signal` is made of, and is there at once
     import os
     import sys
 
+    if _signal.getsignal(_signal.SIGINT) == _signal.default_int_handler:  # it would show a traceback
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     if sys.flags.safe_path:  # Python was told not to look beside this file, where the rooms are
         sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))  # noqa: PTH120 - pathlib takes long to import
-    from cli.signals import take_over  # so that Ctrl-C never shows a traceback
+    from cli.signals import take_over
 
     take_over()
 

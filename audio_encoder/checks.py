@@ -11,9 +11,9 @@ import struct
 from typing import TYPE_CHECKING, BinaryIO
 
 from audio_encoder.kinds import begins_another
+from audio_encoder.mpeg import read_table
 from audio_encoder.pages import check_pages
-from audio_encoder.parts import COPY_AGAIN, MOST_PARTS, JoinedError, check_parts, is_name
-from audio_encoder.tags import after_id3
+from audio_encoder.parts import COPY_AGAIN, MOST_PARTS, JoinedError, check_parts, is_name, search
 from errors import AudioError
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ _RECKONED = {
 _BY_BYTES = {"wav", "w64", "aiff", "au", "ogg", "asf", "avi", "caf", "voc"}  # their sizes are checked here
 # Formats whose header counts the samples. Of others FFmpeg tells a duration as well, which it may have from the size.
 _COUNTED = {"flac", "tta", "wv", "ape", "mpc", "mpc8", "tak", "dsf", "ast", "mxf", "nistsphere"}
-_MP3_RATES = (11_025, 12_000, 8_000)  # Hz, of MPEG 2.5; twice as much in MPEG 2, four times in MPEG 1
 
 
 def check_sizes(file: BinaryIO, name: str, notes: list[str]) -> bool:
@@ -66,7 +65,7 @@ def check_sizes(file: BinaryIO, name: str, notes: list[str]) -> bool:
         return _check_wave64(file, size, name, notes)
     if magic in (b".snd", b"dns."):
         header, length = struct.unpack(">II" if magic == b".snd" else "<II", file.read(8).ljust(8, b"\0"))
-        _check_length(size - header, length, size, name, notes)
+        _check_length(file, size - header, length, name, notes)
         file.seek(min(header + length, size))
         head = file.read(16)
         if length and (head[:4] == magic or begins_another(head)):  # what follows is heard, if it is no header
@@ -97,12 +96,19 @@ def zeros_from(file: BinaryIO) -> int | None:
     return end if file.read(8) == bytes(8) else None
 
 
+def is_streamed_rf64(file: BinaryIO) -> bool:
+    """Whether the large sizes of a WAV file are 0, as behind a pipe: FFmpeg believes that there is no sound."""
+    file.seek(0)
+    head = file.read(36)
+    return head[:4] in (b"RF64", b"BW64") and head[12:16] == b"ds64" and head[28:] == bytes(8)
+
+
 def promised_seconds(file: BinaryIO, format_name: str, told: float, *, is_known: bool) -> tuple[float, bool]:
     """(seconds that the file should at least hold, whether they are all): FFmpeg says `told`, its sizes `is_known`."""
     names = set(format_name.split(","))
     if names == {"mp3"}:
-        seconds = _mp3_seconds(file)
-        return seconds or 0.0, seconds is not None
+        table = read_table(file)
+        return (table.seconds if table else 0.0), table is not None
     if names & _RECKONED:
         return 0.0, False
     if names & _BY_BYTES and not (names == {"asf"} and is_known):
@@ -142,8 +148,8 @@ def _check_chunks(file: BinaryIO, magic: bytes, name: str, notes: list[str]) -> 
                 raise AudioError(f"{name}: several chunks of sound, where one belongs", _EXPORT, kind="damaged")
             is_found = True
             if length == 0:  # a recorder may have filled in the size of the whole only
-                return _check_length(size - 8, whole, size, name, notes)
-            _check_length(size - position, length, size, name, notes)
+                return _check_length(file, size - 8, whole, name, notes)
+            _check_length(file, size - position, length, name, notes)
             if _is_streamed(length):
                 return True
             _tell_rest(file, position + length, size - int(rate * _REST), name, notes)
@@ -171,7 +177,7 @@ def _check_wave64(file: BinaryIO, size: int, name: str, notes: list[str]) -> boo
     """Sony Wave64: a GUID, the size of the whole file and a GUID, then chunks: a GUID and a size that counts both."""
     file.seek(16)
     (whole,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-    _check_length(size, whole, size, name, notes)
+    _check_length(file, size, whole, name, notes)
     file.seek(min(whole, size))
     if whole and file.read(4) == b"riff":
         raise JoinedError(whole)
@@ -183,7 +189,7 @@ def _check_wave64(file: BinaryIO, size: int, name: str, notes: list[str]) -> boo
         chunk, length = struct.unpack("<4s12xQ", file.read(24))
         if chunk == b"data":
             if not _is_streamed(length):
-                _check_length(size - position, length, size, name, notes)
+                _check_length(file, size - position, length, name, notes)
                 _tell_rest(file, position + length + -length % 8, size - _REST_BYTES, name, notes)
             return True
         if length < 24:
@@ -192,15 +198,16 @@ def _check_wave64(file: BinaryIO, size: int, name: str, notes: list[str]) -> boo
     return False
 
 
-def _check_length(there: int, length: int, size: int, name: str, notes: list[str]) -> bool:
+def _check_length(file: BinaryIO, there: int, length: int, name: str, notes: list[str]) -> bool:
     """Raise AudioError where `there` bytes of sound are fewer than the `length` that the header names, else say True.
 
-    Where it names none, as behind a pipe, a note says so.
+    Where it names none, as behind a pipe, a note says so; what was joined to it is searched for.
     """
     if _is_streamed(length):
         notes.append(f"{name}: its header does not say how long it is, so whether it is whole cannot be told")
+        search(file)
     elif length > there + _HEADER_LEFT:
-        kept = f"{max(there, 0)} of {length} bytes of sound; the file has {size} bytes"
+        kept = f"{max(there, 0)} of {length} bytes of sound; the file has {file.seek(0, os.SEEK_END)} bytes"
         raise AudioError(f"{name}: cut short ({kept})", COPY_AGAIN, kind="cut short")
     return True
 
@@ -221,7 +228,7 @@ def _tell_rest(file: BinaryIO, end: int, size: int, name: str, notes: list[str])
     if kind[:4] == magic or begins_another(kind):
         raise JoinedError(end)
     kind = kind[1:5] if end % 2 else kind[:4]
-    if end < size and not (kind.isascii() and kind.decode().strip().isalnum()):
+    if end + 1 < size and not (kind.isascii() and kind.decode().strip().isalnum()):
         rest = file.seek(0, os.SEEK_END) - end
         notes.append(f"{name}: {rest} bytes after the end of the sound are ignored; the header says where it ends")
 
@@ -230,7 +237,7 @@ def _check_caf(file: BinaryIO, size: int, name: str, notes: list[str]) -> bool:
     is_found = False
     for chunk, position, length in _chunks(file, 8, size, ">4sq"):
         if chunk == b"data":
-            is_found = _check_length(size - position, max(length, 0), size, name, notes)
+            is_found = _check_length(file, size - position, max(length, 0), name, notes)
             if not _is_streamed(max(length, 0)):
                 _tell_rest(file, position + length, size - _REST_BYTES, name, notes)
         elif chunk == b"caff" and is_found:
@@ -253,28 +260,4 @@ def _check_voc(file: BinaryIO, size: int, name: str, notes: list[str]) -> bool:
         position += 4 + int.from_bytes(bytes(length), "little")
         if not any(length):
             break
-    return _check_length(size, position if position > size else 0, size, name, notes)
-
-
-def _mp3_seconds(file: BinaryIO) -> float | None:
-    """What the first MP3 frame says of the number of frames, in seconds; None if it says nothing.
-
-    The table is LAME's and Xing's, or Fraunhofer's (VBRI). A coder's padding of up to 0.2 s is not counted.
-    """
-    file.seek(after_id3(file))
-    frame = file.read(2_048)
-    at = next((frame.find(mark) for mark in (b"Xing", b"Info", b"VBRI") if mark in frame), -1)
-    sync = frame.find(b"\xff")
-    if at < 0 or sync < 0 or len(frame) < at + 18 or sync + 3 > len(frame):
-        return None
-    if frame[at : at + 4] == b"VBRI":
-        (frames,) = struct.unpack_from(">I", frame, at + 14)
-    elif frame[at + 7] & 1:
-        (frames,) = struct.unpack_from(">I", frame, at + 8)
-    else:
-        return None
-    version, rate = frame[sync + 1] >> 3 & 3, frame[sync + 2] >> 2 & 3  # 0: MPEG 2.5, 2: MPEG 2, 3: MPEG 1
-    if rate == 3 or version == 1:
-        return None
-    samples = 1_152 if version == 3 else 576
-    return float(max(0, frames * samples / (_MP3_RATES[rate] << (0, 0, 1, 2)[version]) - 0.2))
+    return _check_length(file, size, position if position > size else 0, name, notes)

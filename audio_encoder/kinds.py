@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import os
+import stat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,24 +39,44 @@ _MAGIC = (
 _PICTURES = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1", b"crx ")  # in the box that MP4 begins with, too
 _CERTAIN = 4  # bytes that no other file has by chance
 _CERTAINLY = frozenset((place, magic[:_CERTAIN]) for place, magic in _MAGIC if len(magic) >= _CERTAIN)
+_TEXTS = (b"NIST_1A", b"PVF1", b"#!AMR")  # how recordings begin whose head is a text
+_LONGEST_SCHEME = 12  # letters, as of https://, rtsp:// or s3://
 _HEAD = 380  # bytes
 _PACKET = 188  # bytes of an MPEG transport stream, each packet beginning with "G"
 
 
 def is_recording(path: str) -> bool:
-    """Whether a file is a sound or a video by its ending or its first bytes; False for one that cannot be opened."""
+    """Whether a file is a sound or a video by its ending or its first bytes; False for one that cannot be opened.
+
+    What is no regular file is not opened: a pipe may never answer, and what was read of it is gone.
+    """
     if os.path.splitext(path)[1].lower() in ENDINGS:  # noqa: PTH122 - a Path for each of thousands is slow
         return True
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+            return False
         with open(path, "rb") as file:  # noqa: PTH123
-            head, is_bare = file.read(_HEAD), bare_kind(path, file) is not None
+            return begins_like_one(file.read(_HEAD)) or bare_kind(path, file) is not None
     except (OSError, ValueError):
         return False
-    if head[8:12] in _PICTURES:
+
+
+def absence(name: str) -> tuple[str, str]:
+    """What to say of a name that no file has, and what to do: it may be an address."""
+    if name.lower().startswith("file://"):
+        return "an address, not a name", "write its path, without file://"
+    if name[:_LONGEST_SCHEME].partition("://")[1]:
+        return "an address, not a file", "download it first: curl -LO ADDRESS"
+    return "no such file", "check the path"
+
+
+def begins_like_one(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a recording."""
+    if head[8:12] in _PICTURES or (is_text(head) and not head.startswith(_TEXTS)):  # "The wide world", "caffeine"
         return False
-    if any(_has(head, place, magic) for place, magic in _MAGIC) or _is_frame(head) or is_bare:
+    if any(_has(head, place, magic) for place, magic in _MAGIC) or _is_frame(head):
         return True
-    return head[::_PACKET] == b"GGG" and b"\xff" in head  # text has no such byte
+    return head[:_HEAD:_PACKET] == b"GGG" and b"\xff" in head  # text has no such byte
 
 
 def begins_another(head: bytes) -> bool:
@@ -71,8 +93,18 @@ def bare_kind(name: str, file: BinaryIO) -> str | None:
         return None
     file.seek(0)
     head = file.read(_HEAD)
-    is_text = head.isascii() and head.decode().replace("\n", " ").replace("\r", " ").replace("\t", " ").isprintable()
-    return None if is_text or head.startswith(b"\xef\xbb\xbf") else kind
+    return None if is_text(head) else kind
+
+
+def is_text(head: bytes) -> bool:
+    """Whether the first bytes of a file are letters of a language, in UTF-8 or behind the mark of UTF-16."""
+    encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(head)  # the last character may be cut
+    except UnicodeDecodeError:
+        return False
+    letters = "".join(text.split())
+    return len(head) > _CERTAIN and letters != "" and not any(one < " " or "\x7f" <= one < "\xa0" for one in letters)
 
 
 def _has(head: bytes, place: int, magic: bytes) -> bool:

@@ -7,6 +7,7 @@ result is compared with the length in the file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -15,29 +16,28 @@ import av
 import av.error
 import numpy as np
 
-from audio_encoder.checks import check_sizes, has_sizes, is_bare, promised_seconds, zeros_from
+from audio_encoder.checks import check_sizes, has_sizes, is_bare, is_streamed_rf64, promised_seconds, zeros_from
 from audio_encoder.kinds import RAW, bare_kind
+from audio_encoder.mistaken import what_it_is
 from audio_encoder.mixing import mix, packed
+from audio_encoder.mpeg import read_table
 from audio_encoder.parts import COPY_AGAIN, JoinedError
 from audio_encoder.samples import CONVERT, check_rate, check_samples
 from audio_encoder.sndfile import Forgiving, needs_sndfile, opens, stream_sndfile
 from audio_encoder.tags import behind_tag, part_of
+from audio_encoder.timeline import TOLD_BY_HEADER, Timeline
 from errors import AudioError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_TENTHS = 0.5  # seconds above which tenths of them are told
 _SLACK = 0.1  # seconds: coders pad their ends, and not every writer says by how much
 _JOINED = 0.5  # seconds beyond what an MP3 file counts: another one was joined to it, of which nothing is told
-_GAP = 0.5  # seconds between packets that are told: coders lose less at the ends of pieces
-_KEEPS_TIME = {"mov", "matroska", "flv", "asf", "nut"}  # in which a recorder's pause is a gap between packets
-_PAUSE_SECONDS = 0.05  # of a gap that is worth its place in a note
-_EMPTY = 64  # bytes: some packets without content, with which AVI passes time
-_PAUSES = 5  # gaps of which a note names the place
-_JUMP = {"matroska": 1_000, "nut": 1_000, "asf": 0}  # bytes passed over where some were lost: those of WMA do not tell
 _SEVERAL = "several recordings are joined in it; they are heard one after the other"
 _UNSAID = "this kind of file does not say how long it is, so a cut cannot be noticed"
 _MOST_LOST = 2  # packets at the end of a sound that is whole: a tag, or what the writer did not fill
+_IN_STEP = {"aptx", "aptx_hd"}  # kinds without a header, of which each eighth part is marked
 _PAUSE = 8  # the first kind of AMR frame that holds a pause, not speech
 # Nothing but the file is ever opened, for a playlist could name other files, or addresses. Checksums are looked at.
 _OPTIONS = {"protocol_whitelist": "data", "err_detect": "crccheck"}
@@ -96,6 +96,8 @@ def _stream(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -> I
                 yield block
             return
     except AudioError as error:
+        if error.kind != "cut short" and (found := what_it_is(file)):
+            raise AudioError(f"{name}: {found[0]}", found[1], kind=error.kind) from None
         if is_begun or error.kind == "cut short" or not opens(file):
             raise
     yield from stream_sndfile(file, name, notes)
@@ -109,27 +111,34 @@ def _by_ffmpeg(file: BinaryIO, name: str, notes: list[str], *, is_known: bool) -
             raise AudioError(f"{name}: no sound in it", "give a file with sound", kind="not a sound")
         if container.streams.audio[0].codec_context is None:
             raise AudioError(f"{name}: its sound is coded in an unknown way", CONVERT, kind="not a sound")
+        if (count := len(container.streams.audio)) > 1:
+            notes.append(f"{name}: the first of its {count} sounds is heard")
         try:
             sound = _Sound(container, file, name, notes)
             yield from mix(sound.frames(), name, notes)
         except _FAILURES as error:
             raise _no_sound(name, error) from None
         promised, is_known = promised_seconds(file, container.format.name, sound.told(), is_known=is_known)
-    if not sound.seconds and not has_sizes(container.format.name):
+    if not sound.time.seconds and not has_sizes(container.format.name):
         raise _no_sound(name, ValueError("nothing in it can be decoded"))
-    if not is_known or (container.format.name == "mp3" and sound.seconds > promised + _JOINED):
+    if not is_known or (container.format.name == "mp3" and sound.time.seconds > promised + _JOINED):
         notes.append(f"{name}: {_UNSAID}")
     if sound.damaged > sound.decoded:  # bytes of any kind have something in them that looks like a frame
         raise _no_sound(name, ValueError(f"{sound.damaged} of its parts are none"))
+    if container.format.name in _IN_STEP and (wrong := sound.damaged + sound.lost) > 1:
+        why = f"{wrong} of its parts are out of step, as behind the place where two files were joined"
+        raise AudioError(f"{name}: {why}", "give each file by itself", kind="damaged")
     if sound.damaged and is_bare(container.format.name):  # usually tags between joined files
         notes.append(f"{name}: {sound.damaged} parts that are not sound were skipped")
     elif sound.damaged:
         raise AudioError(f"{name}: damaged in {sound.damaged} places", COPY_AGAIN, kind="damaged")
-    sound.check_time(container.format.name, is_known=is_known)
-    if container.format.name == "tta" and sound.seconds > promised + _SLACK:
+    sound.check_time(is_known=is_known)
+    if container.format.name == "tta" and sound.time.seconds > promised + _SLACK:
         raise AudioError(f"{name}: damaged (more sound than its header counts)", COPY_AGAIN, kind="damaged")
-    if sound.reached(container.format.name) < promised - _SLACK:
-        kept = f"{sound.seconds:.2f} of {promised:.2f} s can be read"
+    if sound.time.reached() < promised - _SLACK:
+        kept = f"{sound.time.seconds:.2f} of {promised:.2f} s can be read"
+        raise AudioError(f"{name}: cut short ({kept})", COPY_AGAIN, kind="cut short")
+    if container.format.name == "mp3" and (table := read_table(file)) and (kept := table.lacks(sound.found())):
         raise AudioError(f"{name}: cut short ({kept})", COPY_AGAIN, kind="cut short")
     if sound.lost and container.format.name == "flac":
         raise AudioError(f"{name}: cut short (its last frame is incomplete)", COPY_AGAIN, kind="cut short")
@@ -144,34 +153,29 @@ class _Sound:
         self._container, self._stream = container, container.streams.audio[0]
         self._name, self._notes = name, notes
         self._decoder = _decoder(self._stream, file)
+        place = file.tell()
+        self._size = file.seek(0, os.SEEK_END)
+        file.seek(place)  # where FFmpeg reads on
+        self._packets_seen = 0
         self.decoded = 0  # frames
         self.damaged = 0  # packets that could not be decoded, with sound behind them
         self.lost = 0  # packets at the end that could not be decoded
-        self.seconds = 0.0
-        self._first = self._end = 0.0  # on the time line of the file
-        self._pauses = list[float]()  # seconds that were heard where its time goes on later
-        self._place = self._jump = 0  # bytes: where a packet should begin, and the most that was passed over
-        self._jumped = 0.0  # seconds that were heard before
+        self.time = Timeline(container.format.name)
 
-    def reached(self, format_name: str) -> float:
-        """Up to where it was heard: by the time line, where gaps are a recorder's and holes are noticed otherwise."""
-        return max(self.seconds, self._end) if _KEEPS_TIME & {*format_name.split(",")} else self.seconds
+    def found(self) -> int:
+        """How many packets were decoded: of the first some give no frame, which a coder only put in front."""
+        return self._packets_seen - self.damaged - self.lost
 
-    def check_time(self, format_name: str, *, is_known: bool) -> None:
+    def check_time(self, *, is_known: bool) -> None:
         """Tell where the time line has seconds that no packet holds; raise AudioError where their bytes were lost."""
-        names, end, pauses = {*format_name.split(",")}, self.reached(format_name), self._pauses
-        if names == {"avi"} and is_known and self._jump > _EMPTY:
-            end, pauses = self.told(), [self._jumped]
-        if "asf" in names and self._first > _GAP:
-            self._notes.append(f"{self._name}: its first {self._first:.1f} s have no sound; they may be lost")
-        gap = end - self._first - self.seconds
-        if gap <= _GAP:
-            return
-        if any(self._jump > most for kind, most in _JUMP.items() if kind in names):
+        if late := self.time.late():
+            self._notes.append(f"{self._name}: its first {late:.1f} s have no sound; they may be lost")
+        gap, places, is_lost = self.time.missing(self._counted(), is_known=is_known)
+        if is_lost:
             raise AudioError(f"{self._name}: damaged ({gap:.1f} s are missing inside)", COPY_AGAIN, kind="damaged")
-        places = [f"{seconds:.1f}" for seconds in pauses[:_PAUSES]] + ["…"] * (len(pauses) > _PAUSES)
-        missing = f"{gap:.1f} s are missing inside" + f", after {', '.join(places)} s of sound" * bool(places)
-        self._notes.append(f"{self._name}: {missing}; what is there follows without a pause")
+        if gap:
+            missing = f"{gap:.{1 if gap > _TENTHS else 2}f} s are missing inside{places}"
+            self._notes.append(f"{self._name}: {missing}; what is there follows without a pause")
 
     def told(self) -> float:
         """The length that FFmpeg tells, in seconds; 0 where it does not know: a picture may last longer."""
@@ -181,6 +185,14 @@ class _Sound:
         if self._stream.duration is not None and self._stream.time_base is not None:
             return float(self._stream.duration * self._stream.time_base)
         return float(self._container.duration or 0) / 1e6 if is_alone else 0.0
+
+    def _counted(self) -> float:
+        """The length that FFmpeg tells; 0 where it is reckoned from the bytes, or from a size that is not right."""
+        told, rate = self.told(), self._stream.bit_rate or 0
+        if self._container.format.name not in TOLD_BY_HEADER:
+            return told
+        is_right = told * rate / 8 < 2 * self._size and not self._decoder.name.startswith(("pcm", "adpcm"))
+        return told if is_right else 0.0
 
     def frames(self) -> Iterator[Any]:
         """Decoded frames; what FFmpeg cannot decode is skipped, as its command does."""
@@ -199,25 +211,21 @@ class _Sound:
                     self.decoded += 1
                     yield self._checked(frame)
         except _FAILURES as error:
-            if not self.seconds:
+            if not self.time.seconds:
                 raise _no_sound(self._name, error) from None
-            where = f"at {self.seconds:.1f} s ({_reason(error)})"
+            where = f"at {self.time.seconds:.1f} s ({_reason(error)})"
             raise AudioError(f"{self._name}: damaged {where}", COPY_AGAIN, kind="damaged") from None
         self.lost = missed
-        if not self.seconds and missed:
+        if not self.time.seconds and missed:
             raise AudioError(
                 f"{self._name}: no sound that can be read ({missed} damaged packets)", CONVERT, kind="damaged"
             )
 
     def _packets(self) -> Iterator[Any]:
         """The packets of the stream. Those of the others tell where bytes are passed over."""
-        for packet in self._container.demux():
-            if packet.size and packet.pos is not None:
-                jump = packet.pos - self._place if self._place else 0
-                if jump > self._jump:
-                    self._jump, self._jumped = jump, self.seconds
-                self._place = packet.pos + packet.size
+        for packet in self.time.packets(self._container):
             if packet.stream.index == self._stream.index:
+                self._packets_seen += bool(packet.size)
                 yield packet
 
     def _checked(self, frame: Any) -> Any:
@@ -225,13 +233,7 @@ class _Sound:
         check_rate(frame.sample_rate, self._name)
         if frame.format.name.startswith(("flt", "dbl")):
             check_samples(frame.to_ndarray(), self._name)
-        length = frame.samples / frame.sample_rate
-        if frame.time is not None:
-            self._first = self._first if self.seconds else max(0.0, frame.time)
-            if self.seconds and frame.time > self._end + _PAUSE_SECONDS:
-                self._pauses.append(self.seconds)
-            self._end = max(self._end, frame.time + length)
-        self.seconds += length
+        self.time.see_frame(frame)
         return frame
 
 
@@ -256,7 +258,7 @@ def _decoder(stream: Any, file: BinaryIO) -> Any:
 
 def _container(file: BinaryIO, name: str, notes: list[str]) -> Any:
     """The file as FFmpeg opens it by its content, else by its ending, for what nothing but the ending tells."""
-    source = Forgiving(file, zeros_from(file))
+    source = Forgiving(file, zeros_from(file), b"RIFF" if is_streamed_rf64(file) else b"")
     failures: list[BaseException] = []
     file.seek(0)
     other = "au" if file.read(4) == b".snd" else bare_kind(name, file)  # an AU file without a size is not recognized

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import BinaryIO
 
 import numpy as np
@@ -26,15 +27,22 @@ _FIRST = (b"ftyp", b"FLV", b"TTA1", b"AVI ", b"wvpk", _ASF_HEAD, _MATROSKA)  # w
 _MOVIE, _RECORD = b"movi", b"rec "  # lists of an AVI file, in which the sound lies
 _OPENED = (_SEGMENT, _LIVE, b"AVI ", b"AVIX", _MOVIE, _RECORD)
 # Beginnings of files whose parts have no sizes.
-_SEARCHED = (b'fLaC\0\0\0"', b"nut/multim", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa")
-# What begins a file and nothing within one, and how far from its first byte.
+_WTV = b"\xb7\xd8\0 7I\xda\x11\xa6N\0\x07\xe9^\xad\x8d"
+_SEARCHED = (
+    b'fLaC\0\0\0"', b"nut/multim", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa", _WTV[:8], b".RMF\0\0\0",
+)  # fmt: skip
+# What begins a file and nothing within one: how far from its first byte, and what else must be there.
 _BEGINNINGS = (
-    (b'fLaC\0\0\0"', 0), (b"OggS\0\2\0\0\0\0\0\0\0\0", 0), (b"ftypM4A ", 4), (b"ftypisom", 4), (b"ftypmp42", 4),
-    (b"ftyp3gp", 4), (b"ftypqt  ", 4), (b"WAVEfmt ", 8), (_ASF_HEAD, 0),
-    (b"caff\0\1\0\0desc", 0), (b"nut/multimedia container", 0),
+    (b'fLaC\0\0\0"', 0, b""), (b"OggS\0\2\0\0\0\0\0\0\0\0", 0, b""), (b"ftypM4A ", 4, b""), (b"ftypisom", 4, b""),
+    (b"ftypmp42", 4, b""), (b"ftyp3gp", 4, b""), (b"ftypqt  ", 4, b""), (_ASF_HEAD, 0, b""), (_WTV, 0, b""),
+    (b"caff\0\1\0\0desc", 0, b""), (b"nut/multimedia container", 0, b""), (b".RMF\0\0\0", 0, b""),
+    (b"riff.\x91\xcf\x11\xa5\xd6(\xdb", 0, b""), (_MATROSKA, 0, b".{,48}\x42\x82.(webm|matroska)"),
+    (b"WAVE", 8, b"(RIFF|RIFX|RF64|BW64)....WAVE[ -~]{4}"), (b"AIF", 8, b"FORM....AIF[FC][ -~]{4}"),
+    (b".snd\0\0", 0, b".{6}..{5}\0\0\0[\1-\x1b]\0.{3}\0\0\0[\1-\x08]"),
 )  # fmt: skip
 _PIECE = 1 << 20  # bytes searched at a time
 _LONGEST = 64  # bytes of a beginning
+_MOST_TRIES = 500  # places in a piece that are looked at: no sound has so many that only seem to begin a file
 _HEAD = 32  # bytes of a part that say what it is
 COPY_AGAIN = "copy it again, or keep what is there: ffmpeg -i IN -ar 16000 -ac 1 OUT.flac"
 
@@ -83,32 +91,30 @@ def check_parts(file: BinaryIO, size: int, name: str) -> bool:
     if head[:4] == b"wvpk":
         return bool(_check(_walk(file, size, _block), size, name))
     if head.startswith(_SEARCHED):
-        _search(file)
+        search(file)
     return False
 
 
-def _search(file: BinaryIO) -> None:
-    """Raise JoinedError where another file begins in one without parts."""
+def search(file: BinaryIO) -> None:
+    """Raise JoinedError where another file begins in one without parts, or without a size."""
     file.seek(0)
     place, data = 0, file.read(_PIECE)
     while len(data) > _LONGEST:
-        if found := [at for at in _beginnings(data) if at > 0]:
+        if found := [at for at in map(partial(_beginning, data), *zip(*_BEGINNINGS, strict=True)) if at]:
             raise JoinedError(place + min(found))
         place += len(data) - _LONGEST
         file.seek(place)
         data = file.read(_PIECE)
 
 
-def _beginnings(data: bytes) -> Iterator[int]:
-    """Where files begin in some bytes, the first of each kind that is not the first of all."""
-    for magic, back in _BEGINNINGS:
-        yield data.find(magic, back + 1) - back
-    at = data.find(_MATROSKA, 1)
-    while at > 0:
-        if re.search(b"\x42\x82.(webm|matroska)", data[at : at + _LONGEST], re.DOTALL):
-            yield at
-            break
-        at = data.find(_MATROSKA, at + 1)
+def _beginning(data: bytes, magic: bytes, back: int, pattern: bytes) -> int:
+    """Where in some bytes the next file of a kind begins, behind the first of them; 0 where none does."""
+    at = back
+    for _ in range(_MOST_TRIES):
+        at = data.find(magic, at + 1)
+        if at < 0 or re.match(pattern, data[at - back : at - back + _LONGEST], re.DOTALL):
+            return max(0, at - back)
+    return 0
 
 
 def _check(parts: Iterator[_Part], size: int, name: str) -> set[bytes]:
@@ -142,6 +148,8 @@ def _walk(file: BinaryIO, size: int, parse: Callable[[bytes, int, int], _Part | 
         file.seek(place)
         head = file.read(_HEAD)
         part = (_tag_behind(head, place) or parse(head, place, size)) if place < size and len(head) >= 8 else None
+        if parse is _element and 0 < inside <= place and part and part[0] != _MATROSKA:
+            part = None  # any bytes look like an element
         if part is None:
             start = 4 * (parse is _tag)
             if place >= max(1, inside) and begins_another(head[start:]):

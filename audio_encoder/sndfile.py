@@ -38,17 +38,20 @@ class Forgiving:
     """A file as libraries call it back, which print an error that is raised there.
 
     A damaged header sends them to places before the file's start; a disk that fails ends the file. So does `end`.
+    `head` stands in the place of as many bytes at its start.
     """
 
-    def __init__(self, file: BinaryIO, end: int | None = None) -> None:
-        self._file, self._end, self.tell = file, end, file.tell
+    def __init__(self, file: BinaryIO, end: int | None = None, head: bytes = b"") -> None:
+        self._file, self._end, self._head, self.tell = file, end, head, file.tell
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes."""
+        place = self.tell()
         try:
-            return self._file.read(size if self._end is None else min(size, max(0, self._end - self.tell())))
+            data = self._file.read(size if self._end is None else min(size, max(0, self._end - place)))
         except OSError:
             return b""
+        return self._head[place : place + len(data)] + data[max(0, len(self._head) - place) :] if self._head else data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Where the file stands now; -1 where there is no such place."""

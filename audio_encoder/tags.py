@@ -10,6 +10,7 @@ _TAGGED = (
     b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b".snd", b"riff", b"fLaC", b"OggS", b"wvpk", b"TTA1",
     b"\x1aE\xdf\xa3", b"0&\xb2u",
 )  # fmt: skip
+_FOOTER = 0x10  # the flag of a tag that ends as it begins
 
 
 class Part:
@@ -46,7 +47,8 @@ def behind_tag(file: BinaryIO) -> int:
     """Where a file goes on behind the tag that it may begin with, of a kind that takes no tag; 0 for all others."""
     start = after_id3(file)
     file.seek(start)
-    return start if file.read(4) in _TAGGED else 0
+    head = file.read(8)
+    return start if head[:4] in _TAGGED or head[4:] == b"ftyp" else 0
 
 
 def after_id3(file: BinaryIO) -> int:
@@ -57,4 +59,5 @@ def after_id3(file: BinaryIO) -> int:
         head = file.read(10)
         if head[:3] != b"ID3" or len(head) < 10:
             return start
-        start += 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        start += size + (20 if head[5] & _FOOTER else 10)

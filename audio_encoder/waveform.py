@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from audio_encoder.kinds import absence
 from audio_encoder.samples import SAMPLE_RATE
 from errors import AudioError
 
@@ -54,10 +55,14 @@ def stream_waveform(path: str | os.PathLike[str], notes: list[str] | None = None
     the blocks before it must then not be answered as if they were the recording. The file stays open until the end.
     """
     name, empty = "standard input" if path == STDIN else os.fspath(path) or "''", True
+    notes = [] if notes is None else notes
     with _open(path, name) as file:
-        for steps in _decode(file, name, [] if notes is None else notes):
+        size = file.seek(0, os.SEEK_END)
+        for steps in _decode(file, name, notes):
             empty = empty and not len(steps)
             yield steps.astype(np.float32) / np.float32(_STEPS)
+        if file.seek(0, os.SEEK_END) > size:
+            notes.append(f"{name}: it grew while it was read; its end may be missing")
     if empty:
         fix = f"give a recording of at least {MIN_SAMPLES / SAMPLE_RATE} s"
         raise AudioError(f"{name}: no samples in it", fix, kind="empty")
@@ -125,7 +130,8 @@ def _open(path: str | os.PathLike[str], name: str) -> BinaryIO:
         with file:
             return _not_empty(io.BytesIO(file.read()), name)
     except FileNotFoundError:
-        raise AudioError(f"{name}: no such file", fix="check the path", kind="missing") from None
+        said, mend = absence(name)
+        raise AudioError(f"{name}: {said}", mend, kind="missing") from None
     except IsADirectoryError:
         raise AudioError(f"{name}: this is a folder", fix="give a sound file", kind="folder") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -239,6 +241,15 @@ class _Parser(argparse.ArgumentParser):
 
     def print_help(self, file: Any = None) -> None:  # noqa: ARG002 - argparse never names a file
         show_piece(self.format_help())
+
+
+def meant(word: str, flags: Iterable[str]) -> str:
+    """What to say of the flag that an unknown one may mean; the name of a task is one, too."""
+    from tokenizer.tasks import TASKS
+
+    name = word.split("=", maxsplit=1)[0].replace("_", "-")
+    near = [f"--task {name[2:]}"] if name[2:] in TASKS else get_close_matches(name, flags, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -7,11 +7,10 @@ import os
 import re
 import stat
 import sys
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
-from cli.flags import FTYPES, PROMPT, SAMPLE, SYSTEM, Options, build_parser
+from cli.flags import FTYPES, PROMPT, SAMPLE, SYSTEM, Options, build_parser, meant
 from cli.inputs.text import MARKS, decode, is_whole
 from cli.output.streams import show_piece
 from errors import QwenAudioError, command
@@ -44,11 +43,11 @@ def parse_arguments(argv: list[str] | None = None) -> Options:
             parser.error(f"{word} looks like a flag; write ./{word} for the file")
         if word.startswith("-") and (word.endswith("=--") or (word[2:] == "--" and word[:2] in flags)):
             parser.error(f"{word}: -- is no value")  # argparse would make a list of it
-    given, unknown = parser.parse_known_args(argv)
-    if unknown:
-        near = get_close_matches(unknown[0].split("=")[0].replace("_", "-"), flags, n=1)
-        parser.error(f"unknown flag {unknown[0]}" + (f"; did you mean {near[0]}?" if near else ""))
-    given.inputs = [*given.inputs, *given.files, *given.video]
+    given, others = parser.parse_known_args(argv)  # the others may be files that do not follow each other
+    end = [*others, "--"].index("--")
+    if unknown := [word for word in others[:end] if word.startswith("-") and word != STDIN]:
+        parser.error(f"unknown flag {unknown[0]}{meant(unknown[0], flags)}")
+    given.inputs = [*given.inputs, *given.files, *others[:end], *others[end + 1 :], *given.video]
     _print_and_exit(parser, given)
     _read_texts(parser, given)
     _check(parser, given)

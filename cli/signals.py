@@ -1,17 +1,22 @@
 """Ctrl-C, SIGTERM and SIGHUP: the process cleans up, then ends by the signal itself, as a shell's loop expects.
 
 Until a run is under way there is nothing to clean up, so a signal ends the process at once. A signal that the parent
-has told to ignore, as `nohup` and `&` do, stays ignored. This module imports little, for it comes before all others.
+has told to ignore, as `nohup` and `&` do, stays ignored. This module comes before all others, and imports only what
+Python has loaded itself: a signal before `take_over` shows a traceback.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-from typing import Any
 
 from models.interrupts import end_by
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import Any
+else:
+    import _signal as signal
 
 WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 
@@ -51,13 +56,15 @@ def clean_up_first(*, again: bool = False) -> None:
 
 def word_for(number: int) -> str:
     """What a signal does, in a word."""
-    return WORDS[signal.Signals(number).name]
+    return next(word for name, word in WORDS.items() if getattr(signal, name, 0) == number)
 
 
 def _die(number: int, _: Any) -> None:
     _handle(signal.SIG_IGN)  # what follows the first would tell its line again
-    with contextlib.suppress(OSError):
+    try:  # noqa: SIM105 - contextlib takes long to import
         os.write(2, f"qwen_audio: {word_for(number)}\n".encode())
+    except OSError:
+        pass
     end_by(number)
 
 

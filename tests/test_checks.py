@@ -264,3 +264,28 @@ def test_a_size_beyond_all_files_is_refused_or_heard_with_a_note(tmp_path, kind,
         assert heard(tmp_path, bytes(data))[1]
     except AudioError:
         return
+
+
+@pytest.mark.parametrize("second", [lambda: pcm("FLAC"), None], ids=["flac", "the same"])
+@pytest.mark.parametrize(
+    ("kind", "codec"),
+    [("wav", "pcm_s16le"), ("wav", "pcm_mulaw"), ("wav", "ac3"), ("w64", "pcm_s16le"), ("au", "pcm_s16be"),
+     ("aiff", "pcm_s16be"), ("caf", "pcm_s16le"), ("rf64", "pcm_s16le")],
+)  # fmt: skip
+def test_what_is_joined_to_sound_of_a_pipe_is_heard_and_no_header_is(tmp_path, kind, codec, second):
+    options = {"rf64": "always"} if kind == "rf64" else {}
+    data = coded("wav" if options else kind, codec, 48_000 if codec == "ac3" else RATE, file=Pipe(), **options)
+    whole, notes = heard(tmp_path, data)
+    assert whole == pytest.approx(3, abs=0.1)
+    assert "cannot be told" in notes
+    seconds, notes = heard(tmp_path, data + (second() if second else data))
+    assert seconds == pytest.approx(whole + (3 if second else whole))
+    assert SEVERAL in notes
+
+
+@pytest.mark.parametrize(("kind", "codec"), [("wtv", "mp2"), ("rm", "ac3")])
+def test_recordings_without_sizes_that_were_joined_are_all_heard(tmp_path, kind, codec):
+    data = coded(kind, codec, 48_000)
+    seconds, notes = heard(tmp_path, data + data + pcm("FLAC"))
+    assert seconds == pytest.approx(9, abs=0.2)
+    assert SEVERAL in notes

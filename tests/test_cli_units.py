@@ -86,6 +86,26 @@ def test_a_flag_that_takes_a_list_goes_on_where_it_is_repeated(tmp_path):
     assert given.prompts == ("one?", "two?")
 
 
+@pytest.mark.parametrize(
+    ("line", "inputs"),
+    [
+        ("a.wav -q b.wav", ("a.wav", "b.wav")),
+        ("a.wav --task transcribe b.wav --json c.wav", ("a.wav", "b.wav", "c.wav")),
+        ("-i a.wav -q b.wav -q c.wav", ("a.wav", "b.wav", "c.wav")),
+        ("a.wav -q -", ("a.wav", "-")),
+        ("a.wav -q -- -b.wav -q", ("a.wav", "-b.wav", "-q")),
+        ("a.wav -q b.wav -- -c.wav", ("a.wav", "b.wav", "-c.wav")),
+    ],
+)
+def test_files_may_stand_between_flags(line, inputs):
+    assert parse_arguments(line.split()).inputs == inputs
+
+
+def test_an_unknown_flag_is_no_file_wherever_it_stands():
+    with pytest.raises(UsageError, match="unknown flag --bogus"):
+        parse_arguments(["a.wav", "-q", "b.wav", "--bogus", "c.wav"])
+
+
 def test_a_flag_that_comes_again_changes_an_earlier_one():
     assert parse_arguments(["a.wav", "--batch", "2", "--batch", "4"]).batch == 4  # as an alias of a shell expects
 
@@ -104,6 +124,8 @@ def test_a_flag_that_comes_again_changes_an_earlier_one():
         (["--chat", "-i", "a.wav", "--batch", "5"], "--batch"),
         (["--chat", "-i", "-"], "standard input"),
         (["--promt", "hm?"], "did you mean --prompt"),
+        (["--transcribe"], "did you mean --task transcribe?"),
+        (["--language_id=x"], "did you mean --language?"),
         (["--prompt", "hm?"], "no sound is named"),
         (["--choices", "", "a.wav"], "--choices"),
         (["--choices", ",", "a.wav"], "--choices"),

@@ -277,6 +277,19 @@ def test_overwriting_begins_anew_and_what_it_writes_is_done(tmp_path):
     assert folder.is_done("b", "k")
 
 
+@pytest.mark.parametrize("name", ["index.html", "score.json", "talk.txt"])
+def test_a_recording_is_never_replaced_whatever_it_is_called(tmp_path, name):
+    """Of the page and the scores the names are fixed, and an input may have them."""
+    sound = (Path(__file__).parent / "golden" / "1272-128104-0000.flac").read_bytes()
+    (tmp_path / name).write_bytes(sound)
+    stem, ending = name.split(".")
+    folder = ResultsFolder(tmp_path, ("txt",), overwrite=True)
+    (other,) = folder.write_files(stem, {ending: b"ours"}, None, ending)
+    assert (tmp_path / name).read_bytes() == sound
+    assert other.name == f"{stem}-{ending}.{ending}"
+    assert other.read_bytes() == b"ours"
+
+
 def test_without_a_key_there_are_outputs_but_nothing_is_done(tmp_path):
     folder = ResultsFolder(tmp_path, ("txt",))
     folder.write("stdin", answers(), None)

@@ -67,3 +67,37 @@ def test_a_command_that_is_interrupted_while_it_is_imported_ends_by_the_signal(m
     )
     process = ended(code)
     assert (process.returncode, process.stderr) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize("module", ["models.convert", "models.download"])
+def test_a_command_that_is_interrupted_while_it_reads_its_arguments_ends_by_the_signal(module):
+    code = (
+        "import argparse, os, runpy, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "argparse.ArgumentParser.parse_args = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+        f"runpy.run_module({module!r}, run_name='__main__')"
+    )
+    process = ended(code)
+    assert (process.returncode, process.stderr) == (-signal.SIGINT, "")
+
+
+def test_a_signal_behind_the_work_of_a_command_shows_no_traceback():
+    code = (
+        "import os, signal, time\nfrom models.interrupts import finish\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "finish(lambda: os.kill(os.getpid(), signal.SIGINT) or time.sleep(9))"
+    )
+    process = ended(code)
+    assert (process.returncode, process.stderr) == (-signal.SIGINT, "")
+
+
+def test_the_program_that_is_interrupted_before_its_signals_are_taken_over_shows_no_traceback():
+    """All of its first imports are looked at: each of them takes a millisecond or more."""
+    code = (
+        "import os, runpy, signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.meta_path.insert(0, type('Stop', (), {'find_spec': lambda name, *_: "
+        "os.kill(os.getpid(), signal.SIGINT) if name == sys.argv[1] else None}))\n"
+        "runpy.run_path('qwen_audio.py', run_name='__main__')"
+    )
+    for module in ("cli", "cli.signals", "models", "models.interrupts"):
+        process = ended(code, module)
+        assert (process.returncode, process.stderr) == (-signal.SIGINT, ""), module

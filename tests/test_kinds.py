@@ -1,5 +1,7 @@
 """Recordings are known by their first bytes, and other files are not taken for them."""
 
+import os
+
 import pytest
 
 from audio_encoder.kinds import is_recording
@@ -51,7 +53,19 @@ def test_a_text_with_the_ending_of_a_recording_without_a_header_is_none(tmp_path
         b"PK\3\4",
         b"\xff\xfea\0.\0w\0a\0v\0",
         bytes(1_000),
+        b"caffeine is in it",
+        b"The wide world",
+        b"ID3 tags are read",
+        b"new_moov.wav\nold_moov.wav\n",
+        "MAC größer".encode(),
+        ("RIFF\t" + "ä" * 400).encode(),
     ],
 )
 def test_other_files_are_no_recordings(tmp_path, data):
     assert not is_recording(write(tmp_path, data))
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero", tmp_path / "none", "\0"):
+        assert not is_recording(str(path))

@@ -4,7 +4,9 @@ import io
 import itertools
 import json
 import os
+import subprocess
 import sys
+import threading
 import tracemalloc
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from cli.inputs.text import decode_pieces, split
 from cli.options import parse_arguments
 from errors import InputError, printable
 
+ROOT = Path(__file__).resolve().parents[1]
 NOT_NAMED = "\udcff\n\tü.wav"  # a byte that is no UTF-8, a line end, a tab
 
 
@@ -153,6 +156,27 @@ def test_a_device_that_fails_is_not_called_missing(monkeypatch):
     )
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_a_folder_that_is_not_called_a_sound_is_not_waited_for():
+    """Nobody writes to it: whoever opens it waits for ever."""
+    os.mkfifo("talks/pipe")
+    found = find("talks")
+    assert names(found) == ["talks/1.mp3", "talks/2.WAV"]
+    assert found.skipped == ("talks: skipped files that are not sound (1 without extension)",)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_list_in_a_pipe_is_read_once_and_whole():
+    """As a shell gives it: --files-from <(find …)."""
+    make("a.wav", *(f"many/{number}.wav" for number in range(2_000)))
+    os.mkfifo("list")
+    lines = "a.wav\n" + "".join(f"many/{number}.wav\n" for number in range(2_000))
+    writer = threading.Thread(target=lambda: Path("list").write_text(lines))
+    writer.start()
+    assert "".join(f"{name}\n" for name in clean(find(lists=["list"]))) == lines
+    writer.join()
+
+
 def test_a_pipe_is_read_if_it_is_named_and_fails_in_a_folder():
     os.mkfifo("talks/pipe.wav")
     assert clean(find("talks/pipe.wav")) == ["talks/pipe.wav"]
@@ -173,6 +197,8 @@ def test_a_pipe_is_read_if_it_is_named_and_fails_in_a_folder():
         (["no.wav"], "no.wav: no such file; check the path"),
         ([""], "'': no such file; check the path"),
         (["no.wav", "nor.wav"], "no.wav, nor.wav: no such file; check the path"),
+        (["https://x.org/a.mp3"], "https://x.org/a.mp3: an address, not a file; download it first: curl -LO ADDRESS"),
+        (["file:///x/a.wav"], "file:///x/a.wav: an address, not a name; write its path, without file://"),
         (["a.wav/x"], "a.wav/x: no such file; check the path"),
         (["x" * 300], f"{'x' * 300}: no such file; check the path"),
         (["a\0.wav"], "a\\x00.wav: no such file; check the path"),
@@ -838,6 +864,79 @@ def test_a_playlist_names_the_file_of_its_own_folder_before_that_of_the_working_
     assert clean(find(lists=write_list(data, f"{Path.cwd()}/music/list.m3u8"))) == [f"{Path.cwd()}/{expected}"]
 
 
+PLS = "[playlist]\r\nFile1=here.wav\r\nTitle1=A song\r\nLength1=-1\r\n; File9=no.wav\r\nFile2 = a b.wav\r\nNumberOfEntries=2\r\nVersion=2\r\n"
+XSPF = """<?xml version="1.0" encoding="UTF-8"?>
+<playlist version="1" xmlns="http://xspf.org/ns/0/"><title>Ours</title><location>http://localhost/ours</location>
+<trackList>
+<track><location>here.wav</location><title>A song</title><location>again.mp3</location></track>
+<track><title>Not File1=x</title><location>
+  a%20b.wav
+</location></track>
+</trackList></playlist>
+"""
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize(("text", "ending"), [(PLS, ".pls"), (PLS, ""), (XSPF, ".xspf"), (XSPF, ".txt")])
+def test_playlists_of_other_kinds_are_lists_too(text, ending, mark):
+    make("here.wav", "music/here.wav", "music/a b.wav")
+    found = find(lists=write_list((mark + text).encode(), f"music/list{ending}"))
+    assert clean(found) == ["music/here.wav", "music/a b.wav"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "word"),
+    [("[playlist]\nFile1=a.wav\na b.wav\n", "list:3", "write File1=NAME"),
+     ("[playlist]\nNumberOfEntries=3\nFile1=a.wav\n", "list:4", "1 of 3 files are named in it"),
+     (XSPF.replace("here.wav", "a.wav")[: XSPF.index("<track><title>")], "list:5", "not valid XML ("),
+     (XSPF.replace("here.wav", "a.wav").replace("a%20b.wav", "&lt;&no;"), "list:6", "not valid XML (undefined entity")],
+)  # fmt: skip
+def test_a_line_of_a_playlist_that_is_wrong_costs_no_other(text, place, word):
+    make("a.wav")
+    found = find(lists=write_list(text.encode(), "list"))
+    assert names(found) == ["a.wav"]
+    ((_, problem),) = found.problems
+    assert problem.startswith(f"{place}: ")
+    assert word in problem
+
+
+def test_a_playlist_that_would_grow_without_end_is_refused():
+    bomb = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]>' + XSPF.split("?>\n")[1]
+    make("here.wav")
+    found = find(lists=write_list(bomb.encode(), "list.xspf"))
+    assert not found.groups
+    assert "a document type, which no playlist needs" in found.problems[0][1]
+
+
+@pytest.mark.parametrize("ending", ["cue", "wpl", "asx", "CUE"])
+def test_a_playlist_of_a_kind_that_is_not_read_has_one_line_with_the_fix(ending):
+    make("a.wav")
+    write_list(b'FILE "a.wav" WAVE\n  TRACK 01 AUDIO\n', f"list.{ending}")
+    with pytest.raises(InputError) as caught:
+        find(lists=[f"list.{ending}"])
+    found = find("a.wav", f"list.{ending}")
+    assert names(found) == ["a.wav"]
+    fix = "--clip" if ending.lower() == "cue" else "save it as .m3u"
+    assert fix in str(caught.value)
+    assert fix in found.problems[0][1]
+
+
+@pytest.mark.parametrize("name", ["caffeine.wav", "new_moov.wav", "ID3.flac", "MAC.wav"])
+def test_a_list_whose_first_name_begins_like_a_sound_is_a_list(name, monkeypatch):
+    make(name)
+    assert clean(find(lists=write_list(f"{name}\n"))) == [name]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{name}\n".encode())))
+    assert clean(find(lists=["-"])) == [name]
+
+
+@pytest.mark.parametrize("null", [False, True])
+def test_a_sound_on_standard_input_is_no_list_of_names(null, monkeypatch):
+    sound = Path(__file__).parent / "golden" / "1272-128104-0000.flac"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(sound.read_bytes())))
+    with pytest.raises(InputError, match="a sound, not a list of names; leave --files-from out"):
+        find(lists=["-"], null=null)
+
+
 def test_a_playlist_that_is_named_as_a_sound_is_a_problem_with_the_fix():
     write_list("b.flac\n", "list.m3u8")
     found = find("a.wav", "list.m3u8")
@@ -1020,3 +1119,11 @@ def test_rows_that_stay_apart_take_turns_like_others():
     assert parts[0].whole == parts[1].whole
     assert [*parts[0].groups, *parts[1].groups][0].row == ""
     assert {group.row for group in parts[1].groups} == {'[["1"], null]', '[["3"], null]'}
+
+
+def test_what_was_found_is_closed_when_nobody_needs_it():
+    code = "from cli.inputs.spool import Spool\nSpool()"
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")

@@ -27,6 +27,7 @@ from cli.output.key import identity
 from cli.output.outputs import Outputs
 from cli.output.page import Page
 from cli.output.waveforms import COLUMNS, FOLDER, NOTES, Waveforms, fewer, find_peaks, is_playable, write_opus
+from errors import UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = Path(os.environ.get("QWEN_AUDIO_CASES", ROOT.parent / "shared" / "cases"))
@@ -728,3 +729,12 @@ def test_a_sound_that_was_moved_is_told_of(tmp_path, opened, complaints):
     tab.click("article >> nth=0 >> button >> nth=0")
     tab.wait_for_selector("text=This sound cannot be played")
     assert "ERR_FILE_NOT_FOUND" in complaints.pop()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("place", [FOLDER, f"{FOLDER}/{NOTES}"])
+def test_a_pipe_where_the_page_keeps_its_notes_is_told_and_not_waited_for(tmp_path, place):
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    os.mkfifo(tmp_path / place)
+    with pytest.raises(UsageError, match="not what this program writes there; remove it"):
+        Page(ResultsFolder(tmp_path, ("json",)))

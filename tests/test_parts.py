@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import shutil
 import struct
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from audio_encoder.parts import search
 from audio_encoder.waveform import load_waveform, stream_waveform
 from errors import AudioError
 from tests.conftest import GOLDEN
@@ -246,6 +248,27 @@ def test_a_tag_before_a_sound_is_skipped(tmp_path, kind):
         load_waveform(write(tmp_path, tag + data[:20_000]))
 
 
+@pytest.mark.parametrize(
+    ("kind", "codec"), [("mp4", "aac"), ("matroska", "libopus"), ("ogg", "libopus"), ("flac", "flac")]
+)
+def test_a_tag_with_a_footer_is_skipped_before_every_kind(tmp_path, kind, codec):
+    data = noise(kind, codec, 1, 48_000)
+    plain = load_waveform(write(tmp_path, data))
+    for flags, footer in ((0, b""), (0x10, b"3DI\x04\0\x10\0\0\x10\0")):
+        tag = b"ID3\x04\0" + bytes([flags]) + b"\0\0\x10\0" + bytes(2_048) + footer
+        assert np.array_equal(load_waveform(write(tmp_path, tag + data)), plain)
+
+
+@pytest.mark.parametrize("behind", [bytes(5_000), b"no packet of it\n" * 100, bytes(500_000)])
+@pytest.mark.parametrize(
+    ("kind", "codec"), [("mpegts", "aac"), ("mpegts", "mp2"), ("matroska", "libopus"), ("mp4", "aac")]
+)
+def test_what_lies_behind_a_recording_is_no_damage(tmp_path, kind, codec, behind):
+    data = noise(kind, codec, 1, 48_000)
+    plain = load_waveform(write(tmp_path, data))
+    assert np.array_equal(load_waveform(write(tmp_path, data + behind)), plain)
+
+
 def test_a_tag_behind_a_true_audio_file_is_no_sound(tmp_path):
     data = noise("tta", "tta", 2, 16_000)  # FFmpeg puts a tag behind it
     with pytest.raises(AudioError, match="cut short"):
@@ -278,6 +301,26 @@ def test_what_only_an_ending_tells_is_heard_with_a_note(tmp_path, ending):
         load_waveform(write(tmp_path, path.read_bytes()))
 
 
+def test_what_only_seems_to_begin_a_file_is_looked_at_so_often_and_no_more(monkeypatch):
+    tries = []
+    match = re.match
+    monkeypatch.setattr("audio_encoder.parts.re.match", lambda *given: tries.append(given) or match(*given))
+    search(io.BytesIO(b"WAVE" * (1 << 19)))
+    assert 0 < len(tries) < 5_000
+
+
+@pytest.mark.parametrize(("codec", "block"), [("aptx", 4), ("aptx_hd", 6)])
+def test_joined_aptx_is_refused_with_what_is_wrong(tmp_path, codec, block):
+    path = tmp_path / f"a.{codec.replace('_', '')}"
+    data = noise(codec, codec, 2, 48_000)
+    path.write_bytes(data)
+    assert len(load_waveform(path)) == pytest.approx(16_000, abs=200)
+    for blocks in (1, 4):
+        path.write_bytes(data[: -blocks * block] + data)
+        with pytest.raises(AudioError, match="out of step, as behind the place where two files were joined"):
+            load_waveform(path)
+
+
 def test_samples_without_a_rate_are_refused_with_the_command_that_takes_it(tmp_path):
     (tmp_path / "call.ul").write_bytes(noise("mulaw", "pcm_mulaw", 1, 8_000))
     with pytest.raises(AudioError, match="no sound that can be read") as caught:
@@ -287,7 +330,7 @@ def test_samples_without_a_rate_are_refused_with_the_command_that_takes_it(tmp_p
 
 def test_a_text_is_no_sound_whatever_its_ending(tmp_path):
     (tmp_path / "program.sln").write_text("\ufeff\nMicrosoft Visual Studio Solution File\n" * 9, encoding="utf-8-sig")
-    with pytest.raises(AudioError, match="no sound that can be read"):
+    with pytest.raises(AudioError, match="a text, not a sound"):
         load_waveform(tmp_path / "program.sln")
 
 

@@ -1,6 +1,7 @@
 """--score: each metric in a case that was worked out by hand, and the runs that use them."""
 
 import json
+import os
 import random
 import sys
 from importlib.metadata import version
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from cli.inputs.beside import text_beside
 from cli.inputs.search import Group
 from cli.main import main
 from cli.output.answer import Answer, from_record
@@ -561,3 +563,10 @@ def test_a_record_that_an_old_version_wrote_is_no_answer(sounds, capsys, demo_mo
     assert [one.path for one in again.audio] == ["b.wav"]
     del record["notes"]
     assert from_record(record, ["b.wav"]) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_that_is_called_a_transcript_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.trans.txt")
+    os.mkfifo(tmp_path / "a.txt")
+    assert text_beside(str(tmp_path / "a.wav")) is None

@@ -1,6 +1,7 @@
 """Graphs that another process keeps open: the same bits, one run at a time, and no run that waits for ever."""
 
 import dataclasses
+import gc
 import json
 import os
 import shutil
@@ -273,6 +274,14 @@ def test_two_that_begin_at_once_start_one_server(tiny):
     assert len(sessions) == len(threads) > 1
     sessions.clear()
     assert held()["models"] == [str(manifest.directory)]  # both in the one that can be asked
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error")
+def test_a_server_that_lives_on_is_no_warning(tiny):
+    AudioEncoder(tiny("fp32"), KEPT)
+    gc.collect()  # pytest makes an error of a warning here
+    assert held()["models"]
 
 
 @pytest.mark.slow

@@ -387,7 +387,7 @@ def test_a_file_without_samples_is_named(tmp_path, kind):
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("text.wav", b"this is no sound\n" * 50),
+        ("data.wav", b"\1this is no sound\n" * 50),
         ("a.bin", bytes(600)),
         ("a.wav", b"RIFF"),
         ("b.wav", b"RIFF\xff\xff\xff\xffWAVE"),
@@ -516,3 +516,13 @@ def test_a_voice_file_is_whole_with_its_end_told_without_it_and_refused_when_cut
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom"])
 def test_a_device_without_an_end_is_not_read(device):
     assert "a device, which may have no end" in error_of(device)
+
+
+def test_a_file_that_grows_while_it_is_read_is_told(tmp_path):
+    path, notes = tmp_path / "a.wav", []
+    soundfile.write(path, np.zeros(200 * 16_000, np.int16), 16_000)
+    for number, _ in enumerate(stream_waveform(path, notes)):
+        if number == 1:
+            with path.open("ab") as file:
+                file.write(bytes(64_000))
+    assert notes == [f"{path}: it grew while it was read; its end may be missing"]

@@ -25,5 +25,10 @@ def text_beside(path: str) -> str | None:
 @lru_cache(maxsize=64)
 def _transcripts(folder: Path) -> dict[str, str]:
     """Of a chapter of LibriSpeech: name without ending -> text."""
-    lines = [line for path in sorted(folder.glob("*.trans.txt")) for line in decode(path.read_bytes()).splitlines()]
+    lines = [
+        line
+        for path in sorted(folder.glob("*.trans.txt"))
+        if path.is_file()
+        for line in decode(path.read_bytes()).splitlines()
+    ]
     return {name: text.strip() for name, _, text in (line.partition(" ") for line in lines) if name}

@@ -17,13 +17,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from audio_encoder.kinds import ENDINGS, is_recording
+from audio_encoder.kinds import ENDINGS, begins_like_one, is_recording
 from cli.inputs.meant import find_meant
+from cli.inputs.playlist import NOT_READ, as_address, entries, kind_of
 from cli.inputs.rows import HEAD, from_json, from_table
 from cli.inputs.search import (
-    CHECK_PATH,
-    MISSING,
-    PLAYLISTS,
     STDIN,
     Group,
     Item,
@@ -32,6 +30,7 @@ from cli.inputs.search import (
     bare,
     exists,
     is_plain,
+    missing,
     named,
     typed,
     unreadable,
@@ -91,8 +90,9 @@ def find_inputs(options: Options) -> Listing:
         spool.add(item)
     search.looks.leave()
     if not is_due:
-        missing = [Remark(name, MISSING, "absent", CHECK_PATH) for name in together]
-        raise _nothing([*missing, *(item for item in spool.read(range(len(spool))) if isinstance(item, Remark))])
+        raise _nothing(
+            [*map(missing, together), *(item for item in spool.read(range(len(spool))) if isinstance(item, Remark))]
+        )
     return _listing(spool, options.shard, is_scored=bool(options.score))
 
 
@@ -149,8 +149,12 @@ def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
     """The items of a list, line by line. A missing file counts as failed, and each one is reported."""
     if name != STDIN and not null and is_recording(name):
         raise InputError(f"{name}: a sound, not a list", fix="give it to --input")
+    if not null and (why := NOT_READ.get(Path(name).suffix.lower())):
+        raise InputError(f"{name}: {why[0]}", fix=why[1])
     pieces = _read(name, null=null)
     head = next(pieces, "")
+    if name == STDIN and begins_like_one(head[:1_000].encode("utf-8", "surrogateescape")):
+        raise InputError("standard input: a sound, not a list of names", fix="leave --files-from out")
     pieces = chain([head], pieces)
     if not null and "\0" in head and not (head[1:200:2].strip("\0") and head[:200:2].strip("\0")):
         raise InputError(f"{name}: UTF-16 without a mark that says so", fix="save it as UTF-8")
@@ -158,8 +162,11 @@ def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
         raise InputError(f"{name}: an array of JSON", fix="write each object on a line of its own, without [ and ]")
     end = "\0" if null else "\r" if "\r" in head and "\n" not in head else "\n"
     form = find_form(head, "" if null else Path(name).suffix)
+    kind = None if null else kind_of(Path(name).suffix.lower(), head)
     if form is not None:
         rows = from_table((line + end for line in split(pieces, end)), form)
+    elif kind is not None:
+        rows = _played(name, kind, split(pieces, end))
     else:
         rows = _lines(name, split(pieces, end), null=null)
     items = _rows(name, rows, search, null=null)
@@ -171,19 +178,26 @@ def _listed(name: str, search: Search, *, null: bool) -> Iterator[Item]:
 
 
 def _lines(name: str, lines: Iterator[str], *, null: bool) -> Iterator[tuple[int, Group | ValueError]]:
-    """(number, group or what is wrong) of each line of a list that is no table. A playlist has comments."""
-    is_playlist, folder = False, os.path.dirname(name)  # noqa: PTH120 - Path would put ./ in front
+    """(number, group or what is wrong) of each line of a list that is no table."""
     for number, line in enumerate(lines, start=1):
         entry = line if null else line.removesuffix("\r")
-        if number == 1 and not null:
-            suffix = Path(name).suffix.lower()
-            is_playlist = entry.startswith("#EXTM3U") or suffix in PLAYLISTS
-            if suffix in TABLES and not is_recording(entry) and not find_meant(entry):
-                yield number, ValueError(f"no column is called audio; {HEAD}")
-                return
-        if not (entry if null else entry.strip()) or (is_playlist and entry.startswith("#")):
-            continue
-        yield number, _group((find_meant(entry, folder) if is_playlist else None) or entry, null=null)
+        is_table = number == 1 and not null and Path(name).suffix.lower() in TABLES
+        if is_table and not is_recording(entry) and not find_meant(entry):
+            yield number, ValueError(f"no column is called audio; {HEAD}")
+            return
+        if entry if null else entry.strip():
+            yield number, _group(entry, null=null)
+
+
+def _played(name: str, kind: str, lines: Iterator[str]) -> Iterator[tuple[int, Group | ValueError]]:
+    """(number, group or what is wrong) of each name in a playlist; its own folder comes first."""
+    folder = os.path.dirname(name)  # noqa: PTH120 - Path would put ./ in front
+    for number, entry in entries(kind, lines):
+        if isinstance(entry, ValueError):
+            yield number, entry
+        else:
+            meant = find_meant(entry, folder) or find_meant(as_address(entry), folder)
+            yield number, _group(meant or entry, null=False)
 
 
 def _group(entry: str, *, null: bool) -> Group | ValueError:

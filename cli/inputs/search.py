@@ -17,15 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
 
-from audio_encoder.kinds import is_recording
+from audio_encoder.kinds import absence, is_recording
 from cli.inputs.looks import Looks
+from cli.inputs.playlist import NOT_READ, PLAYLISTS
 from errors import InputError
 
 STDIN = "-"
-MISSING, CHECK_PATH = "no such file", "check the path"
 _NOTHING = (None,) * 5
-PLAYLISTS = {".m3u", ".m3u8"}  # lines that begin with # are comments
-_PLAYLISTS = tuple(PLAYLISTS)
+_PLAYLISTS = (*PLAYLISTS, *NOT_READ)
 MEND_LINK = "repair or remove it"
 
 
@@ -106,7 +105,7 @@ Item = Group | Remark
 
 def is_plain(name: str) -> bool:
     """Whether a typed name is a file's or standard input, neither a folder, a pattern nor a playlist."""
-    return name == STDIN or not (os.path.isdir(name) or _is_pattern(name) or _ending(name) in PLAYLISTS)  # noqa: PTH112 - Path("") is "."
+    return name == STDIN or not (os.path.isdir(name) or _is_pattern(name) or _ending(name) in {*PLAYLISTS, *NOT_READ})  # noqa: PTH112 - Path("") is "."
 
 
 def typed(name: str, search: Search) -> Iterator[Item]:
@@ -138,6 +137,8 @@ def named(name: str, search: Search, *, by_user: bool = True) -> Iterator[Item]:
         yield from _sort_out(name, _walk(name, recursive=search.recursive), search, nothing)
     elif by_user and _ending(name) in PLAYLISTS:
         yield Remark(name, "a playlist, not a sound", "failed", "give it to --files-from", "not a sound")
+    elif by_user and (why := NOT_READ.get(_ending(name))):
+        yield Remark(name, why[0], "failed", why[1], "not a sound")
     elif by_user or stat.S_ISREG(mode):
         yield Group((name,))
     else:  # a pipe may keep its reader waiting for ever
@@ -152,8 +153,14 @@ def _absence(name: str, error: OSError | ValueError) -> Remark:
     if os.path.islink(name):  # noqa: PTH114
         return Remark(name, "a broken link", "failed", MEND_LINK, "broken link")
     if code in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-        return Remark(name, MISSING, "absent", CHECK_PATH)
+        return missing(name)
     return unreadable(name, error)
+
+
+def missing(name: str) -> Remark:
+    """No file is called so."""
+    reason, fix = absence(name)
+    return Remark(name, reason, "absent", fix)
 
 
 def unreadable(name: str, error: OSError | ValueError) -> Remark:

@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 import threading
+import weakref
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -36,6 +37,7 @@ class Spool:
     def __init__(self, looks: Looks | None = None) -> None:
         """Empty; `looks` may know of items that are added what they are."""
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - open as long as this lives
+        weakref.finalize(self, self._file.close)  # else Python warns of it, where it is told to (-W, -X dev)
         self._lock = threading.Lock()
         self._ends, self._kinds, self._keys = array("Q", [0]), bytearray(), bytearray()
         self._looks, self._encode = looks or Looks(), json.encoder.encode_basestring_ascii

@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from audio_encoder.kinds import is_recording
 from cli.output.answer import Answer
 from cli.output.cues import Layout
 from cli.output.filenames import DIGITS, other_name
@@ -202,9 +203,12 @@ class ResultsFolder:
         return self._settings[1]
 
     def _may_replace(self, name: str, source: str) -> bool:
-        """Whether a file is the answers about this very input as they were written, or may be replaced anyway."""
+        """Whether a file is the answers about this very input as they were written, or may be replaced anyway.
+
+        A recording never may, whatever it is called: it may be an input.
+        """
         if self._overwrite:
-            return True
+            return not is_recording(str(self.folder / name))
         digest = self._digest(name)
         noted = [] if digest is None else self._journal.of(name)
         ours = any(one.digest == digest and one.input in ("", source) for one in noted)

@@ -25,7 +25,7 @@ from cli.inputs.listing import STDIN
 from cli.output import journal
 from cli.output.filenames import DIGITS
 from cli.output.streams import say
-from errors import QwenAudioError
+from errors import QwenAudioError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,10 +72,17 @@ class Waveforms:
     """The sounds that are known in an output folder; `add` looks at those of an input, `read` gives all of them."""
 
     def __init__(self, folder: ResultsFolder) -> None:
-        """Make the hidden folder. Raises OSError."""
+        """Make the hidden folder. Raises UsageError where something else is in its place, and OSError."""
         self._folder = folder
         self._place = folder.folder / FOLDER
-        self._place.mkdir(exist_ok=True)
+        notes = self._place / NOTES
+        try:
+            self._place.mkdir(exist_ok=True)
+            is_ours = notes.is_file() or not os.path.lexists(notes)  # a pipe would wait for ever
+        except FileExistsError:
+            is_ours = False
+        if not is_ours:
+            raise UsageError(f"{self._place}: not what this program writes there", "remove it, or name another folder")
         self._sounds, self._inputs = self.read()
 
     def read(self) -> tuple[dict[str, Sound], dict[str, list[str]]]:

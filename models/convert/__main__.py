@@ -16,10 +16,11 @@ import errno
 import shutil
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from errors import QwenAudioError, command, path
-from models.interrupts import clean_up_first, is_interrupted, leave
+from models.interrupts import finish, is_interrupted
 from models.runtime.shortage import shortage
 
 
@@ -73,10 +74,18 @@ def main(argv: list[str] | None = None) -> int:
 
     130 if it was interrupted.
     """
+    return _convert(_options(argv))
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = _parser()
     options = parser.parse_args(argv)
     if options.calibration and options.calibrate:
         parser.error("--calibration and --calibrate contradict each other; leave one out")
+    return options
+
+
+def _convert(options: argparse.Namespace) -> int:
     try:
         from models.convert.convert import convert
 
@@ -118,5 +127,4 @@ def _reason(failure: BaseException, out: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    clean_up_first()
-    leave(main())
+    finish(partial(_convert, _options(None)))

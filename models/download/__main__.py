@@ -19,12 +19,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from errors import ModelError, command, path
 from models.download.catalog import MODELS, RemoteFile, describe_missing
 from models.download.lockfile import PINS_NAME, Pins, add_pin, check_content, check_pinned, read_pins, write_pins
-from models.interrupts import clean_up_first, is_interrupted, leave
+from models.interrupts import finish, is_interrupted
 
 ROOT = Path(__file__).resolve().parents[2]
 ABOUT = """Fetch a model, whole and verified. After an interruption run the same command again: whole files are kept.
@@ -144,7 +145,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 2 for a wrong command, 3 for a failure, 130 when interrupted."""
-    args = _parser().parse_args(argv)
+    return _run(_parser().parse_args(argv))
+
+
+def _run(args: argparse.Namespace) -> int:
     directory = (args.to or ROOT / "models" / args.name).expanduser().resolve()
     try:
         download(args.name, directory=directory, url=args.url, verify=args.verify, offline=args.offline)
@@ -163,5 +167,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    clean_up_first()
-    leave(main())
+    finish(partial(_run, _parser().parse_args()))

@@ -22,7 +22,7 @@ import httpx2
 from errors import ModelError
 from models.download.catalog import HUB_PATTERNS, Model, RemoteFile
 from models.download.fetch import TIMEOUT_S, one_line, open_client
-from models.interrupts import end_by, handled_by
+from models.interrupts import end_by, first_calls, put_back
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
@@ -137,5 +137,8 @@ def _interruptible(directory: Path) -> Iterator[None]:
         end_by(number)
 
     sweep()
-    with handled_by(end):
+    before = first_calls(end)
+    try:
         yield
+    finally:
+        put_back(before)

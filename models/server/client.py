@@ -250,9 +250,12 @@ def _start(path: Path) -> Connection[Any, Any]:
     until = time.monotonic() + STARTING
     while time.monotonic() < until and process.poll() is None:
         try:
-            return connect(path)
+            connected = connect(path)
         except OSError:
             time.sleep(0.02)
+        else:
+            process.returncode = 0  # it lives on: Python would warn of that, where it is told to
+            return connected
     process.kill()
     said = log.read_text(errors="replace").strip().splitlines()
     raise BackendError(
