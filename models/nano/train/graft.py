@@ -1,7 +1,7 @@
 """Whisper base's decoder, written as a Qwen decoder: what a grafted nano begins with. Nothing is learned here.
 
     layer 0       positions: Whisper adds one to each id, Qwen turns queries and keys
-    layers 1, 3…  self-attention of Whisper's layers, over text alone, and the MLP units that the layer before had no room for
+    layers 1, 3…  self-attention of Whisper's layers, over text alone; MLP units that the layer before had no room for
     layers 2, 4…  cross-attention, over sound alone, and the MLP
 
 How each difference is bridged:
@@ -11,8 +11,8 @@ How each difference is bridged:
 - Sound stands in the stream as large rows, so that what layers add to them is nothing beside them. Rows of sound carry
   marks in channels of their own, by which heads tell sound from text.
 - Rotary positions turn six of a head's 36 pairs at most: the base is so large that the others stand still.
-- A position is told by how far back the end of the sound lies: sines and cosines of it, made by the softmax over the two
-  rows at the ends of the sound, and Whisper's row of that position by the MLP.
+- A position is told by how far back the end of the sound lies. The softmax over the two rows at the ends of the sound
+  makes sines and cosines of it, and the MLP makes Whisper's row of that position of them.
 
 `refit` then makes up for what is only nearly equal.
 """
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
@@ -59,28 +60,30 @@ def grafted_sizes(vocab_size: int, audio_start: int) -> Sizes:
     return Sizes(vocab_size, audio_start, D_MODEL, N_LAYER, N_HEAD, WIDTH, rotary_base=ROTARY_BASE, is_tied=True)
 
 
+@dataclass(frozen=True)
+class Speech:
+    """What the graft is fitted to: the stream before each of Whisper's parts, [n, state], and features, [n, state]."""
+
+    streams: list[Tensor]
+    features: Tensor
+
+
 def graft(
-    teacher: WhisperDecoder,
-    sizes: Sizes,
-    pieces: Sequence[int],
-    special: Mapping[int, int],
-    seen: list[Tensor],
-    sound: Tensor,
+    teacher: WhisperDecoder, sizes: Sizes, speech: Speech, *, pieces: Sequence[int], special: Mapping[int, int]
 ) -> State:
     """The weights by their names in a checkpoint.
 
-    `pieces` are Whisper's ids of the first ids, `special` those of some others; `seen` [n, state] is the stream before
-    each of Whisper's parts on some speech, `sound` [n, state] are features.
+    `pieces` are Whisper's ids of our ids from 0 on, `special` those of some others.
     """
     grafted = Grafted(sizes)
-    grafted.rows(teacher, pieces, special)
-    grafted.sound(sound)
+    grafted.embed(teacher, pieces, special)
+    grafted.hear(speech.features)
     grafted.tell_positions(teacher.positions @ CENTRE)
     for number, layer in enumerate(teacher.layers):
-        own, cross, mlp = seen[3 * number : 3 * number + 3]
+        own, cross, mlp = speech.streams[3 * number : 3 * number + 3]
         grafted.attend(1 + 2 * number, layer.attend, own, is_cross=False)
         grafted.attend(2 + 2 * number, layer.cross, cross, is_cross=True)
-        late = seen[3 * number + 4] if number + 1 < whisper.N_LAYER else None
+        late = speech.streams[3 * number + 4] if number + 1 < whisper.N_LAYER else None
         grafted.think(2 + 2 * number, layer, mlp, late)
     grafted.state["transformer.ln_f.weight"] = _padded(teacher.norm.weight * math.sqrt(STATE / D_MODEL))
     return grafted.state
@@ -102,7 +105,7 @@ class Grafted:
         self.state[f"{audio}audio_bos_eos_token.weight"] = torch.zeros(2, d)
         self.length = self.mean_energy = 0.0
 
-    def rows(self, teacher: WhisperDecoder, pieces: Sequence[int], special: Mapping[int, int]) -> None:
+    def embed(self, teacher: WhisperDecoder, pieces: Sequence[int], special: Mapping[int, int]) -> None:
         """Embeddings, all of one length; ids that Whisper has not begin with the mean of all."""
         table, rows = teacher.embeddings @ CENTRE, self.state["transformer.wte.weight"]
         rows[:, :STATE] = table[list(pieces)].mean(0)
@@ -116,7 +119,7 @@ class Grafted:
         ends = self.state["transformer.audio.audio_bos_eos_token.weight"]
         ends[0, BEGIN] = ends[1, FINISH] = 50 * self.length
 
-    def sound(self, features: Tensor) -> None:
+    def hear(self, features: Tensor) -> None:
         """The projection, and what the norm makes of sound."""
         mark = float(features.square().mean().sqrt()) * math.sqrt(MARKED * STATE / 16)
         self.state["transformer.audio.proj.weight"][:STATE] = torch.eye(STATE) * LOUD
@@ -128,7 +131,7 @@ class Grafted:
         self.loudness = self.mark / mark  # of a feature behind the norm
 
     def tell_positions(self, positions: Tensor) -> None:
-        """Layer 0. Head h sees the ends of the sound alone; how much it sees of its last row is a sine of the distance."""
+        """Layer 0. Each head sees the ends of the sound alone, and of the last one by a sine of the distance."""
         weight, bias, out = self._attention(0)
         root = math.sqrt(DIM)
         for head in range(N_HEAD):
@@ -188,7 +191,7 @@ class Grafted:
         bias[_firsts(0)[2] + BIAS], out[:STATE, BIAS] = 1.0, CENTRE @ attention.out.bias
 
     def think(self, number: int, layer: Layer, stream: Tensor, late: Tensor | None) -> None:
-        """The MLP: the units that move most in this layer, as many of the others in the next; the rest is their mean."""
+        """The MLP: in this layer the units that move most, then as many in the next; the rest is their mean."""
         hidden = F.gelu(layer.up(layer.mlp_norm(stream)))
         up, down = layer.up.after(layer.mlp_norm), CENTRE @ layer.down.weight
         moved = hidden.var(0) * down.square().sum(0)
@@ -196,17 +199,16 @@ class Grafted:
         room = WIDTH - 1
         left = order[room:] if late is None else order[2 * room :]
         one = nearly_one(stream)
-        self._units(number, 0, up, down, order[:room], one)
+        self._units(number, (up, down), order[:room], one)
         mlp = f"transformer.h.{number}.mlp."
         self.state[f"{mlp}w2.weight"][room, :STATE], self.state[f"{mlp}w1.weight"][room, :STATE] = 8 * one, one / 8
-        self.state[f"{mlp}c_proj.weight"][:STATE, room] = (
-            CENTRE @ layer.down.bias + down[:, left] @ hidden.mean(0)[left]
-        )
+        rest = down[:, left] @ hidden.mean(0)[left]
+        self.state[f"{mlp}c_proj.weight"][:STATE, room] = CENTRE @ layer.down.bias + rest
         if late is not None:
-            self._units(number + 1, 0, up, down, order[room : 2 * room], nearly_one(late))
+            self._units(number + 1, (up, down), order[room : 2 * room], nearly_one(late))
 
-    def _units(self, number: int, first: int, up: Linear, down: Tensor, units: Tensor, one: Tensor) -> None:
-        mlp, places = f"transformer.h.{number}.mlp.", slice(first, first + len(units))
+    def _units(self, number: int, both: tuple[Linear, Tensor], units: Tensor, one: Tensor) -> None:
+        mlp, places, (up, down) = f"transformer.h.{number}.mlp.", slice(len(units)), both
         gate = up.weight[units] * math.sqrt(STATE / D_MODEL) + torch.outer(up.bias[units], one)
         self.state[f"{mlp}w2.weight"][places, :STATE] = SIGMOID * gate
         self.state[f"{mlp}w1.weight"][places, :STATE] = one / SIGMOID
@@ -233,8 +235,9 @@ def tell_apart(sound: Tensor, text: Tensor) -> Tensor:
     return torch.linalg.solve(squares, sure * sound.double().mean(0)).float()
 
 
+@torch.enable_grad()
 def _fitted(told: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """An MLP that makes `wanted` [positions, D_MODEL] of `told`: two matrices learned, the third solved. Early ones count more."""
+    """An MLP that makes `wanted` [positions, D_MODEL] of `told`: two matrices are learned, the third is solved."""
     generator = torch.Generator().manual_seed(0)
     shape = (WIDTH, told.shape[1])
     up = (torch.randn(shape, generator=generator) * 0.5).requires_grad_()

@@ -1,8 +1,8 @@
 """`python3 -m models.nano.train.refit OUT --features DIR… --vocabulary FILE`: a grafted state to begin training with.
 
-The graft (`graft`) is nearly Whisper's decoder. Here each part's last matrix is solved anew, in order, so that the stream
-behind it is Whisper's on some clips of speech, whatever the parts before it left over: least squares, a ridge at the
-graft. No gradient is taken. Then the state is written for `train --begin OUT --grafted`.
+The graft (`graft`) is nearly Whisper's decoder. Here each part's last matrix is solved anew, in order, so that the
+stream behind it is Whisper's on some clips of speech, whatever the parts before left over: least squares, with a ridge
+at the graft. No gradient is taken. The state is for `train --begin OUT --grafted`.
 """
 
 from __future__ import annotations
@@ -49,6 +49,9 @@ def speech(clips: Sequence[Clip], count: int) -> list[Clip]:
     return read[:count]
 
 
+Given = tuple[list[int], Tensor, Tensor]  # our ids, Whisper's ids, features [T, state]
+
+
 def tags(tokenizer: Tokenizer) -> dict[int, int]:
     """Whisper's ids of the tags that ask for a transcript, and of the ends of an answer."""
     ours = tokenizer.encode(wordings.TRANSCRIBE_TAGS, special="all")
@@ -56,9 +59,7 @@ def tags(tokenizer: Tokenizer) -> dict[int, int]:
     return dict(zip(ours, theirs, strict=True)) | {tokenizer.endoftext: whisper.END, tokenizer.im_end: whisper.END}
 
 
-def answers(
-    tokenizer: Tokenizer, pieces: Sequence[int], clips: Sequence[Clip]
-) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+def answers(tokenizer: Tokenizer, pieces: Sequence[int], clips: Sequence[Clip]) -> Iterator[Given]:
     """For each clip our ids, Whisper's ids and the features; both read the same prompt of four tags."""
     ours = {theirs: mine for mine, theirs in reversed(tags(tokenizer).items())}
     for clip in clips:
@@ -114,7 +115,7 @@ def _solve(weight: Tensor, inputs: list[Tensor], wanted: list[Tensor], heard: li
     full = torch.cat(wanted).double()
     y = full - torch.cat([one.stream[0, -one.rows :, : whisper.STATE] for one in heard])
     squares = x.T @ x
-    squares += RIDGE * squares.diagonal().mean() * torch.eye(len(squares), dtype=torch.float64)
+    squares += (RIDGE * squares.diagonal().mean() + 1e-9) * torch.eye(len(squares), dtype=torch.float64)
     old = weight[: whisper.STATE].double()
     new = old + torch.linalg.solve(squares, x.T @ (y - x @ old.T)).T
     weight[: whisper.STATE] = new.float()
@@ -122,9 +123,9 @@ def _solve(weight: Tensor, inputs: list[Tensor], wanted: list[Tensor], heard: li
 
 
 def distance(
-    model: Nano, teacher: whisper.WhisperDecoder, pieces: Sequence[int], given: list[tuple[list[int], Tensor, Tensor]]
+    model: Nano, teacher: whisper.WhisperDecoder, pieces: Sequence[int], given: list[Given]
 ) -> tuple[float, float]:
-    """KL from Whisper's decoder over the common ids in nats a token, and the share of equal first choices."""
+    """KL from Whisper's decoder over the common ids, in nats a token, and the share of equal first choices."""
     divergence = same = count = 0.0
     for ours, theirs, features in given:
         want = teacher.states(theirs, features)[0][FIRST - 1 :, list(pieces)].log_softmax(-1)
@@ -163,7 +164,9 @@ def main(argv: list[str] | None = None) -> int:
     sizes = graft.grafted_sizes(tokenizer.vocab_size, tokenizer.audio_start)
     model = Nano(sizes).eval()
     frames = torch.cat([features for _, _, features in learned])[::4]
-    left = model.load_state_dict(graft.graft(teacher, sizes, pieces, tags(tokenizer), seen, frames), strict=False)
+    speech_seen = graft.Speech(seen, frames)
+    state = graft.graft(teacher, sizes, speech_seen, pieces=pieces, special=tags(tokenizer))
+    left = model.load_state_dict(state, strict=False)
     assert not left.unexpected_keys, left.unexpected_keys
     heard = [
         Heard(_embedded(model, ours, features), [part @ graft.CENTRE for part in parts], len(theirs))

@@ -95,15 +95,16 @@ class WhisperDecoder:
         for layer in self.layers:
             seen.append(x)
             heard = layer.attend.norm(x)
-            x = x + _mixed(layer.attend, heard, heard, future)
+            x = x + mixed(layer.attend, heard, heard, future)
             seen.append(x)
-            x = x + _mixed(layer.cross, layer.cross.norm(x), features, torch.zeros(()))
+            x = x + mixed(layer.cross, layer.cross.norm(x), features, torch.zeros(()))
             seen.append(x)
             x = x + layer.down(F.gelu(layer.up(layer.mlp_norm(x))))
         return F.linear(self.norm(x), self.embeddings), seen
 
 
-def _mixed(attention: Attention, asking: Tensor, asked: Tensor, mask: Tensor) -> Tensor:
+def mixed(attention: Attention, asking: Tensor, asked: Tensor, mask: Tensor) -> Tensor:
+    """What one attention adds: `asking` [t, state] looks at `asked` [T, state]; the mask is added to the scores."""
     q, k, v = (
         layer(x).unflatten(-1, (N_HEAD, HEAD_DIM)).transpose(0, 1)
         for layer, x in ((attention.query, asking), (attention.key, asked), (attention.value, asked))

@@ -1,7 +1,7 @@
 """`python3 -m models.nano.train.whisper_pieces TEXTS OUT`: a vocabulary for a grafted decoder, out of Whisper's own.
 
-The 256 bytes, and those of Whisper's byte-level pieces that TEXTS and the frames of answers use most, in Whisper's order.
-So each id has a row that Whisper learned.
+The 256 bytes, and those of Whisper's byte-level pieces that TEXTS and the frames of answers use most, in Whisper's
+order. So each id has a row that Whisper learned.
 """
 
 from __future__ import annotations
