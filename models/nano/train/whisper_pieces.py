@@ -21,7 +21,7 @@ from models.nano.train.whisper_base import PACKAGES
 from tokenizer.tokenizer import PIECES, Tokenizer
 
 N_PIECES = 50_257  # of Whisper's ids, those before its special ones
-SIZE = 6_600
+SIZE = 6_200
 
 
 @cache
