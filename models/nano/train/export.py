@@ -34,7 +34,7 @@ def mean_state(paths: list[Path]) -> dict[str, NDArray[np.float32]]:
     return {name: torch.stack([state[name] for state in states]).mean(0).numpy() for name in states[0]}
 
 
-def eight_bit(name: str, values: NDArray[np.float32]) -> Arrays:
+def eight_bit(name: str, values: NDArray[np.floating]) -> Arrays:
     """A matrix, or a kernel, as integers of -127 to 127 and the scale of each row."""
     rows = values.reshape(len(values), -1)
     scales = np.maximum(np.abs(rows).max(1), 1e-8).astype(np.float32) / np.float32(127)
@@ -49,10 +49,10 @@ def stored(
     A grafted decoder (`is_tied`) is larger: its output rows are not stored, and the encoder is in 8 bits, too.
     """
     first: Arrays = {}
-    for name, values in encoder.items():
-        is_matrix = is_tied and values.ndim > 1 and name.endswith(".weight")
+    for name, heard in encoder.items():
+        is_matrix = is_tied and heard.ndim > 1 and name.endswith(".weight")
         first |= (
-            eight_bit(AUDIO + name, values) if is_matrix else {AUDIO + name: np.ascontiguousarray(values, np.float16)}
+            eight_bit(AUDIO + name, heard) if is_matrix else {AUDIO + name: np.ascontiguousarray(heard, np.float16)}
         )
     second: Arrays = {}
     for name, values in weights.items():

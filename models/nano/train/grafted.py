@@ -48,12 +48,11 @@ def text_hidden(model: Nano, batch: Batch) -> tuple[Tensor, Tensor]:
     order = torch.sort(is_sound.int(), dim=1, stable=True).indices  # text first, both in order
     n_text, n_sound = int((~is_sound).sum(1).max()), int(is_sound.sum(1).max())
     text, sound = order[:, :n_text], order[:, order.shape[1] - n_sound :]
-    rows = lambda places: x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))  # noqa: E731
     before = (text[:, None] <= text[..., None]) & ~is_sound.gather(1, text)[:, None]
     before = (before | torch.eye(n_text, dtype=torch.bool, device=x.device))[:, None]
     heard = ((sound[:, None] < text[..., None]) & is_sound.gather(1, sound)[:, None])[:, None]
     tables = [tuple(part[:, None] for part in rotary_tables(places, model.sizes)) for places in (text, sound)]
-    h, around = rows(text), F.rms_norm(rows(sound), x.shape[-1:], None, model.sizes.epsilon)
+    h, around = _rows(x, text), F.rms_norm(_rows(x, sound), x.shape[-1:], None, model.sizes.epsilon)
     for number, block in enumerate(model.transformer.h):
         q, k, v = block.attn.project(block.ln_1(h), tables[0])
         mask = before
@@ -64,6 +63,10 @@ def text_hidden(model: Nano, batch: Batch) -> tuple[Tensor, Tensor]:
         h = h + F.dropout(block.attn.c_proj(mixed.transpose(1, 2).flatten(2)), block.dropout, model.training)
         h = h + F.dropout(block.mlp(block.ln_2(h)), block.dropout, model.training)
     return model.transformer.ln_f(h), text
+
+
+def _rows(x: Tensor, places: Tensor) -> Tensor:
+    return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
 
 
 def _keys(attention: Attention, x: Tensor, rotary: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:

@@ -115,12 +115,13 @@ def mixed(attention: Attention, asking: Tensor, asked: Tensor, mask: Tensor) -> 
 
 def _layer(stored: dict[str, Tensor], name: str) -> Layer:
     own, cross = f"{name}/self_attention", f"{name}/attention"
-    own_parts, (key, value) = _linear(stored, f"{own}/linear_0", 3), _linear(stored, f"{cross}/linear_1", 2)
+    own_query, own_key, own_value = _linear(stored, f"{own}/linear_0", 3)
+    key, value = _linear(stored, f"{cross}/linear_1", 2)
     (query,), (own_out,) = _linear(stored, f"{cross}/linear_0"), _linear(stored, f"{own}/linear_1")
     (cross_out,) = _linear(stored, f"{cross}/linear_2")
     (up,), (down,) = (_linear(stored, f"{name}/ffn/linear_{number}") for number in range(2))
     return Layer(
-        Attention(_norm(stored, f"{own}/layer_norm"), *own_parts, own_out),
+        Attention(_norm(stored, f"{own}/layer_norm"), own_query, own_key, own_value, own_out),
         Attention(_norm(stored, f"{cross}/layer_norm"), query, key, value, cross_out),
         _norm(stored, f"{name}/ffn/layer_norm"),
         up,
