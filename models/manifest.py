@@ -26,7 +26,7 @@ FORMAT = 2
 FILE_NAME = "manifest.json"
 _AGAIN = "convert or download this model again"
 # Tables of every position are made on opening: a damaged number must not take all memory. A state: of one position.
-LARGEST = {"max_positions": 2**20, "state": 2**24}
+LARGEST = {"max_positions": 2**20, "state": 2**24, "rotary_base": 1e30}
 # Backend -> its class in the module of that name in models/runtime. This line is what adds one.
 BACKENDS = {"onnxruntime": "OnnxRuntimeSession", "ailia": "AiliaSession"}
 

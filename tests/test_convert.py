@@ -214,6 +214,17 @@ def test_a_missing_tensor_is_named(single, tmp_path, name, flavour):
     assert f"tensor {name} is missing" in refusal(single, tmp_path / "out", flavour=flavour)
 
 
+def test_tied_embeddings_are_the_output_rows_too(single, tmp_path):
+    copied, tied = tmp_path / "copied", tmp_path / "tied"
+    shutil.copytree(single, tied)
+    edit_tensors(single, lambda tensors: tensors.update({"lm_head.weight": tensors["transformer.wte.weight"]}))
+    edit_tensors(tied, lambda tensors: tensors.pop("lm_head.weight"))
+    edit_json(tied / "config.json", tie_word_embeddings=True)
+    convert(single, copied, precision="int8", flavour="fused")
+    convert(tied, tmp_path / "model", precision="int8", flavour="fused")
+    assert hashes(tmp_path / "model") == hashes(copied)
+
+
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_a_leftover_tensor_is_named(single, tmp_path, flavour):
     edit_tensors(single, lambda tensors: tensors.update({"transformer.visual.x": tensors["lm_head.weight"]}))
@@ -235,7 +246,8 @@ WRONG_CONFIGS = {
     "not a Qwen-Audio checkpoint (model_type qwen with an audio section)": {"audio": None},
     "kv_channels * num_attention_heads is 64": {"kv_channels": 16},
     "no_bias is False": {"no_bias": False},
-    "tie_word_embeddings is True": {"tie_word_embeddings": True},
+    "rotary_emb_base is 0": {"rotary_emb_base": 0},
+    "rotary_emb_base is 1e+40": {"rotary_emb_base": 1e40},
     "rotary_pct is 0.5": {"rotary_pct": 0.5},
     "intermediate_size even": {"intermediate_size": 97},
     "layer_norm_epsilon must be a float": {"layer_norm_epsilon": None},

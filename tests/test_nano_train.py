@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from models.nano.train import whisper_pieces
 from models.nano.train.bpe import train_ranks, write_ranks
 from models.nano.train.recordings import spoken, training
 from models.nano.train.recordings import test_ids as listed
@@ -35,6 +36,17 @@ def test_a_vocabulary_starts_with_the_256_bytes():
 
 def test_a_frequent_word_becomes_one_token(trained):
     assert len(trained.encode(" the")) == 1
+
+
+def test_a_vocabulary_out_of_whispers_pieces_keeps_the_bytes_and_what_is_used(tmp_path, monkeypatch):
+    theirs = [bytes([byte]) for byte in reversed(range(256))] + [b" t", b"he", b" the", b"xq", b"cat"]
+    monkeypatch.setattr(whisper_pieces, "whisper_pieces", lambda: theirs)
+    monkeypatch.setattr(whisper_pieces, "texts_of", lambda _: ["the cat the cat", "cat a"])
+    whisper_pieces.main([str(tmp_path), str(tmp_path / "qwen.tiktoken"), "--size", "258"])
+    made = Tokenizer(tmp_path / "qwen.tiktoken")
+    assert [made.token_bytes(token) for token in range(made.endoftext)] == [*sorted(theirs[:256]), b" the", b"cat"]
+    ids = whisper_pieces.whisper_ids(made)
+    assert [theirs[number] for number in ids] == [made.token_bytes(token) for token in range(258)]
 
 
 @pytest.mark.parametrize("text", [*TEXTS[:2], "unseen wörds 你好", "<|en|> is a tag"])

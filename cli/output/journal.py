@@ -15,6 +15,7 @@ import json
 import os
 import re
 import threading
+import weakref
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,6 +74,8 @@ class Journal:
             if self._file is not None:
                 self._file.close()
             self._file = _open(self._path)
+            if self._file is not None:
+                weakref.finalize(self, self._file.close)  # else Python warns of it, where it is told to (-W, -X dev)
             self._read_seen()
             if self._end is not None:
                 self._read_names()

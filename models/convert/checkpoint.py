@@ -31,6 +31,7 @@ STORED: dict[str, np.dtype[Any]] = {
     "BF16": np.dtype("<u2"),
     "I8": np.dtype("i1"),  # with a scale for each row in a tensor of its own, NAME + SCALES
 }
+EMBEDDINGS, HEAD = "transformer.wte.weight", "lm_head.weight"  # one matrix, stored once, where embeddings are tied
 SCALES = ".scales"  # F32 [rows]: value = stored * scale of its row, in float32
 
 
@@ -97,6 +98,8 @@ class Checkpoint:
                 self._tensors[tensor.name] = tensor
         self._check_index()
         self._join_scales()
+        if self.config.get("tie_word_embeddings") is True and EMBEDDINGS in self._tensors:
+            self._tensors.setdefault(HEAD, replace(self._tensors[EMBEDDINGS], name=HEAD))
         self._left = set(self._tensors)
 
     def take(self, name: str, *shape: int) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import ModelError
-from models.manifest import DecoderSizes, EncoderSizes
+from models.manifest import LARGEST, DecoderSizes, EncoderSizes
 
 
 def read_sizes(config: dict[str, Any], path: Path) -> tuple[EncoderSizes, DecoderSizes]:
@@ -27,7 +27,7 @@ def read_sizes(config: dict[str, Any], path: Path) -> tuple[EncoderSizes, Decode
     d_model, n_head, head_dim = (number(config, key) for key in ("hidden_size", "num_attention_heads", "kv_channels"))
     expected: dict[str, tuple[Any, Any]] = {"kv_channels * num_attention_heads": (n_head * head_dim, d_model)}
     expected["audio.output_dim"] = (number(audio, "output_dim"), d_model)
-    for key, default in (("no_bias", True), ("tie_word_embeddings", False), ("rotary_pct", 1.0)):
+    for key, default in (("no_bias", True), ("rotary_pct", 1.0)):
         expected[key] = (config.get(key, default), default)
     for key in ("avg_pool", "add_audio_bos_eos_token"):
         expected[f"audio.{key}"] = (audio.get(key, True), True)
@@ -51,10 +51,17 @@ def read_sizes(config: dict[str, Any], path: Path) -> tuple[EncoderSizes, Decode
         max_positions=max(
             seq_length, number({"max_position_embeddings": seq_length, **config}, "max_position_embeddings")
         ),
-        rotary_base=float(number(config, "rotary_emb_base")),
+        rotary_base=_base(config, path),
         dynamic_ntk=bool(config.get("use_dynamic_ntk", True)),
         logn=bool(config.get("use_logn_attn", True)),
         audio_start=start,
         audio_end=start + 1,
     )
     return encoder, decoder
+
+
+def _base(config: dict[str, Any], path: Path) -> float:
+    value = config.get("rotary_emb_base")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 1 < value < LARGEST["rotary_base"]:
+        raise ModelError(f"{path}: rotary_emb_base is {value!r:.60}, expected a number over 1 and under 1e30")
+    return float(value)

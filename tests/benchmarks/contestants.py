@@ -241,7 +241,7 @@ class CTranslate2:
 class PyTorch:
     """The same encoder in PyTorch, in float32 or bfloat16: the trainer's, at the size of `sizes`."""
 
-    def __init__(self, sizes: dict[str, int], threads: int, dtype: str) -> None:
+    def __init__(self, sizes: dict[str, Any], threads: int, dtype: str) -> None:
         import torch
 
         from models.nano.train.model import AudioEncoder, Sizes

@@ -122,7 +122,7 @@ def describe(name: str, found: Counter[str], manifest: Manifest) -> dict[str, An
         "shares": shares,
         "products": round(busy / found.total(), 3),
         "gigabytes_per_s": round(weights / busy / 1e9, 2),
-        "gigaoperations_per_s": round(operations / busy / 1e9, 1),
+        "gigaoperations_per_s": round(operations / busy / 1e9, 3),
     }
 
 

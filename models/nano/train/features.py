@@ -25,6 +25,7 @@ from errors import AudioError
 from models.nano.train import acoustics, recordings, whisper_base
 from models.nano.train.mels import log_mels
 from models.nano.train.model import AudioEncoder, Sizes
+from models.nano.train.muon import HALF
 
 Waveform = NDArray[np.float32]
 Labelled = tuple[dict[str, Any], Waveform]  # labels, samples at 16 kHz
@@ -48,7 +49,7 @@ def load_encoder(weights: Path) -> AudioEncoder:
 
 
 @torch.inference_mode()
-def encode(encoder: AudioEncoder, waveforms: Sequence[Waveform], *, half: bool = True) -> list[NDArray[np.float16]]:
+def encode(encoder: AudioEncoder, waveforms: Sequence[Waveform], *, half: bool = HALF) -> list[NDArray[np.float16]]:
     """Features [T, state] of each clip, in batches of like lengths."""
     order = sorted(range(len(waveforms)), key=lambda one: len(waveforms[one]))
     found: list[NDArray[np.float16]] = [np.zeros((0, 0), np.float16)] * len(waveforms)

@@ -35,6 +35,8 @@ class Sizes:
     seq_length: int = 2048
     epsilon: float = 1e-5
     dropout: float = 0.0  # of what a block adds, while it learns
+    rotary_base: float = 10000.0
+    is_tied: bool = False  # the embeddings are the output's rows, too
 
 
 @dataclass
@@ -201,6 +203,8 @@ class Nano(nn.Module):
         self.sizes = sizes
         self.transformer = Transformer(sizes)
         self.lm_head = nn.Linear(sizes.d_model, sizes.vocab_size, bias=False)
+        if sizes.is_tied:
+            self.lm_head.weight = self.transformer.wte.weight
         self.apply(lambda module: _initialise(module, sizes))
 
     def embed(self, ids: Tensor, features: Tensor, places: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
@@ -220,7 +224,7 @@ class Nano(nn.Module):
 
     def hidden(self, x: Tensor, guided_layer: int, asked: tuple[Tensor, Tensor] | None = None) -> Hidden:
         """Run the blocks; `asked` are the rows and positions whose attention in `guided_layer` is wanted."""
-        rotary = rotary_tables(x.shape[1], self.sizes.d_model // self.sizes.n_head, x.device)
+        rotary = rotary_tables(torch.arange(x.shape[1], device=x.device), self.sizes)
         middle = attention = x
         for number, block in enumerate(self.transformer.h):
             if number == guided_layer:
@@ -238,11 +242,12 @@ def sinusoids(length: int, channels: int) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], 1)
 
 
-def rotary_tables(length: int, dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin [length, dim / 2] of position * 10000^(-2i/d)."""
-    inverse = 1.0 / 10000 ** (torch.arange(0, dim, 2, device=device) / dim)
-    angle = torch.outer(torch.arange(length, device=device, dtype=torch.float32), inverse)
-    return angle.cos(), angle.sin()
+def rotary_tables(positions: Tensor, sizes: Sizes) -> tuple[Tensor, Tensor]:
+    """cos and sin [..., dim / 2] of positions [...] * base^(-2i/d)."""
+    dim = sizes.d_model // sizes.n_head
+    turns = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float64)
+    angle = positions[..., None] * sizes.rotary_base ** (-turns / dim)
+    return angle.cos().float(), angle.sin().float()
 
 
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:

@@ -14,22 +14,25 @@ import os
 import sys
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from models.nano.train import grafted
 from models.nano.train.batches import Batch, CachedTokenizer, Encoder, batches
 from models.nano.train.corpus import load
 from models.nano.train.examples import SHARES, Source
+from models.nano.train.graft import grafted_sizes
 from models.nano.train.losses import LOSS_WEIGHTS, Learned, Scales, Teacher, learn
 from models.nano.train.model import Nano, Sizes
 from models.nano.train.muon import Muon
 from models.nano.train.texts import sentences
 
 SAVED_EVERY = 50  # steps
+TRAINED_AUDIO = ("proj.", "audio_bos_eos_token.")  # of the encoder, what training may change
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Plan:
     warmup: int = 100
     seed: int = 0
     dropout: float = 0.0
+    graft: bool = False  # the model is a grafted one
 
     def factor(self, step: int) -> float:
         """Share of the full rate."""
@@ -51,6 +55,8 @@ class Plan:
 
 def optimizers(model: Nano, teacher: Teacher, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for the rest; the encoder stays as it is."""
+    if model.sizes.is_tied:
+        return [grafted.optimizer(model, rate)]
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     inner = [value for name, value in trained.items() if value.ndim == 2 and ".h." in name]
     others = [value for name, value in trained.items() if not (value.ndim == 2 and ".h." in name)]
@@ -60,12 +66,13 @@ def optimizers(model: Nano, teacher: Teacher, rate: float) -> list[torch.optim.O
     ]
 
 
-def build(vocabulary: Path, dropout: float = 0.0) -> tuple[CachedTokenizer, Nano, Teacher]:
+def build(vocabulary: Path, dropout: float = 0.0, *, graft: bool = False) -> tuple[CachedTokenizer, Nano, Teacher]:
     """Tokenizer, model and the head of the letters; of the encoder only what is trained takes gradients."""
     tokenizer = CachedTokenizer(vocabulary)
-    model = Nano(Sizes(tokenizer.vocab_size, tokenizer.audio_start, dropout=dropout))
+    sizes = (grafted_sizes if graft else Sizes)(tokenizer.vocab_size, tokenizer.audio_start)
+    model = Nano(replace(sizes, dropout=dropout))
     for name, value in model.transformer.audio.named_parameters():
-        value.requires_grad = name.startswith(("proj.", "audio_bos_eos_token."))
+        value.requires_grad = name.startswith(TRAINED_AUDIO)
     return tokenizer, model, Teacher(model.sizes)
 
 
@@ -82,7 +89,7 @@ def train(
 ) -> None:
     """Train until `plan.steps`, from OUT/state.pt if it is there, else from the weights of the state `start`."""
     torch.manual_seed(plan.seed)
-    tokenizer, model, teacher = build(vocabulary, plan.dropout)
+    tokenizer, model, teacher = build(vocabulary, plan.dropout, graft=plan.graft)
     model, teacher = model.to(device), teacher.to(device)
     scales, tools = Scales.of(tokenizer), optimizers(model, teacher, plan.rate)
     out.mkdir(parents=True, exist_ok=True)
@@ -101,9 +108,9 @@ def train(
         log.waited += time.monotonic() - waited
         for tool in tools:
             for group in tool.param_groups:
-                group["lr"] = plan.rate * plan.factor(step)
+                group["lr"] = plan.rate * plan.factor(step) * group.get("share", 1.0)
         with torch.autocast(device, torch.bfloat16) if half else contextlib.nullcontext():
-            learned = learn(model, teacher, batch, scales)
+            learned = grafted.learn(model, batch, scales) if plan.graft else learn(model, teacher, batch, scales)
         total = sum(
             (LOSS_WEIGHTS[name] * loss for name, loss in learned.losses.items()), torch.zeros((), device=device)
         )
@@ -172,11 +179,8 @@ class Log:
 
 def trained_state(model: Nano) -> dict[str, Tensor]:
     """The model without the encoder, which anyone can fetch."""
-    frozen = {
-        f"transformer.audio.{name}"
-        for name, value in model.transformer.audio.named_parameters()
-        if not value.requires_grad
-    }
+    names = (name for name, _ in model.transformer.audio.named_parameters())
+    frozen = {f"transformer.audio.{name}" for name in names if not name.startswith(TRAINED_AUDIO)}
     state: dict[str, Tensor] = model.state_dict()
     return {name: value for name, value in state.items() if name not in frozen and "positional" not in name}
 
@@ -206,7 +210,7 @@ def begin(path: Path, model: Nano, teacher: nn.Module | None) -> dict[str, objec
     state: dict[str, object] = torch.load(path, weights_only=True, map_location="cpu")
     left = model.load_state_dict(state["model"], strict=False)  # type: ignore[arg-type]
     assert not left.unexpected_keys, left.unexpected_keys
-    if teacher is not None:
+    if teacher is not None and "teacher" in state:
         teacher.load_state_dict(state["teacher"])  # type: ignore[arg-type]
     return state
 
@@ -227,6 +231,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--decay", type=int, default=10_000, help="steps at the end in which the rate falls to zero")
     parser.add_argument("--dropout", type=float, default=0.1, help="share of what a block adds that is left out")
     parser.add_argument("--begin", type=Path, metavar="FILE", help="state of another run to begin with")
+    parser.add_argument("--grafted", action="store_true", help="the state to begin with was made by refit")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -238,7 +243,8 @@ def main(argv: list[str] | None = None) -> int:
         dist.init_process_group("gloo")
     shares = SHARES | json.loads(options.shares)
     source = Source(load(options.features), list(sentences(options.texts)), shares)
-    plan = Plan(options.steps, options.size, options.rate, options.decay, seed=options.seed, dropout=options.dropout)
+    named = {name: getattr(options, name) for name in ("steps", "size", "rate", "decay", "seed", "dropout")}
+    plan = Plan(**named, graft=options.grafted)
     how = {"device": options.device, "half": options.half, "compiled": options.compile}
     train(source, options.out, options.vocabulary, plan, start=options.begin, **how)
     return 0

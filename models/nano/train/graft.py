@@ -1,0 +1,289 @@
+"""Whisper base's decoder, written as a Qwen decoder: what a grafted nano begins with. Nothing is learned here.
+
+    layer 0       positions: Whisper adds one to each id, Qwen turns queries and keys
+    layers 1, 3…  self-attention of Whisper's layers, over text alone; MLP units that the layer before had no room for
+    layers 2, 4…  cross-attention, over sound alone, and the MLP
+
+How each difference is bridged:
+- Layer norm is RMS norm where the mean is zero: whatever is added to the stream has its mean taken out.
+- Biases that Qwen's MLP lacks: a linear functional of the normed stream that is nearly 1 on text (`nearly_one`).
+- GELU(h) is nearly silu(1.702 h) / 1.702 (Hendrycks and Gimpel, "Gaussian error linear units", 2016).
+- Sound stands in the stream as large rows, so that what layers add to them is nothing beside them. Rows of sound carry
+  marks in channels of their own, by which heads tell sound from text.
+- Rotary positions turn six of a head's 36 pairs at most: the base is so large that the others stand still.
+- A position is told by how far back the end of the sound lies. The softmax over the two rows at the ends of the sound
+  makes sines and cosines of it, and the MLP makes Whisper's row of that position of them.
+
+`refit` then makes up for what is only nearly equal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own habit
+from torch import Tensor
+
+from models.nano.train import whisper_decoder as whisper
+from models.nano.train.model import Sizes
+from models.nano.train.whisper_decoder import STATE, Attention, Layer, Linear, WhisperDecoder
+
+State = dict[str, Tensor]
+
+D_MODEL, N_HEAD, WIDTH = 576, 8, 832
+DIM = D_MODEL // N_HEAD
+N_LAYER = 1 + 2 * whisper.N_LAYER
+RATIO = 5  # a pair of a head turns five times as fast as the next
+ROTARY_BASE = float(RATIO ** (DIM // 2))
+STILL = range(5, DIM // 2 - 1)  # pairs of which content is made: they turn by 1/3000 of a radian a position, or less
+MARKER = DIM // 2 - 1  # the pair that tells sound from text
+EVEN = slice(STATE, STATE + 32)  # channels that give every id's row the same length
+MARKS = slice(STATE + 32, STATE + 48)  # channels of sound
+BEGIN, FINISH = STATE + 48, STATE + 49  # channels of the two rows at the ends of a sound
+TURNS = slice(STATE + 50, STATE + 50 + N_HEAD)  # what the heads of layer 0 say about the position
+ONE = STATE + 50 + N_HEAD
+BIAS = DIM - 1  # of a head's values, the one that is always 1
+LOUD = 300.0  # times sound is larger than what it means
+MARKED = 4.0  # energy of the marks beside that of a sound
+HIDDEN = 30.0  # nats by which what must not be seen is lowered
+SWING = 2.0  # nats, of the sines
+SIGMOID = 1.702
+PHASES = (0.0, math.pi / 2)
+CENTRE = torch.eye(STATE) - 1 / STATE
+
+
+def grafted_sizes(vocab_size: int, audio_start: int) -> Sizes:
+    """The geometry of a grafted decoder."""
+    return Sizes(vocab_size, audio_start, D_MODEL, N_LAYER, N_HEAD, WIDTH, rotary_base=ROTARY_BASE, is_tied=True)
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What the graft is fitted to: the stream before each of Whisper's parts, [n, state], and features, [n, state]."""
+
+    streams: list[Tensor]
+    features: Tensor
+
+
+def graft(
+    teacher: WhisperDecoder, sizes: Sizes, speech: Speech, *, pieces: Sequence[int], special: Mapping[int, int]
+) -> State:
+    """The weights by their names in a checkpoint.
+
+    `pieces` are Whisper's ids of our ids from 0 on, `special` those of some others.
+    """
+    grafted = Grafted(sizes)
+    grafted.embed(teacher, pieces, special)
+    grafted.hear(speech.features)
+    grafted.tell_positions(teacher.positions @ CENTRE)
+    for number, layer in enumerate(teacher.layers):
+        own, cross, mlp = speech.streams[3 * number : 3 * number + 3]
+        grafted.attend(1 + 2 * number, layer.attend, own, is_cross=False)
+        grafted.attend(2 + 2 * number, layer.cross, cross, is_cross=True)
+        late = speech.streams[3 * number + 4] if number + 1 < whisper.N_LAYER else None
+        grafted.think(2 + 2 * number, layer, mlp, late)
+    grafted.state["transformer.ln_f.weight"] = _padded(teacher.norm.weight * math.sqrt(STATE / D_MODEL))
+    return grafted.state
+
+
+class Grafted:
+    """The state as it is written, part by part."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        d, width = sizes.d_model, sizes.width
+        self.state: State = {"transformer.wte.weight": torch.zeros(sizes.vocab_size, d)}
+        for number in range(sizes.n_layer):
+            shapes = {"attn.c_attn.weight": (3 * d, d), "attn.c_attn.bias": (3 * d,), "attn.c_proj.weight": (d, d)}
+            shapes |= {"mlp.w1.weight": (width, d), "mlp.w2.weight": (width, d), "mlp.c_proj.weight": (d, width)}
+            self.state |= {f"transformer.h.{number}.{name}": torch.zeros(shape) for name, shape in shapes.items()}
+            self.state |= {f"transformer.h.{number}.ln_{norm}.weight": torch.ones(d) for norm in (1, 2)}
+        audio = "transformer.audio."
+        self.state |= {f"{audio}proj.weight": torch.zeros(d, STATE), f"{audio}proj.bias": torch.zeros(d)}
+        self.state[f"{audio}audio_bos_eos_token.weight"] = torch.zeros(2, d)
+        self.length = self.mean_energy = 0.0
+
+    def embed(self, teacher: WhisperDecoder, pieces: Sequence[int], special: Mapping[int, int]) -> None:
+        """Embeddings, all of one length; ids that Whisper has not begin with the mean of all."""
+        table, rows = teacher.embeddings @ CENTRE, self.state["transformer.wte.weight"]
+        rows[:, :STATE] = table[list(pieces)].mean(0)
+        rows[: len(pieces), :STATE] = table[list(pieces)]
+        for ours, theirs in special.items():
+            rows[ours, :STATE] = table[theirs]
+        energy = rows[:, :STATE].square().sum(1)
+        self.mean_energy = float(energy[: len(pieces)].mean())
+        self.length = math.sqrt(5 * self.mean_energy)
+        rows[:, EVEN] = ((self.length**2 - energy).clamp_min(0) / 32).sqrt()[:, None]
+        ends = self.state["transformer.audio.audio_bos_eos_token.weight"]
+        ends[0, BEGIN] = ends[1, FINISH] = 50 * self.length
+
+    def hear(self, features: Tensor) -> None:
+        """The projection, and what the norm makes of sound."""
+        mark = float(features.square().mean().sqrt()) * math.sqrt(MARKED * STATE / 16)
+        self.state["transformer.audio.proj.weight"][:STATE] = torch.eye(STATE) * LOUD
+        self.state["transformer.audio.proj.bias"][MARKS] = mark * LOUD
+        rows = _padded(features)
+        rows[:, MARKS] = mark
+        self.heard = _normed(rows)
+        self.mark = float(self.heard[:, MARKS].mean())
+        self.loudness = self.mark / mark  # of a feature behind the norm
+
+    def tell_positions(self, positions: Tensor) -> None:
+        """Layer 0. Each head sees the ends of the sound alone, and of the last one by a sine of the distance."""
+        weight, bias, out = self._attention(0)
+        root = math.sqrt(DIM)
+        for head in range(N_HEAD):
+            q, k, v = _firsts(head)
+            pair, phase = head // 2, PHASES[head % 2]
+            bias[q + pair], bias[q + pair + DIM // 2] = SWING * math.cos(phase), SWING * math.sin(phase)
+            weight[k + pair, FINISH] = root / math.sqrt(D_MODEL)
+            bias[q + MARKER], bias[k + MARKER] = 1.0, -HIDDEN * root
+            weight[k + MARKER, [BEGIN, FINISH]] = HIDDEN * root / math.sqrt(D_MODEL)
+            weight[v, FINISH] = 1 / math.sqrt(D_MODEL)
+            out[TURNS.start + head, head * DIM] = self.length / 4
+        bias[_firsts(0)[2] + BIAS], out[ONE, BIAS] = 1.0, self.length / 4
+        distance = torch.arange(1, len(positions) + 1)[:, None]
+        speed = torch.tensor([RATIO ** -(head // 2) for head in range(N_HEAD)])
+        phase = torch.tensor([PHASES[head % 2] for head in range(N_HEAD)])
+        told = torch.sigmoid(SWING * torch.cos(distance * speed + phase))
+        added = torch.cat([told, torch.ones(len(told), 1)], 1) * self.length / 4  # [positions, N_HEAD + 1]
+        wanted = torch.zeros(len(told), D_MODEL)
+        wanted[:, :STATE], wanted[:, TURNS.start : ONE + 1] = positions, -added
+        wanted[:, EVEN] = -math.sqrt((self.length**2 - self.mean_energy) / 32)
+        normed = added * math.sqrt(D_MODEL) / (self.length**2 + added.square().sum(1, keepdim=True)).sqrt()
+        up, gate, down = _fitted(normed, wanted)
+        mlp = "transformer.h.0.mlp."
+        self.state[f"{mlp}w1.weight"][:, TURNS.start : ONE + 1] = up
+        self.state[f"{mlp}w2.weight"][:, TURNS.start : ONE + 1] = gate
+        self.state[f"{mlp}c_proj.weight"][:] = down
+
+    def attend(self, number: int, attention: Attention, stream: Tensor, *, is_cross: bool) -> None:
+        """One attention of Whisper's: of its 64 channels a head keeps the 60 that matter most for who looks where."""
+        weight, bias, out = self._attention(number)
+        query = _scaled(attention.query.after(attention.norm), math.sqrt(STATE / D_MODEL))
+        keys = (attention.key, attention.value)
+        key, value = (
+            _scaled(one, 1 / self.loudness)
+            if is_cross
+            else _scaled(one.after(attention.norm), math.sqrt(STATE / D_MODEL))
+            for one in keys
+        )
+        root, size = math.sqrt(DIM), whisper.HEAD_DIM
+        for head in range(N_HEAD):
+            q, k, v = _firsts(head)
+            part = slice(head * size, (head + 1) * size)
+            asking, asked = _looks(query, key, part)
+            places = [place for pair in reversed(STILL) for place in (pair, pair + DIM // 2)]
+            for first, map_ in ((q, asking), (k, asked)):
+                weight[[first + place for place in places], :STATE] = map_[:, :STATE]
+                bias[[first + place for place in places]] = map_[:, STATE]
+            bias[q + MARKER] = 1.0
+            if is_cross:
+                bias[k + MARKER] = -HIDDEN * root
+                weight[k + MARKER] = HIDDEN * root * tell_apart(self.heard, _normed(_padded(stream @ CENTRE)))
+            else:
+                weight[k + MARKER, MARKS] = -HIDDEN * root / (16 * self.mark)
+                weight[k + MARKER, [BEGIN, FINISH]] = -HIDDEN * root / math.sqrt(D_MODEL)
+            weight[v : v + size, :STATE], bias[v : v + size] = value.weight[part], value.bias[part]
+            out[:STATE, head * DIM : head * DIM + size] = CENTRE @ attention.out.weight[:, part]
+        bias[_firsts(0)[2] + BIAS], out[:STATE, BIAS] = 1.0, CENTRE @ attention.out.bias
+
+    def think(self, number: int, layer: Layer, stream: Tensor, late: Tensor | None) -> None:
+        """The MLP: in this layer the units that move most, then as many in the next; the rest is their mean."""
+        hidden = F.gelu(layer.up(layer.mlp_norm(stream)))
+        up, down = layer.up.after(layer.mlp_norm), CENTRE @ layer.down.weight
+        moved = hidden.var(0) * down.square().sum(0)
+        order = moved.argsort(descending=True)
+        room = WIDTH - 1
+        left = order[room:] if late is None else order[2 * room :]
+        one = nearly_one(stream)
+        self._units(number, (up, down), order[:room], one)
+        mlp = f"transformer.h.{number}.mlp."
+        self.state[f"{mlp}w2.weight"][room, :STATE], self.state[f"{mlp}w1.weight"][room, :STATE] = 8 * one, one / 8
+        rest = down[:, left] @ hidden.mean(0)[left]
+        self.state[f"{mlp}c_proj.weight"][:STATE, room] = CENTRE @ layer.down.bias + rest
+        if late is not None:
+            self._units(number + 1, (up, down), order[room : 2 * room], nearly_one(late))
+
+    def _units(self, number: int, both: tuple[Linear, Tensor], units: Tensor, one: Tensor) -> None:
+        mlp, places, (up, down) = f"transformer.h.{number}.mlp.", slice(len(units)), both
+        gate = up.weight[units] * math.sqrt(STATE / D_MODEL) + torch.outer(up.bias[units], one)
+        self.state[f"{mlp}w2.weight"][places, :STATE] = SIGMOID * gate
+        self.state[f"{mlp}w1.weight"][places, :STATE] = one / SIGMOID
+        self.state[f"{mlp}c_proj.weight"][:STATE, places] = down[:, units]
+
+    def _attention(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        names = ("c_attn.weight", "c_attn.bias", "c_proj.weight")
+        weight, bias, out = (self.state[f"transformer.h.{number}.attn.{name}"] for name in names)
+        return weight, bias, out
+
+
+def nearly_one(stream: Tensor) -> Tensor:
+    """A functional of the normed stream that is 1 on every row of `stream` [n, state], nearly: [state]."""
+    rows = _normed(_padded(stream @ CENTRE))[:, :STATE].double()
+    squares = rows.T @ rows + 5e-5 * len(rows) * torch.eye(STATE, dtype=torch.float64)
+    return torch.linalg.solve(squares, rows.sum(0)).float()
+
+
+def tell_apart(sound: Tensor, text: Tensor) -> Tensor:
+    """A functional [D_MODEL] that is 1 on every normed row of sound, within some thousandths, and about 0 on text."""
+    sure = 300.0  # times a mistake about sound counts more
+    squares = sure * sound.T.double() @ sound.double() / len(sound) + text.T.double() @ text.double() / len(text)
+    squares += 1e-4 * torch.eye(D_MODEL, dtype=torch.float64)
+    return torch.linalg.solve(squares, sure * sound.double().mean(0)).float()
+
+
+@torch.enable_grad()
+def _fitted(told: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """An MLP that makes `wanted` [positions, D_MODEL] of `told`: two matrices are learned, the third is solved."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (WIDTH, told.shape[1])
+    up = (torch.randn(shape, generator=generator) * 0.5).requires_grad_()
+    gate = (torch.randn(shape, generator=generator) * 0.7).requires_grad_()
+    counts = torch.ones(len(told), 1)
+    counts[:120] = 8**0.5
+    tool = torch.optim.Adam([up, gate], 3e-2)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(tool, 300)
+    for step in range(301):
+        hidden = (told @ up.T) * F.silu(told @ gate.T)
+        weighed = hidden * counts
+        squares = weighed @ weighed.T + 30 * torch.eye(len(told))
+        down = (weighed.T @ torch.linalg.solve(squares, wanted * counts)).T
+        if step == 300:
+            break
+        loss = ((hidden @ down.T - wanted) * counts).square().sum() / counts.square().sum()
+        tool.zero_grad()
+        loss.backward()
+        tool.step()
+        rate.step()
+    return up.detach(), gate.detach(), down.detach()
+
+
+def _looks(query: Linear, key: Linear, part: slice) -> tuple[Tensor, Tensor]:
+    """Maps [60, state + 1] of the normed stream, and 1, to queries and keys whose products are those of one head."""
+    asking, asked = (torch.cat([one.weight[part], one.bias[part, None]], 1).double() for one in (query, key))
+    scale = math.sqrt(DIM / whisper.HEAD_DIM)
+    left, strength, right = torch.linalg.svd(asking.T @ asked * scale)
+    kept = slice(2 * len(STILL))
+    root = strength[kept].sqrt()
+    return (left[:, kept] * root).T.float(), (right[kept] * root[:, None]).float()
+
+
+def _scaled(linear: Linear, scale: float) -> Linear:
+    return Linear(linear.weight * scale, linear.bias)
+
+
+def _firsts(head: int) -> tuple[int, int, int]:
+    """Where a head's query, key and value begin in c_attn."""
+    first = head * DIM
+    return first, D_MODEL + first, 2 * D_MODEL + first
+
+
+def _padded(x: Tensor) -> Tensor:
+    return F.pad(x, (0, D_MODEL - STATE))
+
+
+def _normed(x: Tensor) -> Tensor:
+    return x * math.sqrt(D_MODEL) / x.norm(dim=1, keepdim=True)

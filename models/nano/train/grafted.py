@@ -1,0 +1,77 @@
+"""A training step of a grafted decoder: sound stays as it is, so only the rows of text are worked on.
+
+In the whole model the layers add something to sound, too, but a thousandth of it (`graft.LOUD`). Here it is left out,
+and with it two thirds of the products.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own habit
+from torch import Tensor
+
+from models.nano.train.batches import Batch
+from models.nano.train.losses import Learned, Scales
+from models.nano.train.model import Attention, Nano, rotary_tables, rotate
+
+KEPT = ("transformer.audio.", "transformer.h.0.")  # parts that stay as the graft made them: sound and positions
+EMBEDDING_RATE = 0.3  # of the rate, for the embeddings: their values are some fiftieths
+
+
+def optimizer(model: Nano, rate: float) -> torch.optim.Optimizer:
+    """AdamW: small even steps leave what the graft made in its place."""
+    for name, value in model.named_parameters():
+        value.requires_grad = not name.startswith(KEPT)
+    embeddings = model.transformer.wte.weight
+    others = [value for value in model.parameters() if value.requires_grad and value is not embeddings]
+    groups = [{"params": others, "share": 1.0}, {"params": [embeddings], "share": EMBEDDING_RATE}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
+
+
+def learn(model: Nano, batch: Batch, scales: Scales, *, smoothing: float = 0.02) -> Learned:
+    """The answer's loss of one batch."""
+    hidden, places = text_hidden(model, batch)
+    weights, targets = batch.weights.gather(1, places), batch.targets.gather(1, places)
+    rows, columns = weights.nonzero(as_tuple=True)
+    logits = model.lm_head(hidden[rows, columns])
+    targets, weights = targets[rows, columns], weights[rows, columns]
+    loss = (scales.cross_entropy(logits, targets, smoothing=smoothing) * weights).sum() / weights.sum()
+    return Learned({"answer": loss}, logits.argmax(-1) == targets, rows)
+
+
+def text_hidden(model: Nano, batch: Batch) -> tuple[Tensor, Tensor]:
+    """What the last norm gives of the rows of text, [batch, t, d_model], and their places in the batch, [batch, t]."""
+    x = model.embed(batch.ids, batch.features, batch.places, batch.ends)
+    is_sound = torch.zeros(batch.ids.numel(), dtype=torch.bool, device=x.device)
+    is_sound[batch.places] = True
+    is_sound = is_sound.view_as(batch.ids)
+    order = torch.sort(is_sound.int(), dim=1, stable=True).indices  # text first, both in order
+    n_text, n_sound = int((~is_sound).sum(1).max()), int(is_sound.sum(1).max())
+    text, sound = order[:, :n_text], order[:, order.shape[1] - n_sound :]
+    before = (text[:, None] <= text[..., None]) & ~is_sound.gather(1, text)[:, None]
+    before = (before | torch.eye(n_text, dtype=torch.bool, device=x.device))[:, None]
+    heard = ((sound[:, None] < text[..., None]) & is_sound.gather(1, sound)[:, None])[:, None]
+    tables = [tuple(part[:, None] for part in rotary_tables(places, model.sizes)) for places in (text, sound)]
+    h, around = _rows(x, text), F.rms_norm(_rows(x, sound), x.shape[-1:], None, model.sizes.epsilon)
+    for number, block in enumerate(model.transformer.h):
+        q, k, v = block.attn.project(block.ln_1(h), tables[0])
+        mask = before
+        if number and number % 2 == 0:  # cross-attention; the others do not look at sound
+            more_k, more_v = _keys(block.attn, around * block.ln_1.weight, tables[1])
+            k, v, mask = torch.cat([k, more_k], 2), torch.cat([v, more_v], 2), torch.cat([before, heard], -1)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        h = h + F.dropout(block.attn.c_proj(mixed.transpose(1, 2).flatten(2)), block.dropout, model.training)
+        h = h + F.dropout(block.mlp(block.ln_2(h)), block.dropout, model.training)
+    return model.transformer.ln_f(h), text
+
+
+def _rows(x: Tensor, places: Tensor) -> Tensor:
+    return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def _keys(attention: Attention, x: Tensor, rotary: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """Keys, rotated, and values [batch, heads, t, dim] of rows that ask nothing."""
+    first = attention.c_attn.in_features
+    both = F.linear(x, attention.c_attn.weight[first:], attention.c_attn.bias[first:])
+    k, v = (part.unflatten(-1, (attention.heads, -1)).transpose(1, 2) for part in both.chunk(2, -1))
+    return rotate(k, (rotary[0], rotary[1])), v

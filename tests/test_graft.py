@@ -1,0 +1,149 @@
+"""Whisper's decoder as a Qwen decoder: each bridge between the two, on random weights. Needs torch (training only)."""
+
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is for training only: models/nano/train/requirements.txt")
+
+from models.nano.train import graft, grafted  # noqa: E402 - they import torch
+from models.nano.train import whisper_decoder as whisper  # noqa: E402
+from models.nano.train.batches import Batch  # noqa: E402
+from models.nano.train.model import Nano, rotary_tables  # noqa: E402
+from models.nano.train.whisper_decoder import Attention, Layer, Linear, Norm  # noqa: E402
+
+VOCABULARY, AUDIO_START, TOKENS, WORDS = 60, 50, 30, 12
+
+
+def linear(n_out, n_in, generator, *, bias=True):
+    weight = torch.randn(n_out, n_in, generator=generator) / math.sqrt(n_in)
+    return Linear(weight, 0.3 * torch.randn(n_out, generator=generator) * bias)
+
+
+def norm(generator):
+    return Norm(1 + 0.2 * torch.randn(512, generator=generator), 0.2 * torch.randn(512, generator=generator))
+
+
+def attention(generator):
+    query, value, out = (linear(512, 512, generator) for _ in range(3))
+    return Attention(norm(generator), query, linear(512, 512, generator, bias=False), value, out)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    generator = torch.Generator().manual_seed(1)
+    made = object.__new__(whisper.WhisperDecoder)
+    made.embeddings = 0.02 * torch.randn(100, 512, generator=generator)
+    waves = torch.arange(448)[:, None] / torch.logspace(0.5, 3, 512)
+    made.positions = 0.01 * torch.sin(waves + torch.rand(512, generator=generator))
+    made.norm = norm(generator)
+    made.layers = [
+        Layer(
+            attention(generator),
+            attention(generator),
+            norm(generator),
+            linear(2048, 512, generator),
+            linear(512, 2048, generator),
+        )
+        for _ in range(whisper.N_LAYER)
+    ]
+    return made
+
+
+@pytest.fixture(scope="module")
+def speech():
+    generator = torch.Generator().manual_seed(2)
+    streams = [
+        torch.randn(2000, 512, generator=generator) + 2 * torch.randn(512, generator=generator) for _ in range(18)
+    ]
+    return graft.Speech(streams, torch.randn(2000, 512, generator=generator))
+
+
+@pytest.fixture(scope="module")
+def model(teacher, speech):
+    sizes = graft.grafted_sizes(VOCABULARY, AUDIO_START)
+    state = graft.graft(teacher, sizes, speech, pieces=range(40), special={45: 60})
+    model = Nano(sizes).eval()
+    left = model.load_state_dict(state, strict=False)
+    assert not left.unexpected_keys
+    return model
+
+
+@pytest.fixture(scope="module")
+def batch(speech):
+    ids = torch.tensor([[AUDIO_START, *[0] * TOKENS, AUDIO_START + 1, 45, *range(WORDS)]])
+    return Batch(
+        ids=ids,
+        targets=ids.roll(-1, 1),
+        weights=torch.ones(ids.shape),
+        features=speech.features[:TOKENS],
+        places=torch.arange(1, 1 + TOKENS),
+        ends=(torch.tensor([0]), torch.tensor([1 + TOKENS])),
+        clips=torch.tensor([TOKENS]),
+        letters=[],
+        guides=torch.zeros(0, 4, dtype=torch.int64),
+        tasks=["transcribe_base"],
+    )
+
+
+@torch.no_grad()
+def streams(model, batch):
+    """The stream of the whole model before each of its layers."""
+    x = model.embed(batch.ids, batch.features, batch.places, batch.ends)
+    tables = rotary_tables(torch.arange(x.shape[1]), model.sizes)
+    found = [x]
+    for block in model.transformer.h:
+        found.append(block(found[-1], tables))
+    return found
+
+
+def off(found, wanted):
+    return float((found - wanted).norm() / wanted.norm())
+
+
+def centred(x):
+    return x @ graft.CENTRE
+
+
+def test_layer_0_adds_whispers_positions(model, batch, teacher):
+    words = streams(model, batch)[1][0, -WORDS - 1 :]
+    ids = torch.tensor([60, *range(WORDS)])
+    wanted = centred(teacher.embeddings[ids] + teacher.positions[: WORDS + 1])
+    assert off(words[:, :512], wanted) < 0.02
+    assert words[:, 512:].abs().max() < 0.1 * wanted.norm(dim=1).mean()
+
+
+@torch.no_grad()
+def test_an_attention_is_whispers(model, batch, teacher):
+    """The first self-attention sees text alone, the first cross-attention sound alone."""
+    before = streams(model, batch)[1]
+    tables = rotary_tables(torch.arange(before.shape[1]), model.sizes)
+    block = model.transformer.h[1]
+    added = block.attn(block.ln_1(before), tables)[0, -WORDS - 1 :, :512]
+    x = before[0, -WORDS - 1 :, :512]
+    first = teacher.layers[0].attend
+    future = torch.full((WORDS + 1, WORDS + 1), -torch.inf).triu(1)
+    assert off(added, centred(whisper.mixed(first, first.norm(x), first.norm(x), future))) < 0.1
+    cross, block = teacher.layers[0].cross, model.transformer.h[2]
+    added = block.attn(block.ln_1(before), tables)[0, -WORDS - 1 :, :512]
+    assert off(added, centred(whisper.mixed(cross, cross.norm(x), batch.features, torch.zeros(())))) < 0.2
+
+
+def test_what_layers_add_to_sound_is_nothing_beside_it(model, batch):
+    found = streams(model, batch)
+    rows = slice(1, 1 + TOKENS)
+    assert off(found[-1][0, rows, :512], found[0][0, rows, :512]) < 0.02
+
+
+@torch.no_grad()
+def test_a_training_step_sees_what_the_whole_model_sees(model, batch):
+    hidden, places = grafted.text_hidden(model, batch)
+    whole = model.transformer.ln_f(streams(model, batch)[-1])
+    assert places.tolist() == [[0, *range(1 + TOKENS, batch.ids.shape[1])]]
+    assert off(hidden[0, 2:], whole[0, places[0, 2:]]) < 0.02
+
+
+def test_a_functional_is_one_on_what_it_was_fitted_to(speech):
+    stream = speech.streams[0]
+    rows = centred(stream) * math.sqrt(graft.D_MODEL) / centred(stream).norm(dim=1, keepdim=True)
+    assert (rows @ graft.nearly_one(stream) - 1).square().mean().sqrt() < 0.15
