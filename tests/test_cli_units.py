@@ -11,6 +11,7 @@ import types
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from cli.errors import INPUT_FAILED, NO_MODEL, NOTHING_TO_DO, WRONG_USAGE, report_failure
 from cli.options import parse_arguments
@@ -346,8 +347,8 @@ def test_an_output_that_the_shell_redirects_to_standard_input_is_wrong_usage(tmp
         monkeypatch.setattr(sys, "stdin", redirected)
         with pytest.raises(UsageError, match="one of the inputs"):
             check_savepath(tmp_path / "a.wav", [])
-    (tmp_path / "b.wav").write_bytes(b"RIFF")
-    check_savepath(tmp_path / "b.wav", ["-"])  # closed by now
+    (tmp_path / "b.txt").write_bytes(b"RIFF")
+    check_savepath(tmp_path / "b.txt", ["-"])  # closed by now
     assert (tmp_path / "a.wav").read_bytes() == b"RIFF"
 
 
@@ -444,6 +445,20 @@ def test_answers_are_not_appended_to_a_sound(tmp_path, monkeypatch):
             else:
                 check_stdout([str(sound), str(empty)])
     assert sound.read_bytes() == b"RIFF"
+
+
+def test_a_recording_that_is_no_input_is_not_replaced_by_answers(tmp_path):
+    soundfile.write(tmp_path / "b.flac", [0.0, 0.1], 16_000)
+    soundfile.write(tmp_path / "take", [0.0, 0.1], 16_000, format="WAV", subtype="PCM_16")
+    before = (tmp_path / "b.flac").read_bytes()
+    for name in ("b.flac", "take"):
+        with pytest.raises(UsageError, match=f"{name}: this is a recording"):
+            check_savepath(tmp_path / name, [str(tmp_path / "a.wav")])
+    assert (tmp_path / "b.flac").read_bytes() == before
+    (tmp_path / "answers.txt").write_text("an answer")
+    (tmp_path / "empty.wav").touch()
+    for name in ("answers.txt", "empty.wav", "new.txt"):
+        check_savepath(tmp_path / name, [str(tmp_path / "a.wav")])
 
 
 @pytest.mark.parametrize("name", ["", "missing/out.txt", ".", "a\0b", "\ud800", "x" * 300])

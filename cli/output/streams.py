@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
+from audio_encoder.kinds import is_recording
 from errors import OutputError, UsageError, printable
 
 _STDIN = "-"
@@ -65,7 +66,7 @@ def _write_line(line: str) -> None:
 
 
 def check_savepath(path: Path, inputs: Iterable[str], *, flag: str = "--savepath") -> None:
-    """Raise UsageError for a file that cannot be written or is an input: better now than after the last answer."""
+    """Raise UsageError for a file that cannot be written, is an input or a recording: better now than at the end."""
     wrong = None
     try:
         if path.is_dir():
@@ -76,6 +77,8 @@ def check_savepath(path: Path, inputs: Iterable[str], *, flag: str = "--savepath
             wrong = "you may not write there", "name another file"
         elif path.is_file() and any(_is_file(path, name) for name in chain(inputs, [_STDIN])):
             wrong = "this is one of the inputs", "name another file"
+        elif path.is_file() and path.stat().st_size and is_recording(str(path)):
+            wrong = "this is a recording", "name another file"
         elif not path.exists():
             os.stat(path)  # noqa: PTH116 - Path swallows what is wrong with a name
     except FileNotFoundError:
