@@ -1,10 +1,12 @@
 """What an earlier run saw done is known by stamps, without reading; whatever changed since is noticed."""
 
+import gc
 import hashlib
 import json
 import os
 import random
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -342,3 +344,20 @@ def test_an_identity_is_of_the_path_as_pathlib_writes_it(monkeypatch, tmp_path):
 def test_a_stamp_is_as_in_the_journals_of_earlier_versions(sound):
     status = sound.stat()
     assert stamp(status) == f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
+
+
+def test_the_file_of_a_journal_is_closed_when_nobody_needs_it(tmp_path):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        journal = Journal(tmp_path / "j.jsonl")
+        journal.add({"key": "k", "files": {"a.txt": "0" * 64}, "input": "a"})
+        assert [one.key for one in journal.of("a.txt")] == ["k"]
+        for _ in range(3):
+            journal.refresh()
+        journal.see(bytes(range(16)))
+        assert journal.have_seen([bytes(range(16))]) == [True]
+        file = journal._file
+        del journal
+        gc.collect()
+    assert file.closed
+    assert [str(one.message) for one in told if "j.jsonl" in str(one.message)] == []

@@ -19,7 +19,7 @@ import weakref
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -61,6 +61,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         """Raises OSError if the file cannot be read and written."""
         self._path, self._lock = path, threading.Lock()
+        self._opened = ExitStack()
+        weakref.finalize(self, self._opened.close)  # else Python warns of the file, where it is told to (-W, -X dev)
         self._file: BinaryIO | None = None
         self._seen, self._seen_end = Tokens(), 0
         self._names, self._places = array("q"), array("q")  # hashes of names in order, and where their lines begin
@@ -71,14 +73,14 @@ class Journal:
     def refresh(self) -> None:
         """Take in what other processes added. Raises OSError."""
         with self._lock:
-            if self._file is not None:
-                self._file.close()
-            self._file = _open(self._path)
-            if self._file is not None:
-                weakref.finalize(self, self._file.close)  # else Python warns of it, where it is told to (-W, -X dev)
+            self._open()
             self._read_seen()
             if self._end is not None:
                 self._read_names()
+
+    def _open(self) -> None:
+        self._opened.close()
+        self._file = self._opened.enter_context(_open(self._path) or nullcontext())
 
     def _read_seen(self) -> None:
         found = bytearray()
@@ -164,7 +166,8 @@ class Journal:
         number, found = hash(name), list[bytes]()
         with self._lock:
             if self._end is None:
-                self._file = self._file or _open(self._path)
+                if self._file is None:
+                    self._open()
                 self._read_names()
             names, at = self._names, bisect_left(self._names, number)
             while at < len(names) and names[at] == number:
@@ -175,7 +178,7 @@ class Journal:
 
     def _line(self, place: int) -> bytes:
         if self._file is None:  # it was made after the journal was opened
-            self._file = self._path.open("rb")
+            self._file = self._opened.enter_context(self._path.open("rb"))
         self._file.seek(place)
         return self._file.readline().rstrip(b"\n")
 

@@ -32,9 +32,8 @@ class Tokens:
 
         if tokens:  # numpy takes no empty buffer
             self._sorted += tokens
-            np.frombuffer(
-                self._sorted, f"S{SIZE}"
-            ).sort()  # in place; zeros at the end are of no account, as all end so
+            found = np.frombuffer(self._sorted, f"S{SIZE}")  # zeros at an end are of no account: all are as long
+            found.sort()  # in place
 
     def have(self, tokens: Sequence[bytes | None]) -> list[bool]:
         """Whether each of them is there; None never is."""
