@@ -21,11 +21,11 @@
 
     sound -> log-mel -> embeddings -> prompt ids -> new ids -> text
 
-From Python:
+`listen`, `prompt_ids` and `answer` are its steps; the command line (cli/) is made of them, too. From Python:
+
     import qwen_audio
     model = qwen_audio.load()  # the embedded model, or a directory
     print(model.answer("what does the person say?", "x.flac"))
-`listen`, `prompt_ids`, `answer` are its steps; the command line (cli/) is made of them. Rooms are imported where used.
 """
 
 from __future__ import annotations
