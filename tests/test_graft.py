@@ -1,16 +1,19 @@
 """Whisper's decoder as a Qwen decoder: each bridge between the two, on random weights. Needs torch (training only)."""
 
+import copy
 import math
+from dataclasses import replace
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is for training only: models/nano/train/requirements.txt")
 
-from models.nano.train import graft, grafted  # noqa: E402 - they import torch
+from models.nano.train import distil, graft, grafted  # noqa: E402 - they import torch
 from models.nano.train import whisper_decoder as whisper  # noqa: E402
 from models.nano.train.batches import Batch  # noqa: E402
 from models.nano.train.model import Nano, rotary_tables  # noqa: E402
 from models.nano.train.whisper_decoder import Attention, Layer, Linear, Norm  # noqa: E402
+from models.nano.train.whisper_teacher import WhisperTeacher  # noqa: E402
 
 VOCABULARY, AUDIO_START, TOKENS, WORDS = 60, 50, 30, 12
 
@@ -82,6 +85,8 @@ def batch(speech):
         clips=torch.tensor([TOKENS]),
         letters=[],
         guides=torch.zeros(0, 4, dtype=torch.int64),
+        clean=speech.features[:TOKENS],
+        read=torch.tensor([[0, 0, 3 + TOKENS, 3 + TOKENS + WORDS, 0]]),
         tasks=["transcribe_base"],
     )
 
@@ -147,3 +152,72 @@ def test_a_functional_is_one_on_what_it_was_fitted_to(speech):
     stream = speech.streams[0]
     rows = centred(stream) * math.sqrt(graft.D_MODEL) / centred(stream).norm(dim=1, keepdim=True)
     assert (rows @ graft.nearly_one(stream) - 1).square().mean().sqrt() < 0.15
+
+
+@pytest.fixture(scope="module")
+def ear(teacher):
+    """A teacher whose ids are the vocabulary's."""
+    made = object.__new__(WhisperTeacher)
+    made.decoder, made.pieces = teacher, torch.arange(40)
+    made.begins, made.marked = torch.arange(40) % 2 == 1, torch.arange(40) == 7
+    return made
+
+
+@pytest.fixture(autouse=True)
+def few_ids(monkeypatch):
+    monkeypatch.setattr(whisper, "PROMPT", (60, 61, 62, 63))
+
+
+def test_what_whisper_foresees(ear, teacher, batch):
+    taught = ear(batch)
+    ids = torch.tensor([60, 61, 62, 63, *range(WORDS)])
+    last, streams = teacher.states(ids, batch.features)
+    assert off(taught.streams[5][0], streams[5]) < 1e-5
+    wanted = (last[3:-1] @ teacher.embeddings[:40].T).log_softmax(-1)
+    assert off(taught.log_probabilities[0], wanted) < 1e-5
+    assert taught.sure.tolist() == [[False, *[True] * (WORDS - 1)]]  # the first word has no space before it
+    foreseen = batch.ids[0][2 + TOKENS + torch.arange(1, 1 + WORDS)]
+    assert foreseen.tolist() == list(range(WORDS))
+    assert taught.columns[0, 4:].tolist() == [3 + place for place in range(WORDS)]  # both ends of the sound, a tag
+
+
+def test_marks_are_not_foreseen_where_none_are_written(ear, batch):
+    plain = replace(batch, read=batch.read.clone().index_fill(1, torch.tensor([4]), 1))
+    assert ear(plain).log_probabilities[..., 7].max() < -1000
+    assert ear(batch).log_probabilities[..., 7].max() > -100
+
+
+def test_the_padding_of_a_shorter_sound_is_not_heard(ear, batch, speech):
+    short, long = speech.features[:9], speech.features[9 : 9 + TOKENS]
+    ids = torch.zeros(2, 40, dtype=torch.int64)
+    ids[0, 12:20], ids[1, 33:37] = torch.arange(8), torch.arange(4)
+    both = replace(
+        batch,
+        ids=ids,
+        clean=torch.cat([short, long]),
+        clips=torch.tensor([9, TOKENS]),
+        read=torch.tensor([[0, 0, 12, 20, 0], [1, 1, 33, 37, 0]]),
+    )
+    alone = replace(both, clean=short, clips=torch.tensor([9]), read=both.read[:1])
+    assert off(ear(both).log_probabilities[0, :8], ear(alone).log_probabilities[0]) < 1e-5
+    assert ear(both).sure[1].tolist() == [False, *[True] * 3, *[False] * 4]
+
+
+@torch.no_grad()
+def test_a_graft_is_near_whisper_and_another_is_not(model, batch, ear):
+    hidden, _ = grafted.text_hidden(model, batch)
+    taught = ear(batch)
+    near = taught.divergence(hidden, model.lm_head.weight)
+    assert 0 <= near < taught.divergence(hidden.flip(1), model.lm_head.weight)
+
+
+def test_a_step_of_distil_brings_a_graft_nearer(model, batch, ear):
+    taught = ear(batch)
+    learner = copy.deepcopy(model)
+    before = sum(distil.distances(learner, batch, taught))
+    tool = grafted.optimizer(learner, 1e-4)
+    before.backward()
+    tool.step()
+    assert sum(distil.distances(learner, batch, taught)) < before
+    with torch.no_grad():
+        assert 0 < distil.distances(model, batch, taught)[1] < 0.1  # the graft's streams are nearly Whisper's

@@ -151,6 +151,29 @@ def test_only_what_is_written_down_is_misheard_and_what_is_asked_for_stays(encod
     assert 0 < sum(int(change.sum()) for change in changed) < 3 * 0.25 * len(encoded.ids)
 
 
+def test_a_batch_tells_where_its_transcripts_are(encoder, tmp_path):
+    from models.nano.train.answers import Piece
+    from models.nano.train.examples import Example
+    from models.nano.train.wordings import TRANSCRIBE_TAGS
+
+    heard = clip(tmp_path, 20, text="the cat", language="en")
+    framed = (Piece('The person says: "'), Piece("The cat."), Piece('".'))
+    examples = [
+        Example("transcribe_base", (heard,), (("", (Piece("the cat"),)),), TRANSCRIBE_TAGS),
+        Example("gender", (heard, heard), (("Who?", framed),)),
+        Example("transcribe", (heard,), (("What is said?", framed),)),
+    ]
+    batch = encoder.batch([encoder.encode(one) for one in examples], np.random.default_rng(0), augment=True)
+    tokenizer, read = encoder.tokenizer, batch.read.tolist()
+    assert [row[:2] for row in read] == [[0, 0], [2, 3]]  # row and clip
+    assert [bool(row[4]) for row in read] == [True, False]  # without marks
+    texts = [tokenizer.decode(batch.targets[row, first - 1 : last - 1].tolist()) for row, _, first, last, _ in read]
+    assert texts[0] == "the cat"
+    assert texts[1] in {"The cat.", "The cat", "he cat", "he cat."}  # a byte may go with the quote beside it
+    assert batch.clean.eq(1).all()
+    assert not batch.features.eq(1).all()  # masked
+
+
 def test_the_attention_asked_for_is_that_of_the_layer():
     torch = pytest.importorskip("torch")
     from models.nano.train.model import Nano, Sizes
@@ -621,3 +644,31 @@ def test_the_short_and_the_named_clips_keep_their_style():
     untouched = batches.augmented(clips, [False, False], np.random.default_rng(0))
     for before, after in zip(clips, untouched, strict=True):
         assert set(np.unique(after[after != before])) <= {0}
+
+
+def test_a_steady_path_goes_through_all_ids_in_order():
+    pytest.importorskip("torch")
+    from models.nano.train.align import steady_path
+
+    scores = np.full((9, 3), -1.0, np.float32)
+    scores[0:2, 0] = scores[2:6, 1] = scores[6:, 2] = 1.0
+    assert steady_path(scores) == [0, 2, 6]
+    scores[:, 1] = -9.0  # an id that is never looked at has one frame all the same
+    firsts = steady_path(scores)
+    assert firsts[0] == 0
+    assert firsts[2] - firsts[1] == 1
+
+
+def test_clips_that_are_joined_keep_their_texts_and_their_order(tmp_path):
+    import random
+
+    from models.nano.train import answers, splices
+
+    first, second = (clip(tmp_path, n, text=text, language="en") for n, text in ((20, "one cat"), (30, "i see")))
+    drawn = iter([first, second, first])
+    found = splices.joined(random.Random(3), lambda: next(drawn), answers.written)
+    assert found.get("text").startswith("one cat i see")
+    assert found.get("written").startswith("One cat. I see.")
+    assert found.tokens == len(found.features) in {50, 70}
+    long = clip(tmp_path, splices.LONGEST, text="a", language="en")
+    assert splices.joined(random.Random(3), lambda: long, answers.written).get("text") == "a"

@@ -1,8 +1,11 @@
 """`python3 -m models.nano.train.align STATE --features DIR --vocabulary FILE`: when each word of real clips is said.
 
 The letters' CTC of a trained state is forced through the transcript (Viterbi); a word lasts from its first letter's
-frame to its last one's. Only the recordings as they are (variant 0) are aligned; the others have the same times at
-their speed. For each shard NAME.jsonl a NAME.words.json is written: number of the clip -> [[start s, end s], ...],
+frame to its last one's. Or the state is Whisper base: then a word lasts from where its decoder looks when it writes the
+word to where it looks for the next one (OpenAI's word times are made so, too). Only the recordings as they are (variant
+0) are aligned; the others have the same times at their speed.
+
+For each shard NAME.jsonl a NAME.words.json is written: number of the clip -> [[start s, end s], ...],
 which `corpus.load` reads. Clips whose letters the state does not hear (a mean above DOUBTFUL) are left out.
 """
 
@@ -19,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.nano.train import corpus
+from models.nano.train import whisper_decoder as whisper
 from models.nano.train.answers import Piece
 from models.nano.train.batches import Encoder, letters_of
 from models.nano.train.corpus import TOKEN_SECONDS, Clip
@@ -26,9 +30,23 @@ from models.nano.train.drawing import is_english
 from models.nano.train.examples import Example
 from models.nano.train.losses import GUIDED_LAYER
 from models.nano.train.train import begin, build
+from models.nano.train.whisper_teacher import FIRST, WhisperTeacher
 from models.nano.train.wordings import TRANSCRIBE_TAGS
+from tokenizer.tokenizer import Tokenizer
 
 DOUBTFUL = 1.5  # nats a letter
+UNFORESEEN = 2.0  # nats an id
+SLOW = {"word": 0.2, "letter": 0.09}  # seconds: longer words have a pause before them
+ALIGNED_HEADS = (
+    (3, 1),
+    (4, 2),
+    (4, 3),
+    (4, 7),
+    (5, 1),
+    (5, 2),
+    (5, 4),
+    (5, 6),
+)  # layer, head: OpenAI names these for base
 EARLY = 1  # frames a CTC letter tends to come late: words begin this much before it
 
 Scores = NDArray[np.float32]
@@ -97,14 +115,72 @@ class Aligner:
         return word_times(text, spans) if cost < DOUBTFUL and spans[0][0] >= 0 else None
 
 
+class WhisperAligner:
+    """Whisper base, which needs no training: some of its heads look at what they write down."""
+
+    def __init__(self, weights: Path, vocabulary: Path) -> None:
+        self.tokenizer = Tokenizer(vocabulary)
+        self.teacher = WhisperTeacher(weights, self.tokenizer)
+
+    @torch.inference_mode()
+    def __call__(self, clip: Clip) -> Times | None:
+        """Times of the words of one clip, None where Whisper would not write them."""
+        ids = torch.tensor(self.tokenizer.encode(f" {clip.get('text')}"))
+        if len(ids) >= clip.tokens:
+            return None
+        decoder, features = self.teacher.decoder, torch.from_numpy(clip.features.astype(np.float32))
+        theirs = torch.cat([torch.tensor(whisper.PROMPT), self.teacher.pieces[ids]])
+        last, streams = decoder.states(theirs, features)
+        foreseen = (last[FIRST - 1 : -1] @ decoder.embeddings[self.teacher.pieces].T).log_softmax(-1)
+        if len(ids) > 1 and -foreseen.gather(1, ids[:, None])[1:].mean() > UNFORESEEN:
+            return None
+        looks = torch.stack([_look(decoder, streams, features, *head) for head in ALIGNED_HEADS])[:, FIRST - 1 : -1]
+        looks = (looks - looks.mean(1, keepdim=True)) / (looks.std(1, keepdim=True, correction=0) + 1e-6)
+        firsts = steady_path(looks.mean(0).T.numpy())
+        begins = [number for number, token in enumerate(ids.tolist()) if self.teacher.begins[token]]
+        edges = [firsts[number] for number in begins] + [clip.tokens]
+        times = []
+        for word, start, end in zip(clip.get("text").split(), edges, edges[1:], strict=False):
+            longest = SLOW["word"] + SLOW["letter"] * len(word)  # Whisper looks for a word from the pause before it on
+            times.append(
+                (round(max(start * TOKEN_SECONDS, end * TOKEN_SECONDS - longest), 3), round(end * TOKEN_SECONDS, 3))
+            )
+        return times
+
+
+def _look(
+    decoder: whisper.WhisperDecoder, streams: list[torch.Tensor], features: torch.Tensor, layer: int, head: int
+) -> torch.Tensor:
+    cross = decoder.layers[layer].cross
+    return whisper.attended(cross, cross.norm(streams[3 * layer + 1]), features, torch.zeros(()))[head]
+
+
+def steady_path(scores: Scores) -> list[int]:
+    """The first frame of each id where all follow each other: the greatest sum of `scores` [frames, ids]."""
+    best, came = np.full(scores.shape[1], -np.inf), np.zeros(scores.shape, bool)
+    best[0] = 0.0
+    for frame, row in enumerate(scores):
+        if frame:
+            before = np.concatenate([[-np.inf], best[:-1]])
+            came[frame] = before > best
+            best = np.maximum(best, before)
+        best = best + row
+    firsts, number = [0] * scores.shape[1], scores.shape[1] - 1
+    for frame in range(len(scores) - 1, 0, -1):
+        if came[frame, number]:
+            firsts[number] = frame
+            number -= 1
+    return firsts
+
+
 def main(argv: list[str] | None = None) -> int:
     """Align the English clips of all shards that have no times yet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("state", type=Path, metavar="STATE")
+    parser.add_argument("state", type=Path, metavar="STATE", help="a trained state, or Whisper's model.bin")
     parser.add_argument("--features", type=Path, required=True, metavar="DIR")
     parser.add_argument("--vocabulary", type=Path, required=True, metavar="FILE")
     options = parser.parse_args(argv)
-    aligner = Aligner(options.state, options.vocabulary)
+    aligner = (WhisperAligner if options.state.suffix == ".bin" else Aligner)(options.state, options.vocabulary)
     shards = {index: corpus.read_shard(index) for index in sorted(options.features.glob("*-*.jsonl"))}
     known: dict[str, Times] = {}  # of the recordings as they are, by id
     for index, clips in sorted(shards.items(), key=lambda item: bool(item[1][0].get("variant"))):

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from models.nano.train.answers import Piece
 from models.nano.train.corpus import TOKEN_SECONDS
-from models.nano.train.examples import Example, Source
+from models.nano.train.examples import Example
+from models.nano.train.wordings import TRANSCRIBE_TAGS
 from tokenizer.chat import Turn, encode_base, encode_chat
 from tokenizer.tokenizer import Special, Tokenizer
 
@@ -30,7 +32,7 @@ RESTYLED = 0.5  # of the clips that are asked for words or language sound like a
 STYLE_FROM = 25  # tokens: of less, mean and spread are what is said, not how
 SAID = ("transcribe", "transcribe_base", "timestamps")
 RESTYLED_TASKS = (*SAID, "language")
-MISHEARD = 0.2  # at most this share of a transcript's ids, as the decoder reads them back
+MISHEARD = 0.1  # at most this share of a transcript's ids, as the decoder reads them back
 
 
 @dataclass
@@ -46,6 +48,8 @@ class Batch:
     clips: Tensor  # tokens of each clip
     letters: list[Tensor]  # what is said in each clip, empty where nothing is known
     guides: Tensor  # [guides, 4]: row, position that looks, first and last position where it should look
+    clean: Tensor  # as `features`, without masks
+    read: Tensor  # [transcripts, 5]: row, clip, first id, the one behind the last, whether it is without marks
     tasks: list[str]
 
     def to(self, device: str) -> Batch:
@@ -66,6 +70,9 @@ class Encoded:
     said: int  # position of a transcript's first id; the length where nothing is written down
     starts: list[int]  # position of each clip's <audio>
     guides: list[tuple[int, int, int]]  # position that looks, first and last position where it should look
+    read: (
+        tuple[int, int, bool] | None
+    )  # of a transcript: first id, the one behind the last, whether it is without marks
 
 
 class CachedTokenizer(Tokenizer):
@@ -115,7 +122,10 @@ class Encoder:
                 guides += self._guides(example, ids, len(prompt))
         starts = [position for position, token in enumerate(ids) if token == self.tokenizer.audio_start]
         said = len(prompt) if example.task in SAID[:2] else len(ids)
-        return Encoded(example, ids, weights, said, starts, guides)
+        sizes = [len(self.tokenizer.token_bytes(token)) for token in ids[said:-1]]
+        inside = _inside(sizes, pieces, said)
+        read = (*inside, example.base_prompt == TRANSCRIBE_TAGS) if inside else None
+        return Encoded(example, ids, weights, said, starts, guides, read)
 
     def _piece_weights(self, ids: list[int], pieces: Sequence[Piece]) -> list[float]:
         """The weight of each id: that of the piece in which its last byte lies."""
@@ -151,18 +161,21 @@ class Encoder:
     def batch(self, encoded: list[Encoded], rng: np.random.Generator, *, augment: bool) -> Batch:
         """Pad and stack; `augment` masks stripes of the features and mishears words."""
         length = max(len(one.ids) for one in encoded)
-        read = torch.full((len(encoded), length), self.tokenizer.endoftext)
+        as_read = torch.full((len(encoded), length), self.tokenizer.endoftext)
         ids = torch.full((len(encoded), length), self.tokenizer.endoftext)
         weights = torch.zeros(len(encoded), length)
-        features, places, begins, finishes, letters, guides = [], [], [], [], [], []
+        features: list[NDArray[np.float16]] = []
+        places, begins, finishes, letters, guides, read = [], [], [], [], [], []
         restyling: list[bool] = []
         for row, one in enumerate(encoded):
             ids[row, : len(one.ids)] = torch.tensor(one.ids)
-            read[row, : len(one.ids)] = torch.tensor(
+            as_read[row, : len(one.ids)] = torch.tensor(
                 misheard(one.ids, one.said, self.tokenizer.endoftext, rng) if augment else one.ids
             )
             weights[row, : len(one.ids) - 1] = torch.tensor(one.weights[1:])
             guides += [(row, *guide) for guide in one.guides]
+            if one.read:
+                read.append((row, len(features), *one.read))
             for start, clip in zip(one.starts, one.example.clips, strict=True):
                 flat = row * length + start
                 begins.append(flat)
@@ -171,20 +184,39 @@ class Encoder:
                 features.append(clip.features)
                 restyling.append(one.example.task in RESTYLED_TASKS and clip.tokens >= STYLE_FROM)
                 letters.append(letters_of(clip.get("text") if clip.get("language") == "en" else None))
+        clean = _joined(features)
         if augment:
             features = augmented(features, restyling, rng)
         return Batch(
-            ids=read,
+            ids=as_read,
             targets=ids.roll(-1, 1),
             weights=weights,
-            features=torch.from_numpy(np.concatenate(features or [np.zeros((0, 512), np.float16)]).astype(np.float32)),
+            features=_joined(features),
             places=torch.from_numpy(np.concatenate(places or [np.zeros(0, np.int64)])),
             ends=(torch.tensor(begins, dtype=torch.int64), torch.tensor(finishes, dtype=torch.int64)),
             clips=torch.tensor([len(one) for one in features], dtype=torch.int64),
             letters=letters,
             guides=torch.tensor(guides, dtype=torch.int64).reshape(-1, 4),
+            clean=clean,
+            read=torch.tensor(read, dtype=torch.int64).reshape(-1, 5),
             tasks=[one.example.task for one in encoded],
         )
+
+
+def _joined(features: list[NDArray[np.float16]]) -> Tensor:
+    return torch.from_numpy(np.concatenate(features or [np.zeros((0, 512), np.float16)]).astype(np.float32))
+
+
+def _inside(sizes: list[int], pieces: Sequence[Piece], first: int) -> tuple[int, int] | None:
+    """Which ids lie in a transcript's own piece alone: the second of three, or the only one.
+
+    `sizes` are the ids' bytes, `first` is the position of their first; gives the first one and the one behind the last.
+    """
+    bounds = [0, *np.cumsum([len(piece.text.encode()) for piece in pieces])]
+    begin, end = bounds[:2] if len(pieces) < 3 else bounds[1:3]
+    ends = np.cumsum(sizes)
+    inside = ((ends - sizes >= begin) & (ends <= end)).nonzero()[0]
+    return (first + int(inside[0]), first + int(inside[-1]) + 1) if len(inside) else None
 
 
 def letters_of(text: str | None) -> Tensor:
@@ -244,7 +276,15 @@ def restyled(heard: NDArray[np.float16], other: NDArray[np.float16], share: floa
     return changed
 
 
-def batches(source: Source, encoder: Encoder, seed: int, *, size: int, augment: bool = True) -> Iterator[Batch]:
+class Drawing(Protocol):
+    """What examples are drawn from."""
+
+    def example(self, rng: random.Random) -> Example:
+        """A new one."""
+        ...
+
+
+def batches(source: Drawing, encoder: Encoder, seed: int, *, size: int, augment: bool = True) -> Iterator[Batch]:
     """Endless batches of at most `size` ids, padding included, from pools sorted by length."""
     rng, generator = random.Random(seed), np.random.default_rng(seed)  # noqa: S311 - reproducible data, not secrets
     while True:

@@ -14,11 +14,12 @@ from functools import partial
 from models.nano.train import answers, drawing, wordings
 from models.nano.train.answers import DECIDING, Answer, Piece
 from models.nano.train.corpus import Clip
-from models.nano.train.splices import scattered, spliced
+from models.nano.train.splices import joined, scattered, spliced
 from models.nano.train.texts import Sentence
 
 TIME_WEIGHT = 2.0
 SPLICED = 0.4  # of the transcripts by the base model's tags
+JOINED = 0.4  # of the transcripts in chat are of several clips
 APART = 0.7  # of the pairs of recordings, heard in another order: who speaks is not told by what is said
 TAGGED = 0.3  # of the captions that are asked for by the base model's tags
 NO_SPEECH = "There is no speech."
@@ -120,7 +121,10 @@ class Source:
 
     def transcribe(self, rng: random.Random) -> Example:
         """Write down English speech, in chat, as one writes it where that is known."""
-        clip = self.english.draw(rng)
+        if rng.random() < JOINED:
+            clip: Clip = joined(rng, lambda: self.english.draw(rng), answers.written)
+        else:
+            clip = self.english.draw(rng)
         return self.asked(rng, "transcribe", (clip,), answers.transcript(clip))
 
     def no_speech(self, rng: random.Random) -> Example:

@@ -13,6 +13,7 @@ from torch import Tensor
 from models.nano.train.batches import Batch
 from models.nano.train.losses import Learned, Scales
 from models.nano.train.model import Attention, Nano, rotary_tables, rotate
+from models.nano.train.whisper_teacher import WhisperTeacher
 
 KEPT = ("transformer.audio.", "transformer.h.0.")  # parts that stay as the graft made them: sound and positions
 EMBEDDING_RATE = 0.3  # of the rate, for the embeddings: their values are some fiftieths
@@ -28,19 +29,27 @@ def optimizer(model: Nano, rate: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
 
 
-def learn(model: Nano, batch: Batch, scales: Scales, *, smoothing: float = 0.02) -> Learned:
-    """The answer's loss of one batch."""
+def learn(
+    model: Nano, batch: Batch, scales: Scales, whisper: WhisperTeacher | None, *, smoothing: float = 0.02
+) -> Learned:
+    """The answer's loss of one batch, and, of transcripts, how far it is from what Whisper foresees."""
     hidden, places = text_hidden(model, batch)
     weights, targets = batch.weights.gather(1, places), batch.targets.gather(1, places)
     rows, columns = weights.nonzero(as_tuple=True)
     logits = model.lm_head(hidden[rows, columns])
     targets, weights = targets[rows, columns], weights[rows, columns]
     loss = (scales.cross_entropy(logits, targets, smoothing=smoothing) * weights).sum() / weights.sum()
-    return Learned({"answer": loss}, logits.argmax(-1) == targets, rows)
+    losses = {"answer": loss}
+    if whisper is not None and (taught := whisper(batch)) is not None:
+        losses["foreseen"] = taught.divergence(hidden, model.lm_head.weight)
+    return Learned(losses, logits.argmax(-1) == targets, rows)
 
 
-def text_hidden(model: Nano, batch: Batch) -> tuple[Tensor, Tensor]:
-    """What the last norm gives of the rows of text, [batch, t, d_model], and their places in the batch, [batch, t]."""
+def text_hidden(model: Nano, batch: Batch, streams: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    """What the last norm gives of the rows of text, [batch, t, d_model], and their places in the batch, [batch, t].
+
+    The stream behind each layer is added to `streams`.
+    """
     x = model.embed(batch.ids, batch.features, batch.places, batch.ends)
     is_sound = torch.zeros(batch.ids.numel(), dtype=torch.bool, device=x.device)
     is_sound[batch.places] = True
@@ -62,6 +71,8 @@ def text_hidden(model: Nano, batch: Batch) -> tuple[Tensor, Tensor]:
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         h = h + F.dropout(block.attn.c_proj(mixed.transpose(1, 2).flatten(2)), block.dropout, model.training)
         h = h + F.dropout(block.mlp(block.ln_2(h)), block.dropout, model.training)
+        if streams is not None:
+            streams.append(h)
     return model.transformer.ln_f(h), text
 
 

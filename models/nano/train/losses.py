@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models.nano.train.batches import LETTERS, Batch, CachedTokenizer
 from models.nano.train.model import Nano, Sizes
 
-LOSS_WEIGHTS = {"answer": 1.0, "letters": 1.0, "guide": 0.5}
+LOSS_WEIGHTS = {"answer": 1.0, "letters": 1.0, "guide": 0.5, "foreseen": 1.0}
 GUIDED_LAYER = 4
 SPREAD = {"time": 3.0, "pitch": 0.4}  # standard deviation of a target, in hundredths of a second and semitones
 

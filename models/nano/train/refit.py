@@ -18,19 +18,19 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor
 
-from models.nano.train import graft, whisper_base, wordings
+from models.nano.train import graft, whisper_base
 from models.nano.train import whisper_decoder as whisper
 from models.nano.train.corpus import Clip, load
 from models.nano.train.model import Block, Nano, rotary_tables
 from models.nano.train.train import trained_state
 from models.nano.train.whisper_pieces import whisper_ids
+from models.nano.train.whisper_teacher import FIRST, tags
 from tokenizer.chat import encode_base
 from tokenizer.tokenizer import Tokenizer
 
 READ = ("librispeech", "librispeech_more", "lj_speech", "speechocean762")  # sources of clips
 RIDGE = 1e-3  # of the mean square of what goes in
 SEED = 0
-FIRST = len(whisper.PROMPT)  # rows of the answer, with its prompt, are compared
 
 
 @dataclass
@@ -50,13 +50,6 @@ def speech(clips: Sequence[Clip], count: int) -> list[Clip]:
 
 
 Given = tuple[list[int], Tensor, Tensor]  # our ids, Whisper's ids, features [T, state]
-
-
-def tags(tokenizer: Tokenizer) -> dict[int, int]:
-    """Whisper's ids of the tags that ask for a transcript, and of the ends of an answer."""
-    ours = tokenizer.encode(wordings.TRANSCRIBE_TAGS, special="all")
-    theirs = (whisper.START, whisper.ENGLISH, whisper.TRANSCRIBE, whisper.ENGLISH, whisper.NO_TIMES, whisper.NO_TIMES)
-    return dict(zip(ours, theirs, strict=True)) | {tokenizer.endoftext: whisper.END, tokenizer.im_end: whisper.END}
 
 
 def answers(tokenizer: Tokenizer, pieces: Sequence[int], clips: Sequence[Clip]) -> Iterator[Given]:
@@ -128,7 +121,8 @@ def distance(
     """KL from Whisper's decoder over the common ids, in nats a token, and the share of equal first choices."""
     divergence = same = count = 0.0
     for ours, theirs, features in given:
-        want = teacher.states(theirs, features)[0][FIRST - 1 :, list(pieces)].log_softmax(-1)
+        last = teacher.states(theirs, features)[0][FIRST - 1 :]
+        want = (last @ teacher.embeddings[list(pieces)].T).log_softmax(-1)
         hidden = model.hidden(_embedded(model, ours, features), 0).last
         have = model.lm_head(hidden)[0, -len(want) :, : len(pieces)].log_softmax(-1)
         divergence += float((want.exp() * (want - have)).sum())

@@ -8,6 +8,7 @@ whole clip, so it keeps a little of its surroundings.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +70,18 @@ def spliced(rng: random.Random, timed: Balanced) -> Splice:
         joined = np.concatenate([found.features, new.features])
         found = Splice(found.shard, 0, len(joined), labels, joined)
     return found
+
+
+def joined(rng: random.Random, draw: Callable[[], Clip], written: Callable[[Clip], str]) -> Splice:
+    """Two or three whole clips in a row, and their texts as they are written: a full stop is not always the end."""
+    found = [draw()]
+    for _ in range(rng.choice((1, 1, 2))):
+        if sum(clip.tokens for clip in found) + (new := draw()).tokens <= LONGEST:
+            found.append(new)
+    labels = {"language": found[0].get("language"), "source": found[0].get("source")}
+    labels |= {"text": " ".join(clip.get("text") for clip in found), "written": " ".join(map(written, found))}
+    features = np.concatenate([clip.features for clip in found])
+    return Splice(found[0].shard, 0, len(features), labels, features)
 
 
 def scattered(clip: Clip, rng: random.Random) -> Splice:

@@ -30,6 +30,7 @@ from models.nano.train.losses import LOSS_WEIGHTS, Learned, Scales, Teacher, lea
 from models.nano.train.model import Nano, Sizes
 from models.nano.train.muon import Muon
 from models.nano.train.texts import sentences
+from models.nano.train.whisper_teacher import WhisperTeacher
 
 SAVED_EVERY = 50  # steps
 TRAINED_AUDIO = ("proj.", "audio_bos_eos_token.")  # of the encoder, what training may change
@@ -46,7 +47,7 @@ class Plan:
     warmup: int = 100
     seed: int = 0
     dropout: float = 0.0
-    graft: bool = False  # the model is a grafted one
+    whisper: Path | None = None  # the model is a grafted one and learns from these weights, too
 
     def factor(self, step: int) -> float:
         """Share of the full rate."""
@@ -89,7 +90,8 @@ def train(
 ) -> None:
     """Train until `plan.steps`, from OUT/state.pt if it is there, else from the weights of the state `start`."""
     torch.manual_seed(plan.seed)
-    tokenizer, model, teacher = build(vocabulary, plan.dropout, graft=plan.graft)
+    tokenizer, model, teacher = build(vocabulary, plan.dropout, graft=plan.whisper is not None)
+    whisper = WhisperTeacher(plan.whisper, tokenizer) if plan.whisper else None
     model, teacher = model.to(device), teacher.to(device)
     scales, tools = Scales.of(tokenizer), optimizers(model, teacher, plan.rate)
     out.mkdir(parents=True, exist_ok=True)
@@ -110,7 +112,7 @@ def train(
             for group in tool.param_groups:
                 group["lr"] = plan.rate * plan.factor(step) * group.get("share", 1.0)
         with torch.autocast(device, torch.bfloat16) if half else contextlib.nullcontext():
-            learned = grafted.learn(model, batch, scales) if plan.graft else learn(model, teacher, batch, scales)
+            learned = grafted.learn(model, batch, scales, whisper) if whisper else learn(model, teacher, batch, scales)
         total = sum(
             (LOSS_WEIGHTS[name] * loss for name, loss in learned.losses.items()), torch.zeros((), device=device)
         )
@@ -231,7 +233,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--decay", type=int, default=10_000, help="steps at the end in which the rate falls to zero")
     parser.add_argument("--dropout", type=float, default=0.1, help="share of what a block adds that is left out")
     parser.add_argument("--begin", type=Path, metavar="FILE", help="state of another run to begin with")
-    parser.add_argument("--grafted", action="store_true", help="the state to begin with was made by refit")
+    parser.add_argument(
+        "--grafted", type=Path, metavar="FILE", help="the state is a graft, which goes on learning from this model.bin"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -244,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
     shares = SHARES | json.loads(options.shares)
     source = Source(load(options.features), list(sentences(options.texts)), shares)
     named = {name: getattr(options, name) for name in ("steps", "size", "rate", "decay", "seed", "dropout")}
-    plan = Plan(**named, graft=options.grafted)
+    plan = Plan(**named, whisper=options.grafted)
     how = {"device": options.device, "half": options.half, "compiled": options.compile}
     train(source, options.out, options.vocabulary, plan, start=options.begin, **how)
     return 0

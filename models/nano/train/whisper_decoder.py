@@ -1,7 +1,8 @@
 """Whisper base's decoder in torch, for training only: what a grafted decoder is made of and held against.
 
-In: ids of Whisper's own and the frozen encoder's features of one clip. Out: logits, and the residual stream before each
-of the eighteen parts (self-attention, cross-attention and MLP of six layers), which `refit` takes as its targets.
+In: ids of Whisper's own and the frozen encoder's features of one clip. Out: what the last norm gives, whose products
+with the embeddings are the logits, and the residual stream before each of the eighteen parts (self-attention,
+cross-attention and MLP of six layers), which `refit` and `distil` take as their targets.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ HEAD_DIM = STATE // N_HEAD
 EPSILON = 1e-5
 PARTS = ("self", "cross", "mlp")  # of a layer, in order
 START, ENGLISH, TRANSCRIBE, NO_TIMES, END = 50258, 50259, 50359, 50363, 50257  # Whisper's special ids
+TIMES = 50364  # the id of 0 s; each further one is 20 ms later
 PROMPT = (START, ENGLISH, TRANSCRIBE, NO_TIMES)
 
 
@@ -87,30 +89,40 @@ class WhisperDecoder:
         self.layers = [_layer(stored, f"layer_{number}") for number in range(N_LAYER)]
         self.norm = _norm(stored, "layer_norm")
 
-    def states(self, ids: Tensor, features: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """ids [t], features [T, state] -> logits [t, 51865] and the residual stream before each part, [t, state]."""
-        x = self.embeddings[ids] + self.positions[: len(ids)]
-        future = torch.full((len(ids), len(ids)), -torch.inf).triu(1)
+    def states(self, ids: Tensor, features: Tensor, heard: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """ids [..., t], features [..., T, state] -> the last norm's output and the residual stream before each part.
+
+        All are [..., t, state]. `heard` [..., T] is false behind the end of a sound that is padded.
+        """
+        x = self.embeddings[ids] + self.positions[: ids.shape[-1]]
+        future = torch.full((ids.shape[-1], ids.shape[-1]), -torch.inf).triu(1)
+        silent = torch.zeros(()) if heard is None else torch.where(heard, 0.0, -torch.inf)[..., None, None, :]
         seen = []
         for layer in self.layers:
             seen.append(x)
-            heard = layer.attend.norm(x)
-            x = x + mixed(layer.attend, heard, heard, future)
+            normed = layer.attend.norm(x)
+            x = x + mixed(layer.attend, normed, normed, future)
             seen.append(x)
-            x = x + mixed(layer.cross, layer.cross.norm(x), features, torch.zeros(()))
+            x = x + mixed(layer.cross, layer.cross.norm(x), features, silent)
             seen.append(x)
             x = x + layer.down(F.gelu(layer.up(layer.mlp_norm(x))))
-        return F.linear(self.norm(x), self.embeddings), seen
+        return self.norm(x), seen
 
 
 def mixed(attention: Attention, asking: Tensor, asked: Tensor, mask: Tensor) -> Tensor:
-    """What one attention adds: `asking` [t, state] looks at `asked` [T, state]; the mask is added to the scores."""
-    q, k, v = (
-        layer(x).unflatten(-1, (N_HEAD, HEAD_DIM)).transpose(0, 1)
-        for layer, x in ((attention.query, asking), (attention.key, asked), (attention.value, asked))
-    )  # [heads, t, dim]
-    weights = (q @ k.mT / math.sqrt(HEAD_DIM) + mask).softmax(-1)
-    return attention.out((weights @ v).transpose(0, 1).flatten(1))
+    """What one attention adds: `asking` [..., t, state] looks at `asked` [..., T, state]; the scores take the mask."""
+    value = _heads(attention.value(asked))
+    return attention.out((attended(attention, asking, asked, mask) @ value).transpose(-3, -2).flatten(-2))
+
+
+def attended(attention: Attention, asking: Tensor, asked: Tensor, mask: Tensor) -> Tensor:
+    """Where each head looks: [..., heads, t, T]."""
+    q, k = _heads(attention.query(asking)), _heads(attention.key(asked))
+    return (q @ k.mT / math.sqrt(HEAD_DIM) + mask).softmax(-1)
+
+
+def _heads(x: Tensor) -> Tensor:
+    return x.unflatten(-1, (N_HEAD, -1)).transpose(-3, -2)
 
 
 def _layer(stored: dict[str, Tensor], name: str) -> Layer:
