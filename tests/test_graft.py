@@ -220,4 +220,5 @@ def test_a_step_of_distil_brings_a_graft_nearer(model, batch, ear):
     tool.step()
     assert sum(distil.distances(learner, batch, taught)) < before
     with torch.no_grad():
-        assert 0 < distil.distances(model, batch, taught)[1] < 0.1  # the graft's streams are nearly Whisper's
+        near, far = (distil.distances(one, batch, taught)[1] for one in (model, Nano(model.sizes).eval()))
+    assert 0 < near < 0.7 < far  # the streams of random weights have nothing of Whisper's

@@ -162,6 +162,7 @@ def test_a_batch_tells_where_its_transcripts_are(encoder, tmp_path):
         Example("transcribe_base", (heard,), (("", (Piece("the cat"),)),), TRANSCRIBE_TAGS),
         Example("gender", (heard, heard), (("Who?", framed),)),
         Example("transcribe", (heard,), (("What is said?", framed),)),
+        Example("no_speech", (heard,), (("", ()),), TRANSCRIBE_TAGS),
     ]
     batch = encoder.batch([encoder.encode(one) for one in examples], np.random.default_rng(0), augment=True)
     tokenizer, read = encoder.tokenizer, batch.read.tolist()

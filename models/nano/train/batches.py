@@ -107,7 +107,7 @@ class Encoder:
         for number, (question, pieces) in enumerate(example.turns):
             text = "".join(piece.text for piece in pieces)
             if not example.clips:
-                prompt, end = [self.tokenizer.endoftext], self.tokenizer.endoftext
+                prompt = [end := self.tokenizer.endoftext]
             elif example.base_prompt is not None:
                 prompt = encode_base(self.tokenizer, example.base_prompt, audio_spans=spans)
                 end = self.tokenizer.endoftext
@@ -208,10 +208,9 @@ def _joined(features: list[NDArray[np.float16]]) -> Tensor:
 
 
 def _inside(sizes: list[int], pieces: Sequence[Piece], first: int) -> tuple[int, int] | None:
-    """Which ids lie in a transcript's own piece alone: the second of three, or the only one.
-
-    `sizes` are the ids' bytes, `first` is the position of their first; gives the first one and the one behind the last.
-    """
+    """Ids (first, behind the last) of a transcript's own piece, the second of three or the only one; `sizes`: bytes."""
+    if not sizes:
+        return None
     bounds = [0, *np.cumsum([len(piece.text.encode()) for piece in pieces])]
     begin, end = bounds[:2] if len(pieces) < 3 else bounds[1:3]
     ends = np.cumsum(sizes)
@@ -281,7 +280,6 @@ class Drawing(Protocol):
 
     def example(self, rng: random.Random) -> Example:
         """A new one."""
-        ...
 
 
 def batches(source: Drawing, encoder: Encoder, seed: int, *, size: int, augment: bool = True) -> Iterator[Batch]:

@@ -19,7 +19,7 @@ from models.nano.train.texts import Sentence
 
 TIME_WEIGHT = 2.0
 SPLICED = 0.4  # of the transcripts by the base model's tags
-JOINED = 0.4  # of the transcripts in chat are of several clips
+JOINED = 0.25  # of the transcripts in chat are of several clips
 APART = 0.7  # of the pairs of recordings, heard in another order: who speaks is not told by what is said
 TAGGED = 0.3  # of the captions that are asked for by the base model's tags
 NO_SPEECH = "There is no speech."
