@@ -16,6 +16,7 @@ from models.nano.train.whisper_decoder import Attention, Layer, Linear, Norm  # 
 from models.nano.train.whisper_teacher import WhisperTeacher  # noqa: E402
 
 VOCABULARY, AUDIO_START, TOKENS, WORDS = 60, 50, 30, 12
+ROWS = slice(-WORDS - 2, -1)  # a tag and the words, without the end
 
 
 def linear(n_out, n_in, generator, *, bias=True):
@@ -59,7 +60,7 @@ def speech():
     streams = [
         torch.randn(2000, 512, generator=generator) + 2 * torch.randn(512, generator=generator) for _ in range(18)
     ]
-    return graft.Speech(streams, torch.randn(2000, 512, generator=generator))
+    return graft.Speech(streams, torch.randn(2000, 512, generator=generator), torch.randn(512, generator=generator))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def model(teacher, speech):
 
 @pytest.fixture(scope="module")
 def batch(speech):
-    ids = torch.tensor([[AUDIO_START, *[0] * TOKENS, AUDIO_START + 1, 45, *range(WORDS)]])
+    ids = torch.tensor([[AUDIO_START, *[0] * TOKENS, AUDIO_START + 1, 45, *range(WORDS), 40]])
     return Batch(
         ids=ids,
         targets=ids.roll(-1, 1),
@@ -102,6 +103,12 @@ def streams(model, batch):
     return found
 
 
+def silent(batch, speech):
+    """The sound of a batch with its silence behind it."""
+    features, louder = whisper.followed_by(speech.silence, [batch.features])
+    return features, louder
+
+
 def off(found, wanted):
     return float((found - wanted).norm() / wanted.norm())
 
@@ -111,7 +118,7 @@ def centred(x):
 
 
 def test_layer_0_adds_whispers_positions(model, batch, teacher):
-    words = streams(model, batch)[1][0, -WORDS - 1 :]
+    words = streams(model, batch)[1][0, ROWS]
     ids = torch.tensor([60, *range(WORDS)])
     wanted = centred(teacher.embeddings[ids] + teacher.positions[: WORDS + 1])
     assert off(words[:, :512], wanted) < 0.02
@@ -119,19 +126,22 @@ def test_layer_0_adds_whispers_positions(model, batch, teacher):
 
 
 @torch.no_grad()
-def test_an_attention_is_whispers(model, batch, teacher):
+def test_an_attention_is_whispers(model, batch, teacher, speech):
     """The first self-attention sees text alone, the first cross-attention sound alone."""
     before = streams(model, batch)[1]
     tables = rotary_tables(torch.arange(before.shape[1]), model.sizes)
     block = model.transformer.h[1]
-    added = block.attn(block.ln_1(before), tables)[0, -WORDS - 1 :, :512]
-    x = before[0, -WORDS - 1 :, :512]
+    added = block.attn(block.ln_1(before), tables)[0, ROWS, :512]
+    x = before[0, ROWS, :512]
     first = teacher.layers[0].attend
     future = torch.full((WORDS + 1, WORDS + 1), -torch.inf).triu(1)
     assert off(added, centred(whisper.mixed(first, first.norm(x), first.norm(x), future))) < 0.1
     cross, block = teacher.layers[0].cross, model.transformer.h[2]
-    added = block.attn(block.ln_1(before), tables)[0, -WORDS - 1 :, :512]
-    assert off(added, centred(whisper.mixed(cross, cross.norm(x), batch.features, torch.zeros(())))) < 0.2
+    added = block.attn(block.ln_1(before), tables)[0, ROWS, :512]
+    wanted = whisper.mixed(cross, cross.norm(x), *(part[0] for part in silent(batch, speech)))
+    assert off(added, centred(wanted)) < 0.2
+    unended = whisper.mixed(cross, cross.norm(x), batch.features, torch.zeros(()))
+    assert off(added, centred(unended)) > 0.5  # the silence behind a sound is heard
 
 
 def test_what_layers_add_to_sound_is_nothing_beside_it(model, batch):
@@ -155,10 +165,11 @@ def test_a_functional_is_one_on_what_it_was_fitted_to(speech):
 
 
 @pytest.fixture(scope="module")
-def ear(teacher):
+def ear(teacher, speech):
     """A teacher whose ids are the vocabulary's."""
     made = object.__new__(WhisperTeacher)
     made.decoder, made.pieces = teacher, torch.arange(40)
+    made.silence, made.end = speech.silence, 40
     made.begins, made.marked = torch.arange(40) % 2 == 1, torch.arange(40) == 7
     return made
 
@@ -166,16 +177,19 @@ def ear(teacher):
 @pytest.fixture(autouse=True)
 def few_ids(monkeypatch):
     monkeypatch.setattr(whisper, "PROMPT", (60, 61, 62, 63))
+    monkeypatch.setattr(whisper, "END", 64)
 
 
-def test_what_whisper_foresees(ear, teacher, batch):
+def test_what_whisper_foresees(ear, teacher, batch, speech):
     taught = ear(batch)
     ids = torch.tensor([60, 61, 62, 63, *range(WORDS)])
-    last, streams = teacher.states(ids, batch.features)
+    features, louder = silent(batch, speech)
+    last, streams = teacher.states(ids, features[0], louder[0])
     assert off(taught.streams[5][0], streams[5]) < 1e-5
-    wanted = (last[3:-1] @ teacher.embeddings[:40].T).log_softmax(-1)
+    known = [*range(40), whisper.END]
+    wanted = (last[3:] @ teacher.embeddings[known].T).log_softmax(-1)
     assert off(taught.log_probabilities[0], wanted) < 1e-5
-    assert taught.sure.tolist() == [[False, *[True] * (WORDS - 1)]]  # the first word has no space before it
+    assert taught.sure.tolist() == [[False, *[True] * WORDS]]  # the first word has no space before it; the end counts
     foreseen = batch.ids[0][2 + TOKENS + torch.arange(1, 1 + WORDS)]
     assert foreseen.tolist() == list(range(WORDS))
     assert taught.columns[0, 4:].tolist() == [3 + place for place in range(WORDS)]  # both ends of the sound, a tag
@@ -199,8 +213,8 @@ def test_the_padding_of_a_shorter_sound_is_not_heard(ear, batch, speech):
         read=torch.tensor([[0, 0, 12, 20, 0], [1, 1, 33, 37, 0]]),
     )
     alone = replace(both, clean=short, clips=torch.tensor([9]), read=both.read[:1])
-    assert off(ear(both).log_probabilities[0, :8], ear(alone).log_probabilities[0]) < 1e-5
-    assert ear(both).sure[1].tolist() == [False, *[True] * 3, *[False] * 4]
+    assert off(ear(both).log_probabilities[0, :9], ear(alone).log_probabilities[0]) < 1e-5
+    assert ear(both).sure[1].tolist() == [False, *[True] * 3, *[False] * 5]  # what follows it is no end
 
 
 @torch.no_grad()
@@ -212,6 +226,8 @@ def test_a_graft_is_near_whisper_and_another_is_not(model, batch, ear):
 
 
 def test_a_step_of_distil_brings_a_graft_nearer(model, batch, ear):
+    tagged = torch.tensor([[AUDIO_START, *[0] * TOKENS, AUDIO_START + 1, *[45] * 4, *range(WORDS), 40]])
+    batch = replace(batch, ids=tagged, read=torch.tensor([[0, 0, 6 + TOKENS, 6 + TOKENS + WORDS, 0]]))
     taught = ear(batch)
     learner = copy.deepcopy(model)
     before = sum(distil.distances(learner, batch, taught))

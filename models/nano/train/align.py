@@ -30,7 +30,8 @@ from models.nano.train.drawing import is_english
 from models.nano.train.examples import Example
 from models.nano.train.losses import GUIDED_LAYER
 from models.nano.train.train import begin, build
-from models.nano.train.whisper_teacher import FIRST, WhisperTeacher
+from models.nano.train.whisper_pieces import whisper_ids
+from models.nano.train.whisper_teacher import FIRST
 from models.nano.train.wordings import TRANSCRIBE_TAGS
 from tokenizer.tokenizer import Tokenizer
 
@@ -119,8 +120,8 @@ class WhisperAligner:
     """Whisper base, which needs no training: some of its heads look at what they write down."""
 
     def __init__(self, weights: Path, vocabulary: Path) -> None:
-        self.tokenizer = Tokenizer(vocabulary)
-        self.teacher = WhisperTeacher(weights, self.tokenizer)
+        self.tokenizer, self.decoder = Tokenizer(vocabulary), whisper.WhisperDecoder(weights)
+        self.pieces = torch.tensor(whisper_ids(self.tokenizer))
 
     @torch.inference_mode()
     def __call__(self, clip: Clip) -> Times | None:
@@ -128,16 +129,16 @@ class WhisperAligner:
         ids = torch.tensor(self.tokenizer.encode(f" {clip.get('text')}"))
         if len(ids) >= clip.tokens:
             return None
-        decoder, features = self.teacher.decoder, torch.from_numpy(clip.features.astype(np.float32))
-        theirs = torch.cat([torch.tensor(whisper.PROMPT), self.teacher.pieces[ids]])
+        decoder, features = self.decoder, torch.from_numpy(clip.features.astype(np.float32))
+        theirs = torch.cat([torch.tensor(whisper.PROMPT), self.pieces[ids]])
         last, streams = decoder.states(theirs, features)
-        foreseen = (last[FIRST - 1 : -1] @ decoder.embeddings[self.teacher.pieces].T).log_softmax(-1)
+        foreseen = (last[FIRST - 1 : -1] @ decoder.embeddings[self.pieces].T).log_softmax(-1)
         if len(ids) > 1 and -foreseen.gather(1, ids[:, None])[1:].mean() > UNFORESEEN:
             return None
         looks = torch.stack([_look(decoder, streams, features, *head) for head in ALIGNED_HEADS])[:, FIRST - 1 : -1]
         looks = (looks - looks.mean(1, keepdim=True)) / (looks.std(1, keepdim=True, correction=0) + 1e-6)
         firsts = steady_path(looks.mean(0).T.numpy())
-        begins = [number for number, token in enumerate(ids.tolist()) if self.teacher.begins[token]]
+        begins = [n for n, token in enumerate(ids.tolist()) if self.tokenizer.token_bytes(token).startswith(b" ")]
         edges = [firsts[number] for number in begins] + [clip.tokens]
         times = []
         for word, start, end in zip(clip.get("text").split(), edges, edges[1:], strict=False):

@@ -74,8 +74,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     tokenizer, model, _ = build(options.vocabulary, graft=True)
-    teacher, tool = WhisperTeacher(options.whisper, tokenizer), grafted.optimizer(model, options.rate)
     state = begin(options.out if options.out.exists() else options.start, model, None)
+    teacher = WhisperTeacher(options.whisper, tokenizer, grafted.silence(model))
+    tool = grafted.optimizer(model, options.rate)
     first = int(state["step"])  # type: ignore[call-overload]
     if "tool" in state:
         tool.load_state_dict(state["tool"])  # type: ignore[arg-type]

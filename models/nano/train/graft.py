@@ -10,6 +10,8 @@ How each difference is bridged:
 - GELU(h) is nearly silu(1.702 h) / 1.702 (Hendrycks and Gimpel, "Gaussian error linear units", 2016).
 - Sound stands in the stream as large rows, so that what layers add to them is nothing beside them. Rows of sound carry
   marks in channels of their own, by which heads tell sound from text.
+- Whisper hears silence behind each sound, up to 30 s of it, and so knows that it has ended. The row at the end of a
+  sound is such a frame of silence, too, and counts for as many.
 - Rotary positions turn six of a head's 36 pairs at most: the base is so large that the others stand still.
 - A position is told by how far back the end of the sound lies. The softmax over the two rows at the ends of the sound
   makes sines and cosines of it, and the MLP makes Whisper's row of that position of them.
@@ -48,6 +50,7 @@ ONE = STATE + 50 + N_HEAD
 BIAS = DIM - 1  # of a head's values, the one that is always 1
 LOUD = 300.0  # times sound is larger than what it means
 MARKED = 4.0  # energy of the marks beside that of a sound
+APART = 0.3  # of the length of the row at the end of a sound lies in its own channel, at least
 HIDDEN = 30.0  # nats by which what must not be seen is lowered
 SWING = 2.0  # nats, of the sines
 SIGMOID = 1.702
@@ -66,6 +69,7 @@ class Speech:
 
     streams: list[Tensor]
     features: Tensor
+    silence: Tensor  # [state]
 
 
 def graft(
@@ -77,7 +81,7 @@ def graft(
     """
     grafted = Grafted(sizes)
     grafted.embed(teacher, pieces, special)
-    grafted.hear(speech.features)
+    grafted.hear(speech.features, speech.silence)
     grafted.tell_positions(teacher.positions @ CENTRE)
     for number, layer in enumerate(teacher.layers):
         own, cross, mlp = speech.streams[3 * number : 3 * number + 3]
@@ -117,10 +121,10 @@ class Grafted:
         self.length = math.sqrt(5 * self.mean_energy)
         rows[:, EVEN] = ((self.length**2 - energy).clamp_min(0) / 32).sqrt()[:, None]
         ends = self.state["transformer.audio.audio_bos_eos_token.weight"]
-        ends[0, BEGIN] = ends[1, FINISH] = 50 * self.length
+        ends[0, BEGIN] = 50 * self.length
 
-    def hear(self, features: Tensor) -> None:
-        """The projection, and what the norm makes of sound."""
+    def hear(self, features: Tensor, silence: Tensor) -> None:
+        """The projection, the row behind a sound, and what the norm makes of both."""
         mark = float(features.square().mean().sqrt()) * math.sqrt(MARKED * STATE / 16)
         self.state["transformer.audio.proj.weight"][:STATE] = torch.eye(STATE) * LOUD
         self.state["transformer.audio.proj.bias"][MARKS] = mark * LOUD
@@ -129,6 +133,13 @@ class Grafted:
         self.heard = _normed(rows)
         self.mark = float(self.heard[:, MARKS].mean())
         self.loudness = self.mark / mark  # of a feature behind the norm
+        end = _padded(silence[None])[0]
+        end[MARKS] = mark
+        length = float(rows.norm(dim=1).mean())  # so that the norm makes the same of its silence as of other frames
+        end[FINISH] = math.sqrt(max(length**2 - float(end.square().sum()), (APART * length) ** 2))
+        self.state["transformer.audio.audio_bos_eos_token.weight"][1] = end * LOUD
+        self.end = _normed(end[None])[0]
+        self.told = float(self.end[FINISH])
 
     def tell_positions(self, positions: Tensor) -> None:
         """Layer 0. Each head sees the ends of the sound alone, and of the last one by a sine of the distance."""
@@ -138,10 +149,11 @@ class Grafted:
             q, k, v = _firsts(head)
             pair, phase = head // 2, PHASES[head % 2]
             bias[q + pair], bias[q + pair + DIM // 2] = SWING * math.cos(phase), SWING * math.sin(phase)
-            weight[k + pair, FINISH] = root / math.sqrt(D_MODEL)
+            weight[k + pair, FINISH] = root / self.told
             bias[q + MARKER], bias[k + MARKER] = 1.0, -HIDDEN * root
-            weight[k + MARKER, [BEGIN, FINISH]] = HIDDEN * root / math.sqrt(D_MODEL)
-            weight[v, FINISH] = 1 / math.sqrt(D_MODEL)
+            weight[k + MARKER, BEGIN] = HIDDEN * root / math.sqrt(D_MODEL)
+            weight[k + MARKER, FINISH] = HIDDEN * root / self.told
+            weight[v, FINISH] = 1 / self.told
             out[TURNS.start + head, head * DIM] = self.length / 4
         bias[_firsts(0)[2] + BIAS], out[ONE, BIAS] = 1.0, self.length / 4
         distance = torch.arange(1, len(positions) + 1)[:, None]
@@ -182,10 +194,11 @@ class Grafted:
             bias[q + MARKER] = 1.0
             if is_cross:
                 bias[k + MARKER] = -HIDDEN * root
-                weight[k + MARKER] = HIDDEN * root * tell_apart(self.heard, _normed(_padded(stream @ CENTRE)))
+                text = _normed(_padded(stream @ CENTRE))
+                weight[k + MARKER] = HIDDEN * root * tell_apart(self.heard, text, self.end)
             else:
                 weight[k + MARKER, MARKS] = -HIDDEN * root / (16 * self.mark)
-                weight[k + MARKER, [BEGIN, FINISH]] = -HIDDEN * root / math.sqrt(D_MODEL)
+                weight[k + MARKER, BEGIN] = -HIDDEN * root / math.sqrt(D_MODEL)
             weight[v : v + size, :STATE], bias[v : v + size] = value.weight[part], value.bias[part]
             out[:STATE, head * DIM : head * DIM + size] = CENTRE @ attention.out.weight[:, part]
         bias[_firsts(0)[2] + BIAS], out[:STATE, BIAS] = 1.0, CENTRE @ attention.out.bias
@@ -227,12 +240,19 @@ def nearly_one(stream: Tensor) -> Tensor:
     return torch.linalg.solve(squares, rows.sum(0)).float()
 
 
-def tell_apart(sound: Tensor, text: Tensor) -> Tensor:
-    """A functional [D_MODEL] that is 1 on every normed row of sound, within some thousandths, and about 0 on text."""
+def tell_apart(sound: Tensor, text: Tensor, end: Tensor) -> Tensor:
+    """A functional [D_MODEL] that is 1 on every normed row of sound, within some thousandths, and about 0 on text.
+
+    On the row behind a sound it is so much more that this row counts for SILENT_FRAMES.
+    """
     sure = 300.0  # times a mistake about sound counts more
-    squares = sure * sound.T.double() @ sound.double() / len(sound) + text.T.double() @ text.double() / len(text)
+    rows, wanted = torch.cat([sound, end[None]]).double(), torch.ones(len(sound) + 1, dtype=torch.float64)
+    wanted[-1] += math.log(whisper.SILENT_FRAMES) / HIDDEN
+    counts = torch.full_like(wanted, sure / len(sound))
+    counts[-1] = 100 * sure
+    squares = (rows.T * counts) @ rows + text.T.double() @ text.double() / len(text)
     squares += 1e-4 * torch.eye(D_MODEL, dtype=torch.float64)
-    return torch.linalg.solve(squares, sure * sound.double().mean(0)).float()
+    return torch.linalg.solve(squares, (rows.T * counts) @ wanted).float()
 
 
 @torch.enable_grad()

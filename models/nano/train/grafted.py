@@ -11,8 +11,10 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor
 
 from models.nano.train.batches import Batch
+from models.nano.train.graft import LOUD
 from models.nano.train.losses import Learned, Scales
 from models.nano.train.model import Attention, Nano, rotary_tables, rotate
+from models.nano.train.whisper_decoder import STATE
 from models.nano.train.whisper_teacher import WhisperTeacher
 
 KEPT = ("transformer.audio.", "transformer.h.0.")  # parts that stay as the graft made them: sound and positions
@@ -27,6 +29,11 @@ def optimizer(model: Nano, rate: float) -> torch.optim.Optimizer:
     others = [value for value in model.parameters() if value.requires_grad and value is not embeddings]
     groups = [{"params": others, "share": 1.0}, {"params": [embeddings], "share": EMBEDDING_RATE}]
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
+
+
+def silence(model: Nano) -> Tensor:
+    """The silent frame [state] that stands behind each sound."""
+    return model.transformer.audio.audio_bos_eos_token.weight[1, :STATE].detach() / LOUD
 
 
 def learn(

@@ -14,13 +14,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor
 
+from audio_encoder.waveform import load_waveform
 from models.nano.train import graft, whisper_base
 from models.nano.train import whisper_decoder as whisper
 from models.nano.train.corpus import Clip, load
+from models.nano.train.features import RATE, encode, load_encoder
 from models.nano.train.model import Block, Nano, rotary_tables
 from models.nano.train.train import trained_state
 from models.nano.train.whisper_pieces import whisper_ids
@@ -31,6 +34,8 @@ from tokenizer.tokenizer import Tokenizer
 READ = ("librispeech", "librispeech_more", "lj_speech", "speechocean762")  # sources of clips
 RIDGE = 1e-3  # of the mean square of what goes in
 SEED = 0
+SOUND = Path(__file__).parents[3] / "tests/golden/1272-128104-0000.flac"  # speech with silence put behind it
+SILENT = 10  # seconds
 
 
 @dataclass
@@ -47,6 +52,13 @@ def speech(clips: Sequence[Clip], count: int) -> list[Clip]:
     read = [clip for clip in clips if clip.get("source") in READ and not clip.get("variant") and clip.get("text")]
     random.Random(SEED).shuffle(read)  # noqa: S311 - reproducible data, not secrets
     return read[:count]
+
+
+def silent_frame(weights: Path, sound: Path = SOUND) -> Tensor:
+    """What Whisper's encoder makes of the silence behind speech: the mean feature [state] of its last seconds."""
+    spoken = load_waveform(sound)
+    (found,) = encode(load_encoder(weights), [np.concatenate([spoken, np.zeros(SILENT * RATE, np.float32)])])
+    return torch.from_numpy(found[-SILENT * 25 // 2 :].astype(np.float32)).mean(0)
 
 
 Given = tuple[list[int], Tensor, Tensor]  # our ids, Whisper's ids, features [T, state]
@@ -116,12 +128,12 @@ def _solve(weight: Tensor, inputs: list[Tensor], wanted: list[Tensor], heard: li
 
 
 def distance(
-    model: Nano, teacher: whisper.WhisperDecoder, pieces: Sequence[int], given: list[Given]
+    model: Nano, teacher: whisper.WhisperDecoder, pieces: Sequence[int], given: list[Given], silence: Tensor
 ) -> tuple[float, float]:
     """KL from Whisper's decoder over the common ids, in nats a token, and the share of equal first choices."""
     divergence = same = count = 0.0
     for ours, theirs, features in given:
-        last = teacher.states(theirs, features)[0][FIRST - 1 :]
+        last = _states(teacher, theirs, features, silence)[0][FIRST - 1 :]
         want = (last @ teacher.embeddings[list(pieces)].T).log_softmax(-1)
         hidden = model.hidden(_embedded(model, ours, features), 0).last
         have = model.lm_head(hidden)[0, -len(want) :, : len(pieces)].log_softmax(-1)
@@ -129,6 +141,13 @@ def distance(
         same += float((want.argmax(-1) == have.argmax(-1)).sum())
         count += len(want)
     return divergence / count, same / count
+
+
+def _states(
+    teacher: whisper.WhisperDecoder, ids: Tensor, features: Tensor, silence: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    sound, louder = whisper.followed_by(silence, [features])
+    return teacher.states(ids, sound[0], louder[0])
 
 
 def _embedded(model: Nano, ids: list[int], features: Tensor) -> Tensor:
@@ -153,12 +172,13 @@ def main(argv: list[str] | None = None) -> int:
     pieces = whisper_ids(tokenizer)
     given = list(answers(tokenizer, pieces, speech(load(options.features), options.clips)))
     learned, held_out = given[: len(given) * 9 // 10], given[len(given) * 9 // 10 :]
-    wanted = [teacher.states(theirs, features)[1] for _, theirs, features in learned]
+    silence = silent_frame(options.whisper)
+    wanted = [_states(teacher, theirs, features, silence)[1] for _, theirs, features in learned]
     seen = [torch.cat(parts) for parts in zip(*wanted, strict=True)]
     sizes = graft.grafted_sizes(tokenizer.vocab_size, tokenizer.audio_start)
     model = Nano(sizes).eval()
     frames = torch.cat([features for _, _, features in learned])[::4]
-    speech_seen = graft.Speech(seen, frames)
+    speech_seen = graft.Speech(seen, frames, silence)
     state = graft.graft(teacher, sizes, speech_seen, pieces=pieces, special=tags(tokenizer))
     left = model.load_state_dict(state, strict=False)
     assert not left.unexpected_keys, left.unexpected_keys
@@ -168,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
     ]
     for number, before, after in refit(model, heard):
         print(f"layer {number}: off by {before:.3f}, now {after:.3f}", file=sys.stderr, flush=True)
-    divergence, same = distance(model, teacher, pieces, held_out)
+    divergence, same = distance(model, teacher, pieces, held_out, silence)
     print(
         f"held-out clips: KL {divergence:.3f} nats a token, {same:.1%} of first choices are Whisper's", file=sys.stderr
     )

@@ -91,13 +91,13 @@ def train(
     """Train until `plan.steps`, from OUT/state.pt if it is there, else from the weights of the state `start`."""
     torch.manual_seed(plan.seed)
     tokenizer, model, teacher = build(vocabulary, plan.dropout, graft=plan.whisper is not None)
-    whisper = WhisperTeacher(plan.whisper, tokenizer) if plan.whisper else None
     model, teacher = model.to(device), teacher.to(device)
     scales, tools = Scales.of(tokenizer), optimizers(model, teacher, plan.rate)
     out.mkdir(parents=True, exist_ok=True)
     first = resume(out / "state.pt", model, teacher, tools)
     if start is not None and not first:
         begin(start, model, teacher)
+    whisper = WhisperTeacher(plan.whisper, tokenizer, grafted.silence(model)) if plan.whisper else None
     if compiled:
         for block in model.transformer.h:
             block.compile(dynamic=True)

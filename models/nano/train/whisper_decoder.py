@@ -8,6 +8,7 @@ cross-attention and MLP of six layers), which `refit` and `distil` take as their
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from models.nano.train.whisper_base import read_variables
 
@@ -23,6 +25,7 @@ HEAD_DIM = STATE // N_HEAD
 EPSILON = 1e-5
 PARTS = ("self", "cross", "mlp")  # of a layer, in order
 START, ENGLISH, TRANSCRIBE, NO_TIMES, END = 50258, 50259, 50359, 50363, 50257  # Whisper's special ids
+SILENT_FRAMES = 750  # behind a sound: Whisper hears 30 s, and ours mostly last less
 TIMES = 50364  # the id of 0 s; each further one is 20 ms later
 PROMPT = (START, ENGLISH, TRANSCRIBE, NO_TIMES)
 
@@ -89,24 +92,34 @@ class WhisperDecoder:
         self.layers = [_layer(stored, f"layer_{number}") for number in range(N_LAYER)]
         self.norm = _norm(stored, "layer_norm")
 
-    def states(self, ids: Tensor, features: Tensor, heard: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+    def states(self, ids: Tensor, features: Tensor, louder: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """ids [..., t], features [..., T, state] -> the last norm's output and the residual stream before each part.
 
-        All are [..., t, state]. `heard` [..., T] is false behind the end of a sound that is padded.
+        All are [..., t, state]. `louder` [..., T] is added to the scores of cross-attention (`followed_by`).
         """
         x = self.embeddings[ids] + self.positions[: ids.shape[-1]]
         future = torch.full((ids.shape[-1], ids.shape[-1]), -torch.inf).triu(1)
-        silent = torch.zeros(()) if heard is None else torch.where(heard, 0.0, -torch.inf)[..., None, None, :]
+        heard = torch.zeros(()) if louder is None else louder[..., None, None, :]
         seen = []
         for layer in self.layers:
             seen.append(x)
             normed = layer.attend.norm(x)
             x = x + mixed(layer.attend, normed, normed, future)
             seen.append(x)
-            x = x + mixed(layer.cross, layer.cross.norm(x), features, silent)
+            x = x + mixed(layer.cross, layer.cross.norm(x), features, heard)
             seen.append(x)
             x = x + layer.down(F.gelu(layer.up(layer.mlp_norm(x))))
         return self.norm(x), seen
+
+
+def followed_by(silence: Tensor, sounds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Sounds [T, state] with one frame of silence [state] behind each, padded, and what `states` takes as `louder`."""
+    features = pad_sequence([torch.cat([sound, silence[None]]) for sound in sounds], batch_first=True)
+    louder = torch.full(features.shape[:2], -torch.inf)
+    for row, sound in enumerate(sounds):
+        louder[row, : len(sound)] = 0.0
+        louder[row, len(sound)] = math.log(SILENT_FRAMES)
+    return features, louder
 
 
 def mixed(attention: Attention, asking: Tensor, asked: Tensor, mask: Tensor) -> Tensor:

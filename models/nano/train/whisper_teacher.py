@@ -40,7 +40,8 @@ class Taught:
 
     `rows` [m] are rows of the batch, `columns` [m, FIRST + t] columns among its rows of text, `there` [m, FIRST + t]
     is false behind a transcript's end. `streams` are [m, FIRST + t, state] before each part of Whisper's decoder.
-    `log_probabilities` [m, t, ids] are those of each id of a transcript, `sure` [m, t] tells which of them count.
+    `log_probabilities` [m, t + 1, ids + 1] are those of each next id, the last one the end's; `sure` [m, t + 1] tells
+    which of them count.
     """
 
     rows: Tensor
@@ -52,7 +53,7 @@ class Taught:
 
     def divergence(self, hidden: Tensor, weight: Tensor) -> Tensor:
         """KL from Whisper's foresight to that of a decoder, nats an id: its last norm's output and output matrix."""
-        asked = hidden[self.rows[:, None], self.columns[:, FIRST - 1 : -1]][self.sure]
+        asked = hidden[self.rows[:, None], self.columns[:, FIRST - 1 :]][self.sure]
         want = self.log_probabilities[self.sure]
         have = F.linear(asked, weight[: want.shape[-1]]).log_softmax(-1)
         return F.kl_div(have, want, reduction="sum", log_target=True) / len(want)
@@ -61,8 +62,9 @@ class Taught:
 class WhisperTeacher:
     """Whisper base's decoder, with the pieces of a graft's vocabulary."""
 
-    def __init__(self, weights: Path, tokenizer: Tokenizer) -> None:
-        """`weights`: model.bin; it is fetched if it is not there."""
+    def __init__(self, weights: Path, tokenizer: Tokenizer, silence: Tensor) -> None:
+        """`weights`: model.bin; it is fetched if it is not there. `silence` [state] stands behind each sound."""
+        self.silence, self.end = silence, tokenizer.endoftext
         self.decoder = whisper.WhisperDecoder(whisper_base.fetch(weights))
         self.pieces = torch.tensor(whisper_ids(tokenizer))
         texts = [tokenizer.token_bytes(token) for token in range(len(self.pieces))]
@@ -78,18 +80,19 @@ class WhisperTeacher:
         ids = pad_sequence(
             [batch.ids[row, first:last] for row, first, last in zip(rows, firsts, lasts, strict=True)], batch_first=True
         )
-        places = torch.arange(ids.shape[1])
-        said = places < (lasts - firsts)[:, None]
+        said = torch.arange(ids.shape[1] + 1) < (lasts - firsts)[:, None]
         prompt = torch.tensor(whisper.PROMPT).expand(len(ids), -1)
         sounds = batch.clean.split(batch.clips.tolist())
-        lengths = batch.clips[clips]
-        heard = torch.arange(int(lengths.max())) < lengths[:, None]
-        features = pad_sequence([sounds[clip] for clip in clips], batch_first=True)
-        last, streams = self.decoder.states(torch.cat([prompt, self.pieces[ids]], 1), features, heard)
-        scores = last[:, FIRST - 1 : -1] @ self.decoder.embeddings[self.pieces].T
-        scores = scores.masked_fill((plain[:, None].bool() & self.marked)[:, None], -1e4)
-        begun = (self.begins[ids] & said).cumsum(1) > 0  # a first word without its space is none of Whisper's
-        columns = (firsts - lengths - FIRST)[:, None] + torch.arange(FIRST + ids.shape[1])
-        there = torch.cat([torch.ones(len(ids), FIRST, dtype=torch.bool), said], 1)
-        columns = torch.where(there, columns, 0)
-        return Taught(rows, columns, there, streams, scores.log_softmax(-1), said & begun)
+        features, louder = whisper.followed_by(self.silence, [sounds[clip] for clip in clips])
+        last, streams = self.decoder.states(torch.cat([prompt, self.pieces[ids]], 1), features, louder)
+        known = torch.cat([self.pieces, torch.tensor([whisper.END])])
+        scores = last[:, FIRST - 1 :] @ self.decoder.embeddings[known].T
+        scores[..., :-1].masked_fill_((plain[:, None].bool() & self.marked)[:, None], -1e4)
+        ends = batch.ids[rows, lasts] == self.end  # in chat a quotation mark comes first, which Whisper does not write
+        scores[~ends, :, -1] = -1e4
+        begun = F.pad((self.begins[ids] & said[:, :-1]).cumsum(1), (0, 1), value=1) > 0
+        ending = torch.arange(ids.shape[1] + 1) == (lasts - firsts)[:, None]
+        sure = said & begun | ending & ends[:, None]  # a first word without its space is none of Whisper's
+        columns = (firsts - batch.clips[clips] - FIRST)[:, None] + torch.arange(FIRST + ids.shape[1])
+        there = torch.cat([torch.ones(len(ids), FIRST, dtype=torch.bool), said[:, :-1]], 1)
+        return Taught(rows, torch.where(there, columns, 0), there, streams, scores.log_softmax(-1), sure)
