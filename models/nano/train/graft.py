@@ -30,6 +30,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor
 
 from models.nano.train import whisper_decoder as whisper
+from models.nano.train.fitted_mlp import fitted_mlp
 from models.nano.train.model import Sizes
 from models.nano.train.whisper_decoder import STATE, Attention, Layer, Linear, WhisperDecoder
 
@@ -165,7 +166,7 @@ class Grafted:
         wanted[:, :STATE], wanted[:, TURNS.start : ONE + 1] = positions, -added
         wanted[:, EVEN] = -math.sqrt((self.length**2 - self.mean_energy) / 32)
         normed = added * math.sqrt(D_MODEL) / (self.length**2 + added.square().sum(1, keepdim=True)).sqrt()
-        up, gate, down = _fitted(normed, wanted)
+        up, gate, down = fitted_mlp(normed, wanted, WIDTH)
         mlp = "transformer.h.0.mlp."
         self.state[f"{mlp}w1.weight"][:, TURNS.start : ONE + 1] = up
         self.state[f"{mlp}w2.weight"][:, TURNS.start : ONE + 1] = gate
@@ -253,32 +254,6 @@ def tell_apart(sound: Tensor, text: Tensor, end: Tensor) -> Tensor:
     squares = (rows.T * counts) @ rows + text.T.double() @ text.double() / len(text)
     squares += 1e-4 * torch.eye(D_MODEL, dtype=torch.float64)
     return torch.linalg.solve(squares, (rows.T * counts) @ wanted).float()
-
-
-@torch.enable_grad()
-def _fitted(told: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """An MLP that makes `wanted` [positions, D_MODEL] of `told`: two matrices are learned, the third is solved."""
-    generator = torch.Generator().manual_seed(0)
-    shape = (WIDTH, told.shape[1])
-    up = (torch.randn(shape, generator=generator) * 0.5).requires_grad_()
-    gate = (torch.randn(shape, generator=generator) * 0.7).requires_grad_()
-    counts = torch.ones(len(told), 1)
-    counts[:120] = 8**0.5
-    tool = torch.optim.Adam([up, gate], 3e-2)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(tool, 300)
-    for step in range(301):
-        hidden = (told @ up.T) * F.silu(told @ gate.T)
-        weighed = hidden * counts
-        squares = weighed @ weighed.T + 30 * torch.eye(len(told))
-        down = (weighed.T @ torch.linalg.solve(squares, wanted * counts)).T
-        if step == 300:
-            break
-        loss = ((hidden @ down.T - wanted) * counts).square().sum() / counts.square().sum()
-        tool.zero_grad()
-        loss.backward()
-        tool.step()
-        rate.step()
-    return up.detach(), gate.detach(), down.detach()
 
 
 def _looks(query: Linear, key: Linear, part: slice) -> tuple[Tensor, Tensor]:
