@@ -38,16 +38,8 @@ from tokenizer.tokenizer import Tokenizer
 DOUBTFUL = 1.5  # nats a letter
 UNFORESEEN = 2.0  # nats an id
 SLOW = {"word": 0.2, "letter": 0.09}  # seconds: longer words have a pause before them
-ALIGNED_HEADS = (
-    (3, 1),
-    (4, 2),
-    (4, 3),
-    (4, 7),
-    (5, 1),
-    (5, 2),
-    (5, 4),
-    (5, 6),
-)  # layer, head: OpenAI names these for base
+# Of layer, head: those that OpenAI names for base.
+ALIGNED_HEADS = ((3, 1), (4, 2), (4, 3), (4, 7), (5, 1), (5, 2), (5, 4), (5, 6))
 EARLY = 1  # frames a CTC letter tends to come late: words begin this much before it
 
 Scores = NDArray[np.float32]

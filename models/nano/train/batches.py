@@ -70,9 +70,7 @@ class Encoded:
     said: int  # position of a transcript's first id; the length where nothing is written down
     starts: list[int]  # position of each clip's <audio>
     guides: list[tuple[int, int, int]]  # position that looks, first and last position where it should look
-    read: (
-        tuple[int, int, bool] | None
-    )  # of a transcript: first id, the one behind the last, whether it is without marks
+    read: tuple[int, int, bool] | None  # a transcript's first id, the one behind its last, whether without marks
 
 
 class CachedTokenizer(Tokenizer):

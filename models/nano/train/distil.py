@@ -2,7 +2,7 @@
 
 Whisper's decoder reads what is said, and so does the graft, each with the same four tags before it. Two losses: what
 they foresee should be the same (KL), and so should be the stream behind each of their layers. `refit` has the same aim
-without gradients. `foreseen` is also a loss of `grafted.learn`, where the graft has the prompts of Qwen-Audio: so it
+without gradients. The first is also a loss of `grafted.learn`, where the graft has the prompts of Qwen-Audio: so it
 keeps Whisper's ears and English while it learns to answer.
 """
 
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--whisper", type=Path, required=True, metavar="FILE", help="model.bin")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--size", type=int, default=5000, help="ids in a batch, padding included")
-    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--rate", type=float, default=6e-5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     tokenizer, model, _ = build(options.vocabulary, graft=True)

@@ -113,21 +113,23 @@ def train(
                 group["lr"] = plan.rate * plan.factor(step) * group.get("share", 1.0)
         with torch.autocast(device, torch.bfloat16) if half else contextlib.nullcontext():
             learned = grafted.learn(model, batch, scales, whisper) if whisper else learn(model, teacher, batch, scales)
-        total = sum(
-            (LOSS_WEIGHTS[name] * loss for name, loss in learned.losses.items()), torch.zeros((), device=device)
-        )
-        for tool in tools:
-            tool.zero_grad(set_to_none=True)
-        total.backward()
-        share_gradients([*model.parameters(), *teacher.parameters()])
-        torch.nn.utils.clip_grad_norm_([*model.parameters(), *teacher.parameters()], 1.0)
-        for tool in tools:
-            tool.step()
+        step_down(learned.losses, tools, [*model.parameters(), *teacher.parameters()])
         log.add(learned, batch)
         if (step + 1) % 25 == 0 and rank == 0:
             log.write(step + 1, plan.rate * plan.factor(step), time.monotonic() - started)
         if rank == 0 and ((step + 1) % SAVED_EVERY == 0 or step + 1 == plan.steps):
             save(out / "state.pt", step + 1, model, teacher, tools)
+
+
+def step_down(losses: dict[str, Tensor], tools: list[torch.optim.Optimizer], parameters: list[nn.Parameter]) -> None:
+    """One step of all optimizers down the weighted sum of the losses."""
+    for tool in tools:
+        tool.zero_grad(set_to_none=True)
+    torch.stack([LOSS_WEIGHTS[name] * loss for name, loss in losses.items()]).sum().backward()
+    share_gradients(parameters)
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    for tool in tools:
+        tool.step()
 
 
 def share_gradients(parameters: list[nn.Parameter]) -> None:
@@ -242,6 +244,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--half", action="store_true", help="bfloat16; only where the processor has it (AMX)")
     parser.add_argument("--compile", action="store_true", help="compile the blocks; needs a C++ compiler on a CPU")
     options = parser.parse_args(argv)
+    if options.grafted and options.device != "cpu":
+        parser.error("--grafted: Whisper's decoder is on the CPU; add --device cpu")
     torch.set_num_threads(options.threads)
     if "RANK" in os.environ:  # started by torchrun
         dist.init_process_group("gloo")
