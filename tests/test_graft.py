@@ -8,10 +8,13 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is for training only: models/nano/train/requirements.txt")
 
-from models.nano.train import distil, graft, grafted  # noqa: E402 - they import torch
+from safetensors import numpy as safetensors_numpy  # noqa: E402 - with torch
+
+from models.nano.train import distil, export, graft, grafted  # noqa: E402 - they import torch
 from models.nano.train import whisper_decoder as whisper  # noqa: E402
 from models.nano.train.batches import Batch  # noqa: E402
-from models.nano.train.model import Nano, rotary_tables  # noqa: E402
+from models.nano.train.model import Nano, Sizes, rotary_tables  # noqa: E402
+from models.nano.train.train import begin, trained_state  # noqa: E402
 from models.nano.train.whisper_decoder import Attention, Layer, Linear, Norm  # noqa: E402
 from models.nano.train.whisper_teacher import WhisperTeacher  # noqa: E402
 
@@ -65,7 +68,7 @@ def speech():
 
 @pytest.fixture(scope="module")
 def model(teacher, speech):
-    sizes = graft.grafted_sizes(VOCABULARY, AUDIO_START)
+    sizes = Sizes(VOCABULARY, AUDIO_START)
     state = graft.graft(teacher, sizes, speech, pieces=range(40), special={45: 60})
     model = Nano(sizes).eval()
     left = model.load_state_dict(state, strict=False)
@@ -84,8 +87,6 @@ def batch(speech):
         places=torch.arange(1, 1 + TOKENS),
         ends=(torch.tensor([0]), torch.tensor([1 + TOKENS])),
         clips=torch.tensor([TOKENS]),
-        letters=[],
-        guides=torch.zeros(0, 4, dtype=torch.int64),
         clean=speech.features[:TOKENS],
         read=torch.tensor([[0, 0, 3 + TOKENS, 3 + TOKENS + WORDS, 0]]),
         tasks=["transcribe_base"],
@@ -169,7 +170,7 @@ def ear(teacher, speech):
     """A teacher whose ids are the vocabulary's."""
     made = object.__new__(WhisperTeacher)
     made.decoder, made.pieces = teacher, torch.arange(40)
-    made.silence, made.end = speech.silence, 40
+    made.silence, made.end, made.closing = speech.silence, 40, 39
     made.begins, made.marked = torch.arange(40) % 2 == 1, torch.arange(40) == 7
     return made
 
@@ -201,6 +202,15 @@ def test_marks_are_not_foreseen_where_none_are_written(ear, batch):
     assert ear(batch).log_probabilities[..., 7].max() > -100
 
 
+def test_in_chat_whispers_end_is_the_quotation_mark(ear, batch):
+    ends = ear(batch).log_probabilities[0, :, -1]
+    ids = batch.ids.index_fill(1, torch.tensor([3 + TOKENS + WORDS]), 39)
+    chat = ear(replace(batch, ids=ids))
+    assert torch.equal(chat.log_probabilities[0, :, 39].argsort(), ends.argsort())
+    assert chat.log_probabilities[0, :, -1].max() < -1000
+    assert chat.sure[0, -1]
+
+
 def test_the_padding_of_a_shorter_sound_is_not_heard(ear, batch, speech):
     short, long = speech.features[:9], speech.features[9 : 9 + TOKENS]
     ids = torch.zeros(2, 40, dtype=torch.int64)
@@ -223,6 +233,18 @@ def test_a_graft_is_near_whisper_and_another_is_not(model, batch, ear):
     taught = ear(batch)
     near = taught.divergence(hidden, model.lm_head.weight)
     assert 0 <= near < taught.divergence(hidden.flip(1), model.lm_head.weight)
+
+
+def test_training_goes_on_from_what_was_exported(model, tmp_path):
+    trained = trained_state(model)
+    _, stored = export.stored({name: value.numpy() for name, value in trained.items()}, {})
+    safetensors_numpy.save_file(stored, tmp_path / "decoder.safetensors")
+    again = Nano(model.sizes)
+    begin(tmp_path / "decoder.safetensors", again)
+    for name, value in trained_state(again).items():
+        wrong = (value - trained[name]).abs()
+        step = trained[name].abs().amax(-1, keepdim=True) / 127 if value.ndim > 1 else 0.0  # of 8 bits
+        assert bool((wrong <= 0.51 * step).all()), name
 
 
 def test_a_step_of_distil_brings_a_graft_nearer(model, batch, ear):

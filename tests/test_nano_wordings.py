@@ -1,36 +1,8 @@
-"""What nano is asked and in which languages it is spoken to: wordings, splits, sentences; no synthesizer is needed."""
-
-import random
+"""What nano is asked: wordings and their splits."""
 
 import pytest
 
 from models.nano.train import wordings
-from models.nano.train.foreign import LANGUAGES, content_words, foreign, split_of
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_foreign_sentences_are_varied_and_split(language):
-    assert len(content_words(language)) >= 150
-    rng = random.Random(6)
-    train = {foreign(rng, language, split="train") for _ in range(3000)}
-    assert len(train) > 2500
-    assert {split_of(sentence) for sentence in train} == {"train"}
-    assert split_of(foreign(rng, language, split="test")) == "test"
-
-
-def test_an_unknown_language_is_refused():
-    with pytest.raises(ValueError, match="sv"):
-        foreign(random.Random(0), "sv", split="train")
-
-
-@pytest.mark.parametrize(
-    ("language", "scripts"), [("zh", ("CJK",)), ("ja", ("HIRAGANA", "KATAKANA")), ("ko", ("HANGUL",))]
-)
-def test_foreign_scripts_are_those_that_the_synthesizer_reads(language, scripts):
-    import unicodedata
-
-    letters = {letter for word in content_words(language) for letter in word}
-    assert [letter for letter in letters if not unicodedata.name(letter).startswith(scripts)] == []
 
 
 @pytest.mark.parametrize("task", wordings.tasks_asked())
@@ -59,11 +31,7 @@ def test_official_questions_are_trained_on():
     } <= asked
 
 
-def test_every_sound_event_has_its_names():
-    pytest.importorskip("numpy")
-    from models.nano.train.sounds import EVENTS
-
-    assert set(EVENTS) == set(wordings._sounds())
+def test_sounds_have_their_names():
     assert (
         wordings.listed([wordings.thing(name) for name in ("rain", "bell", "footsteps")])
         == "rain, a bell and footsteps"

@@ -1,4 +1,4 @@
-"""Examples -> batches of tensors: ids with their loss weights, features, and what the auxiliary losses ask for.
+"""Examples -> batches of tensors: ids with their loss weights, features, and where the transcripts are.
 
 Prompts are built by the run-time tokenizer and `encode_chat`, so that nano learns exactly the ids that it will be asked
 with. All examples of a batch are of similar length.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,13 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.nano.train.answers import Piece
-from models.nano.train.corpus import TOKEN_SECONDS
 from models.nano.train.examples import Example
 from models.nano.train.wordings import TRANSCRIBE_TAGS
 from tokenizer.chat import Turn, encode_base, encode_chat
 from tokenizer.tokenizer import Special, Tokenizer
 
-LETTERS = " 'abcdefghijklmnopqrstuvwxyz"  # of the CTC loss; 0 is its blank
 POOL = 1024  # examples sorted by length at a time
 MASKED = {"time": (2, 12), "channel": (3, 48)}  # how many stripes at most, and how wide
 MASK_FOR = 50  # tokens: for each as many, one more stripe of time
@@ -46,30 +44,20 @@ class Batch:
     places: Tensor  # flat positions of `features`
     ends: tuple[Tensor, Tensor]  # flat positions of both boundary rows of each clip
     clips: Tensor  # tokens of each clip
-    letters: list[Tensor]  # what is said in each clip, empty where nothing is known
-    guides: Tensor  # [guides, 4]: row, position that looks, first and last position where it should look
     clean: Tensor  # as `features`, without masks
     read: Tensor  # [transcripts, 5]: row, clip, first id, the one behind the last, whether it is without marks
     tasks: list[str]
 
-    def to(self, device: str) -> Batch:
-        """The batch on a device; the letters stay, as the CTC loss wants them."""
-        if device == "cpu":
-            return self
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **moved, ends=(self.ends[0].to(device), self.ends[1].to(device)))
-
 
 @dataclass
 class Encoded:
-    """One example as ids, with the places of its clips and of the sounds of its words."""
+    """One example as ids, with the places of its clips."""
 
     example: Example
     ids: list[int]
     weights: list[float]  # of each id as a target
     said: int  # position of a transcript's first id; the length where nothing is written down
     starts: list[int]  # position of each clip's <audio>
-    guides: list[tuple[int, int, int]]  # position that looks, first and last position where it should look
     read: tuple[int, int, bool] | None  # a transcript's first id, the one behind its last, whether without marks
 
 
@@ -101,12 +89,9 @@ class Encoder:
         turns: list[Turn] = []
         ids: list[int] = []
         weights: list[float] = []
-        guides: list[tuple[int, int, int]] = []
         for number, (question, pieces) in enumerate(example.turns):
             text = "".join(piece.text for piece in pieces)
-            if not example.clips:
-                prompt = [end := self.tokenizer.endoftext]
-            elif example.base_prompt is not None:
+            if example.base_prompt is not None:
                 prompt = encode_base(self.tokenizer, example.base_prompt, audio_spans=spans)
                 end = self.tokenizer.endoftext
             else:
@@ -116,45 +101,18 @@ class Encoder:
             new = self.tokenizer.encode(text, special="audio")
             weights += [0.0] * (len(prompt) - len(ids)) + self._piece_weights(new, pieces) + [1.0]
             ids = [*prompt, *new, end]
-            if example.task in SAID and example.clips[0].get("words"):
-                guides += self._guides(example, ids, len(prompt))
         starts = [position for position, token in enumerate(ids) if token == self.tokenizer.audio_start]
         said = len(prompt) if example.task in SAID[:2] else len(ids)
         sizes = [len(self.tokenizer.token_bytes(token)) for token in ids[said:-1]]
         inside = _inside(sizes, pieces, said)
         read = (*inside, example.base_prompt == TRANSCRIBE_TAGS) if inside else None
-        return Encoded(example, ids, weights, said, starts, guides, read)
+        return Encoded(example, ids, weights, said, starts, read)
 
     def _piece_weights(self, ids: list[int], pieces: Sequence[Piece]) -> list[float]:
         """The weight of each id: that of the piece in which its last byte lies."""
         ends = np.cumsum([len(piece.text.encode()) for piece in pieces])
         reached = np.cumsum([len(self.tokenizer.token_bytes(token)) for token in ids])
         return [pieces[min(int(np.searchsorted(ends, end)), len(pieces) - 1)].weight for end in reached]
-
-    def _guides(self, example: Example, ids: list[int], first: int) -> list[tuple[int, int, int]]:
-        """For each id of each spoken word: the position that predicts it and where the word sounds."""
-        clip = example.clips[0]
-        audio = ids.index(self.tokenizer.audio_start) + 1
-        texts = [self.tokenizer.token_bytes(token).decode(errors="replace") for token in ids[first:]]
-        spoken = clip.get("text").split()
-        found, word, left = [], -1, ""
-        for number, text in enumerate(texts):
-            bare = "".join(letter for letter in text.lower() if letter.isalpha() or letter == "'")
-            if text.startswith("<|") or not bare:
-                continue
-            if not left:  # a word begins
-                if word + 1 >= len(spoken):
-                    break
-                if not spoken[word + 1].startswith(bare[:1]):
-                    continue  # the frame of the answer
-                word, left = word + 1, spoken[word + 1]
-            if not left.startswith(bare):
-                return []  # written otherwise than it is said
-            left = left[len(bare) :]
-            start, end = (int(second / TOKEN_SECONDS) for second in clip.get("words")[word])
-            last = audio + clip.tokens - 1
-            found.append((first + number - 1, min(audio + max(start - 1, 0), last), min(audio + end + 1, last)))
-        return found
 
     def batch(self, encoded: list[Encoded], rng: np.random.Generator, *, augment: bool) -> Batch:
         """Pad and stack; `augment` masks stripes of the features and mishears words."""
@@ -163,7 +121,7 @@ class Encoder:
         ids = torch.full((len(encoded), length), self.tokenizer.endoftext)
         weights = torch.zeros(len(encoded), length)
         features: list[NDArray[np.float16]] = []
-        places, begins, finishes, letters, guides, read = [], [], [], [], [], []
+        places, begins, finishes, read = [], [], [], []
         restyling: list[bool] = []
         for row, one in enumerate(encoded):
             ids[row, : len(one.ids)] = torch.tensor(one.ids)
@@ -171,7 +129,6 @@ class Encoder:
                 misheard(one.ids, one.said, self.tokenizer.endoftext, rng) if augment else one.ids
             )
             weights[row, : len(one.ids) - 1] = torch.tensor(one.weights[1:])
-            guides += [(row, *guide) for guide in one.guides]
             if one.read:
                 read.append((row, len(features), *one.read))
             for start, clip in zip(one.starts, one.example.clips, strict=True):
@@ -181,7 +138,6 @@ class Encoder:
                 places.append(np.arange(flat + 1, flat + 1 + clip.tokens))
                 features.append(clip.features)
                 restyling.append(one.example.task in RESTYLED_TASKS and clip.tokens >= STYLE_FROM)
-                letters.append(letters_of(clip.get("text") if clip.get("language") == "en" else None))
         clean = _joined(features)
         if augment:
             features = augmented(features, restyling, rng)
@@ -190,11 +146,9 @@ class Encoder:
             targets=ids.roll(-1, 1),
             weights=weights,
             features=_joined(features),
-            places=torch.from_numpy(np.concatenate(places or [np.zeros(0, np.int64)])),
+            places=torch.from_numpy(np.concatenate(places)),
             ends=(torch.tensor(begins, dtype=torch.int64), torch.tensor(finishes, dtype=torch.int64)),
             clips=torch.tensor([len(one) for one in features], dtype=torch.int64),
-            letters=letters,
-            guides=torch.tensor(guides, dtype=torch.int64).reshape(-1, 4),
             clean=clean,
             read=torch.tensor(read, dtype=torch.int64).reshape(-1, 5),
             tasks=[one.example.task for one in encoded],
@@ -202,7 +156,7 @@ class Encoder:
 
 
 def _joined(features: list[NDArray[np.float16]]) -> Tensor:
-    return torch.from_numpy(np.concatenate(features or [np.zeros((0, 512), np.float16)]).astype(np.float32))
+    return torch.from_numpy(np.concatenate(features).astype(np.float32))
 
 
 def _inside(sizes: list[int], pieces: Sequence[Piece], first: int) -> tuple[int, int] | None:
@@ -214,11 +168,6 @@ def _inside(sizes: list[int], pieces: Sequence[Piece], first: int) -> tuple[int,
     ends = np.cumsum(sizes)
     inside = ((ends - sizes >= begin) & (ends <= end)).nonzero()[0]
     return (first + int(inside[0]), first + int(inside[-1]) + 1) if len(inside) else None
-
-
-def letters_of(text: str | None) -> Tensor:
-    """Numbers of the letters of a transcript, as the CTC loss counts them."""
-    return torch.tensor([LETTERS.index(letter) + 1 for letter in text or ""], dtype=torch.int64)
 
 
 def misheard(ids: list[int], said: int, texts: int, rng: np.random.Generator) -> list[int]:

@@ -1,9 +1,9 @@
-"""What `features` and `synthetic` made, as a list of clips: labels, and features read from disk when wanted."""
+"""What `features` and `scenes` made, as a list of clips: labels, and features read from disk when wanted."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -66,7 +66,7 @@ def _written(path: Path) -> dict[str, str]:
 
 
 def plausible(text: str, times: Sequence[Sequence[float]]) -> bool:
-    """Whether no word lasts longer than people draw it out: CTC may put a last letter into the silence behind it."""
+    """Whether no word lasts longer than people draw it out."""
     words = zip(text.split(), times, strict=True)
     return all(end - start <= LONGEST["word"] + LONGEST["letter"] * len(word) for word, (start, end) in words)
 
@@ -82,8 +82,3 @@ def read_shard(index: Path) -> list[Clip]:
             labels = {"text": spoken(text), "written": text} | labels
         clips.append(Clip(index.with_suffix(".npy"), first, tokens, labels))
     return clips
-
-
-def having(clips: Sequence[Clip], wanted: Callable[[Clip], bool]) -> list[Clip]:
-    """Those that are wanted."""
-    return [clip for clip in clips if wanted(clip)]

@@ -25,6 +25,7 @@ from models.nano.train.answers import Piece
 from models.nano.train.batches import Batch, Encoder, batches
 from models.nano.train.corpus import Clip, load
 from models.nano.train.examples import Example
+from models.nano.train.features import HALF
 from models.nano.train.model import Nano
 from models.nano.train.train import Plan, begin, build, trained_state
 from models.nano.train.whisper_teacher import Taught, WhisperTeacher
@@ -68,13 +69,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--features", type=Path, required=True, nargs="+", metavar="DIR")
     parser.add_argument("--vocabulary", type=Path, required=True, metavar="FILE")
     parser.add_argument("--whisper", type=Path, required=True, metavar="FILE", help="model.bin")
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--size", type=int, default=5000, help="ids in a batch, padding included")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--size", type=int, default=4000, help="ids in a batch, padding included")
     parser.add_argument("--rate", type=float, default=6e-5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--exact", action="store_true", help="float32 where bfloat16 would be quicker")
     options = parser.parse_args(argv)
-    tokenizer, model, _ = build(options.vocabulary, graft=True)
-    state = begin(options.out if options.out.exists() else options.start, model, None)
+    tokenizer, model = build(options.vocabulary)
+    state = begin(options.out if options.out.exists() else options.start, model)
     teacher = WhisperTeacher(options.whisper, tokenizer, grafted.silence(model))
     tool = grafted.optimizer(model, options.rate)
     first = int(state["step"])  # type: ignore[call-overload]
@@ -86,15 +88,11 @@ def main(argv: list[str] | None = None) -> int:
     sums, started = np.zeros(3), time.monotonic()
     for step in range(first, plan.steps):
         batch = next(stream)
-        for group in tool.param_groups:
-            group["lr"] = plan.rate * plan.factor(step) * group["share"]
-        taught = teacher(batch)
-        assert taught is not None
-        divergence, off = distances(model, batch, taught)
-        tool.zero_grad(set_to_none=True)
-        (divergence + STREAMS * off).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        tool.step()
+        with torch.autocast("cpu", torch.bfloat16, enabled=HALF and not options.exact):
+            taught = teacher(batch)
+            assert taught is not None
+            divergence, off = distances(model, batch, taught)
+        grafted.step_down(model, tool, divergence + STREAMS * off, plan.rate * plan.factor(step))
         sums += divergence.item(), off.item(), 1
         if (step + 1) % EVERY == 0 or step + 1 == plan.steps:
             means = f"KL {sums[0] / sums[2]:.3f} nats, streams {sums[1] / sums[2]:.4f}"

@@ -24,16 +24,12 @@ SOURCES = {  # source of English speech -> its weight
     "digits": 0.01,
     "arctic": 0.10,
     "common_voice": 0.05,
-    "vctk": 0.05,
     "an4": 0.01,
     "speech_commands": 0.01,
-    "duke": 0.02,
-    "tts": 0.90,
     "multilingual": 0.002,
     "scenes": 0.06,
-    "synthetic": 0.15,
 }
-MADE = {"synthetic", "scenes", "tts"}  # sources whose voices are synthesizers', in part at least
+MIXED = "scenes"  # the source where people speak in turn or over sounds
 SOFT, LOUD = 50, 100  # velocities of MIDI: at most, at least
 
 
@@ -101,11 +97,11 @@ def language(clip: Clip) -> str | None:
 
 
 def spoken_by(clip: Clip) -> tuple[str, str, str] | None:
-    """The language, whether people or synthesizers speak, and who: alike often, so that no room or voice tells it."""
+    """The language, whether one person speaks alone, and who: alike often, so that no room or voice tells it."""
     found = language(clip)
     if not found:
         return None
-    return found, "made" if clip.get("source") in MADE else "people", f"{clip.get('source')} {clip.get('speaker')}"
+    return found, "mixed" if clip.get("source") == MIXED else "alone", f"{clip.get('source')} {clip.get('speaker')}"
 
 
 def adult_gender(clip: Clip) -> str | None:
@@ -114,9 +110,9 @@ def adult_gender(clip: Clip) -> str | None:
 
 
 def voice(clip: Clip) -> tuple[str, str] | None:
-    """Man or woman, and who: of people only, as a synthesizer's voices tell little about theirs."""
+    """Man or woman, and who."""
     gender = adult_gender(clip)
-    if gender is None or clip.get("source") in MADE:
+    if gender is None or clip.get("source") == MIXED:
         return None
     return gender, str(clip.get("speaker") or clip.get("source"))
 

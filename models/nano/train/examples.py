@@ -15,7 +15,6 @@ from models.nano.train import answers, drawing, wordings
 from models.nano.train.answers import DECIDING, Answer, Piece
 from models.nano.train.corpus import Clip
 from models.nano.train.splices import joined, scattered, spliced
-from models.nano.train.texts import Sentence
 
 TIME_WEIGHT = 2.0
 SPLICED = 0.4  # of the transcripts by the base model's tags
@@ -27,7 +26,7 @@ NO_SPEECH = "There is no speech."
 
 @dataclass(frozen=True)
 class Example:
-    """All clips stand before the first question; a `base_prompt` stands instead of a question; neither is bare text."""
+    """All clips stand before the first question; a `base_prompt` stands instead of a question."""
 
     task: str
     clips: tuple[Clip, ...]
@@ -36,9 +35,8 @@ class Example:
 
 
 SHARES = {  # task -> share of training
-    "transcribe_base": 0.36,
-    "transcribe": 0.22,
-    "text": 0.25,
+    "transcribe_base": 0.6,
+    "transcribe": 0.5,
     "no_speech": 0.03,
     "timestamps": 0.04,
     "word_time": 0.03,
@@ -62,13 +60,11 @@ SHARES = {  # task -> share of training
 
 
 class Source:
-    """Draws examples from the clips and sentences of training."""
+    """Draws examples from the clips of training."""
 
-    def __init__(
-        self, clips: Sequence[Clip], sentences: Sequence[Sentence], shares: dict[str, float], split: str = "train"
-    ) -> None:
+    def __init__(self, clips: Sequence[Clip], shares: dict[str, float], split: str = "train") -> None:
         """`split` is that of the wordings of the questions."""
-        self.sentences, self.split = sentences, split
+        self.split = split
         self.english = drawing.Balanced(clips, drawing.is_english, drawing.source)
         self.timed = drawing.Balanced(
             clips, lambda clip: drawing.is_english(clip) and len(clip.get("words") or ()), drawing.source
@@ -79,10 +75,9 @@ class Source:
         self.readers = drawing.Balanced(
             clips, lambda clip: clip.get("source") == "speechocean762", lambda clip: clip.get("speaker")
         )
-        made: dict[str, tuple[drawing.Balanced | None, Callable[[random.Random], Example]]] = {
+        made: dict[str, tuple[drawing.Balanced, Callable[[random.Random], Example]]] = {
             "transcribe_base": (self.english, self.transcribe_base),
             "transcribe": (self.english, self.transcribe),
-            "text": (None, self.text),
             "no_speech": (self.silent, self.no_speech),
             "timestamps": (self.timed, self.timestamps),
             "word_time": (self.timed, self.word_time),
@@ -93,7 +88,7 @@ class Source:
         for task, about in answers.TASKS.items():
             drawn = drawing.Balanced(clips, about.label, about.label, about.exponent)
             made[task] = (drawn, partial(self.about, task, drawn))
-        self._made = {task: maker for task, (needs, maker) in made.items() if needs is None or needs.groups}
+        self._made = {task: maker for task, (needs, maker) in made.items() if needs.groups}
         self._tasks = [task for task in self._made if shares.get(task)]
         self._weights = [shares[task] for task in self._tasks]
 
@@ -105,14 +100,6 @@ class Source:
         """One question of a task about the clips."""
         question = wordings.question(task, rng, split=self.split).format(**names)
         return Example(task, clips, ((question, answer),))
-
-    def text(self, rng: random.Random) -> Example:
-        """A few sentences in a row, to learn the language from."""
-        first, written = rng.randrange(len(self.sentences) - 3), rng.random() < 0.5
-        chosen = [
-            sentence[1] if written and sentence[1] else sentence[0] for sentence in self.sentences[first : first + 3]
-        ]
-        return Example("text", (), (("", (Piece(" ".join(chosen)),)),))
 
     def transcribe_base(self, rng: random.Random) -> Example:
         """Write down English speech by the base model's tags, without marks."""

@@ -1,7 +1,7 @@
 """`python3 -m models.nano.train.export STATE… --out DIR`: the mean of training states as a checkpoint to ship.
 
-Two files: the encoder in float16, as it came (in 8 bits beside a grafted decoder), and the rest with the decoder's
-matrices in 8 bits, a scale a row. Along one run states lie in one valley, and their mean is often better than each
+Two files: the encoder, which no training changes, and the rest. Matrices are in 8 bits, a scale a row. Along one run
+states lie in one valley, and their mean is often better than each
 (Izmailov and others, 2018).
 """
 
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from models.nano.train import whisper_base
-from models.nano.train.graft import grafted_sizes
 from models.nano.train.model import N_CTX, N_MELS, Sizes
 from tokenizer.tokenizer import Tokenizer
 
@@ -41,26 +40,19 @@ def eight_bit(name: str, values: NDArray[np.floating]) -> Arrays:
     return {name: np.rint(rows / scales[:, None]).astype(np.int8).reshape(values.shape), f"{name}.scales": scales}
 
 
-def stored(
-    weights: dict[str, NDArray[np.float32]], encoder: dict[str, NDArray[np.float16]], *, is_tied: bool = False
-) -> tuple[Arrays, Arrays]:
-    """What stands in the two files: the encoder, which no training changes, and all else.
-
-    A grafted decoder (`is_tied`) is larger: its output rows are not stored, and the encoder is in 8 bits, too.
-    """
+def stored(weights: dict[str, NDArray[np.float32]], encoder: dict[str, NDArray[np.float16]]) -> tuple[Arrays, Arrays]:
+    """What stands in the two files: the encoder, and all else; the output's rows are the embeddings."""
     first: Arrays = {}
     for name, heard in encoder.items():
-        is_matrix = is_tied and heard.ndim > 1 and name.endswith(".weight")
+        is_matrix = heard.ndim > 1 and name.endswith(".weight")
         first |= (
             eight_bit(AUDIO + name, heard) if is_matrix else {AUDIO + name: np.ascontiguousarray(heard, np.float16)}
         )
     second: Arrays = {}
     for name, values in weights.items():
-        if is_tied and name == "lm_head.weight":
+        if name == "lm_head.weight":
             continue
-        if name.startswith(AUDIO) and not is_tied:
-            second[name] = values.astype(np.float16)
-        elif values.ndim == 2:
+        if values.ndim == 2:
             second |= eight_bit(name, values)
         else:
             second[name] = values.astype(np.float32)
@@ -107,7 +99,7 @@ def config(sizes: Sizes) -> dict[str, object]:
         "max_position_embeddings": sizes.seq_length,
         "layer_norm_epsilon": sizes.epsilon,
         "rotary_emb_base": sizes.rotary_base,
-        "tie_word_embeddings": sizes.is_tied,
+        "tie_word_embeddings": True,
         "no_bias": True,
         "use_dynamic_ntk": True,
         "use_logn_attn": True,
@@ -122,15 +114,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("states", type=Path, nargs="+", metavar="STATE")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--vocabulary", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--grafted", action="store_true", help="the states are of a grafted decoder")
     parser.add_argument(
         "--whisper", type=Path, required=True, metavar="FILE", help="model.bin; fetched if it is not there"
     )
     options = parser.parse_args(argv)
     tokenizer = Tokenizer(options.vocabulary)
     encoder = whisper_base.encoder_tensors(whisper_base.fetch(options.whisper))
-    parts = stored(mean_state(options.states), encoder, is_tied=options.grafted)
-    sizes = (grafted_sizes if options.grafted else Sizes)(tokenizer.vocab_size, tokenizer.audio_start)
+    parts = stored(mean_state(options.states), encoder)
+    sizes = Sizes(tokenizer.vocab_size, tokenizer.audio_start)
     write(options.out, parts, sizes, options.vocabulary)
     print(options.out)
     return 0

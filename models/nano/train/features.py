@@ -25,11 +25,12 @@ from errors import AudioError
 from models.nano.train import acoustics, recordings, whisper_base
 from models.nano.train.mels import log_mels
 from models.nano.train.model import AudioEncoder, Sizes
-from models.nano.train.muon import HALF
 
 Waveform = NDArray[np.float32]
 Labelled = tuple[dict[str, Any], Waveform]  # labels, samples at 16 kHz
 
+# where the processor has it, bfloat16 is more than twice as quick; there is no public name for it
+HALF = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001
 RATE = 16_000
 SHARD = 500  # clips
 BATCH_FRAMES = 12_000  # of the encoder, with padding

@@ -36,11 +36,9 @@ from models.nano.train.whisper_decoder import STATE, Attention, Layer, Linear, W
 
 State = dict[str, Tensor]
 
-D_MODEL, N_HEAD, WIDTH = 576, 8, 832
+D_MODEL, N_HEAD, WIDTH = Sizes.d_model, Sizes.n_head, Sizes.width
 DIM = D_MODEL // N_HEAD
-N_LAYER = 1 + 2 * whisper.N_LAYER
-RATIO = 5  # a pair of a head turns five times as fast as the next
-ROTARY_BASE = float(RATIO ** (DIM // 2))
+RATIO = 5  # a pair of a head turns five times as fast as the next (Sizes.rotary_base)
 STILL = range(5, DIM // 2 - 1)  # pairs of which content is made: they turn by 1/3000 of a radian a position, or less
 MARKER = DIM // 2 - 1  # the pair that tells sound from text
 EVEN = slice(STATE, STATE + 32)  # channels that give every id's row the same length
@@ -57,11 +55,6 @@ SWING = 2.0  # nats, of the sines
 SIGMOID = 1.702
 PHASES = (0.0, math.pi / 2)
 CENTRE = torch.eye(STATE) - 1 / STATE
-
-
-def grafted_sizes(vocab_size: int, audio_start: int) -> Sizes:
-    """The geometry of a grafted decoder."""
-    return Sizes(vocab_size, audio_start, D_MODEL, N_LAYER, N_HEAD, WIDTH, rotary_base=ROTARY_BASE, is_tied=True)
 
 
 @dataclass(frozen=True)

@@ -31,14 +31,22 @@ def optimizer(model: Nano, rate: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
 
 
+def step_down(model: Nano, tool: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
+    """One step of the optimizer at a rate."""
+    for group in tool.param_groups:
+        group["lr"] = rate * group["share"]
+    tool.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    tool.step()
+
+
 def silence(model: Nano) -> Tensor:
     """The silent frame [state] that stands behind each sound."""
     return model.transformer.audio.audio_bos_eos_token.weight[1, :STATE].detach() / LOUD
 
 
-def learn(
-    model: Nano, batch: Batch, scales: Scales, whisper: WhisperTeacher | None, *, smoothing: float = 0.02
-) -> Learned:
+def learn(model: Nano, batch: Batch, scales: Scales, whisper: WhisperTeacher, *, smoothing: float = 0.02) -> Learned:
     """The answer's loss of one batch, and, of transcripts, how far it is from what Whisper foresees."""
     hidden, places = text_hidden(model, batch)
     weights, targets = batch.weights.gather(1, places), batch.targets.gather(1, places)
@@ -47,7 +55,7 @@ def learn(
     targets, weights = targets[rows, columns], weights[rows, columns]
     loss = (scales.cross_entropy(logits, targets, smoothing=smoothing) * weights).sum() / weights.sum()
     losses = {"answer": loss}
-    if whisper is not None and (taught := whisper(batch)) is not None:
+    if (taught := whisper(batch)) is not None:
         losses["foreseen"] = taught.divergence(hidden, model.lm_head.weight)
     return Learned(losses, logits.argmax(-1) == targets, rows)
 

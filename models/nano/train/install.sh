@@ -1,9 +1,8 @@
 #!/bin/sh
-# What training nano needs beyond Python: speech and music synthesizers (Debian 12 names). Run as root; safe to run again.
+# What training nano needs beyond Python: a synthesizer of music (Debian 12 names). Run as root; safe to run again.
 # Then: python3 -m pip install -r models/nano/train/requirements.txt
 set -eu
-packages="flite libflite1 festival festlex-cmu festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
-festlex-ifd festvox-italp16k festvox-itapc16k libfluidsynth3 fluid-soundfont-gm"
+packages="libfluidsynth3 fluid-soundfont-gm"
 missing=""
 for package in $packages; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q "ok installed" || missing="$missing $package"

@@ -1,8 +1,8 @@
 """Qwen-Audio in torch, small, for training only; modules are named as the checkpoint's tensors are.
 
 The encoder is Whisper base's and stays as it is: `AudioEncoder.features` gives what the projection takes, once for each
-clip, and training reads that from disk. In: ids, features and where they stand. Out: hidden states, and what the
-auxiliary losses look at. Dimension order: [batch, positions, channels]. The run-time path (ONNX) judges its numbers.
+clip, and training reads that from disk. In: ids, features and where they stand. Out: hidden states. Dimension order:
+[batch, positions, channels]. The run-time path (ONNX) judges its numbers.
 """
 
 from __future__ import annotations
@@ -16,36 +16,28 @@ from torch import Tensor, nn
 
 N_MELS = 80
 N_CTX = 1500
-PLAIN_UP_TO = 256  # positions: on a CPU, products of their own are quicker than torch's fused attention up to here
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Geometry of nano. `width` is that of the decoder's MLP, `vocab_size` counts the special tokens too."""
+    """Geometry of nano. `width` is that of the decoder's MLP, `vocab_size` counts the special tokens too.
+
+    The decoder has room for Whisper base's: a layer for positions, and two for each of its six (`graft`).
+    """
 
     vocab_size: int
     audio_start: int
-    d_model: int = 384
-    n_layer: int = 8
-    n_head: int = 6
-    width: int = 1024
+    d_model: int = 576
+    n_layer: int = 13
+    n_head: int = 8
+    width: int = 832
     audio_state: int = 512
     audio_layer: int = 6
     audio_head: int = 8
     seq_length: int = 2048
     epsilon: float = 1e-5
     dropout: float = 0.0  # of what a block adds, while it learns
-    rotary_base: float = 10000.0
-    is_tied: bool = False  # the embeddings are the output's rows, too
-
-
-@dataclass
-class Hidden:
-    """What the decoder made of a batch: after its last norm, in its middle, and one layer's attention."""
-
-    last: Tensor  # [batch, t, d_model]
-    middle: Tensor  # [batch, t, d_model], what went into the guided layer
-    attention: Tensor  # [asked, t], of the guided layer's first head
+    rotary_base: float = 5.0**36  # each pair of a head turns five times as fast as the next
 
 
 class RMSNorm(nn.Module):
@@ -139,23 +131,8 @@ class Attention(nn.Module):
         return rotate(q, rotary), rotate(k, rotary), v
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        q, k, v = self.project(x, rotary)
-        if x.shape[1] > PLAIN_UP_TO or x.is_cuda:
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        else:
-            scores = (q @ k.mT).float() / math.sqrt(q.shape[-1])
-            future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
-            mixed = scores.masked_fill(future, -torch.inf).softmax(-1).to(v.dtype) @ v
+        mixed = F.scaled_dot_product_attention(*self.project(x, rotary), is_causal=True)
         return self.c_proj(mixed.transpose(1, 2).flatten(2))
-
-    def looked(self, x: Tensor, rotary: tuple[Tensor, Tensor], asked: tuple[Tensor, Tensor]) -> Tensor:
-        """What the first head looks at, [asked, t], at the places asked for: rows [asked], positions [asked]."""
-        q, k, _ = self.project(x, rotary)
-        rows, positions = asked
-        chosen = q[rows, 0, positions].float()  # [asked, dim]
-        scores = torch.einsum("ad,atd->at", chosen, k[rows, 0].float()) / math.sqrt(q.shape[-1])
-        future = torch.arange(k.shape[2], device=x.device) > positions[:, None]
-        return scores.masked_fill(future, -torch.inf).softmax(-1)
 
 
 class MLP(nn.Module):
@@ -196,15 +173,14 @@ class Transformer(nn.Module):
 
 
 class Nano(nn.Module):
-    """The whole model; `heard` and `hidden` are the two halves of a training step."""
+    """The whole model; the embeddings are the output's rows, too."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.sizes = sizes
         self.transformer = Transformer(sizes)
         self.lm_head = nn.Linear(sizes.d_model, sizes.vocab_size, bias=False)
-        if sizes.is_tied:
-            self.lm_head.weight = self.transformer.wte.weight
+        self.lm_head.weight = self.transformer.wte.weight
         self.apply(lambda module: _initialise(module, sizes))
 
     def embed(self, ids: Tensor, features: Tensor, places: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
@@ -222,17 +198,13 @@ class Nano(nn.Module):
             x = x.index_put((where,), row.to(x.dtype).expand(len(where), -1))
         return x.view(*ids.shape, -1)
 
-    def hidden(self, x: Tensor, guided_layer: int, asked: tuple[Tensor, Tensor] | None = None) -> Hidden:
-        """Run the blocks; `asked` are the rows and positions whose attention in `guided_layer` is wanted."""
+    def hidden(self, x: Tensor) -> Tensor:
+        """What the last norm gives, [batch, t, d_model]."""
         rotary = rotary_tables(torch.arange(x.shape[1], device=x.device), self.sizes)
-        middle = attention = x
-        for number, block in enumerate(self.transformer.h):
-            if number == guided_layer:
-                middle = x
-                if asked is not None:
-                    attention = block.attn.looked(block.ln_1(x), rotary, asked)
+        for block in self.transformer.h:
             x = block(x, rotary)
-        return Hidden(self.transformer.ln_f(x), middle, attention)
+        last: Tensor = self.transformer.ln_f(x)
+        return last
 
 
 def sinusoids(length: int, channels: int) -> Tensor:

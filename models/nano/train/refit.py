@@ -2,7 +2,7 @@
 
 The graft (`graft`) is nearly Whisper's decoder. Here each part's last matrix is solved anew, in order, so that the
 stream behind it is Whisper's on some clips of speech, whatever the parts before left over: least squares, with a ridge
-at the graft. No gradient is taken. The state is for `train --begin OUT --grafted`.
+at the graft. No gradient is taken. The state is for `distil`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from models.nano.train import graft, whisper_base
 from models.nano.train import whisper_decoder as whisper
 from models.nano.train.corpus import Clip, load
 from models.nano.train.features import RATE, encode, load_encoder
-from models.nano.train.model import Block, Nano, rotary_tables
+from models.nano.train.model import Block, Nano, Sizes, rotary_tables
 from models.nano.train.train import trained_state
 from models.nano.train.whisper_pieces import whisper_ids
 from models.nano.train.whisper_teacher import FIRST, tags
@@ -135,7 +135,7 @@ def distance(
     for ours, theirs, features in given:
         last = _states(teacher, theirs, features, silence)[0][FIRST - 1 :]
         want = (last @ teacher.embeddings[list(pieces)].T).log_softmax(-1)
-        hidden = model.hidden(_embedded(model, ours, features), 0).last
+        hidden = model.hidden(_embedded(model, ours, features))
         have = model.lm_head(hidden)[0, -len(want) :, : len(pieces)].log_softmax(-1)
         divergence += float((want.exp() * (want - have)).sum())
         same += float((want.argmax(-1) == have.argmax(-1)).sum())
@@ -175,7 +175,7 @@ def main(argv: list[str] | None = None) -> int:
     silence = silent_frame(options.whisper)
     wanted = [_states(teacher, theirs, features, silence)[1] for _, theirs, features in learned]
     seen = [torch.cat(parts) for parts in zip(*wanted, strict=True)]
-    sizes = graft.grafted_sizes(tokenizer.vocab_size, tokenizer.audio_start)
+    sizes = Sizes(tokenizer.vocab_size, tokenizer.audio_start)
     model = Nano(sizes).eval()
     frames = torch.cat([features for _, _, features in learned])[::4]
     speech_seen = graft.Speech(seen, frames, silence)

@@ -1,4 +1,4 @@
-"""Building blocks of every synthesised sound: clocks, noises, envelopes, filters and places in time.
+"""Building blocks of sounds that are made: clocks, noises, envelopes and filters.
 
 Waveforms are float32 `[samples]` at 16 kHz; frequencies are hertz, durations seconds, levels decibels. Randomness
 comes in as a numpy generator only, so that the same seed gives the same samples.
@@ -98,13 +98,6 @@ def wander(gen: Generator, samples: int, per_second: float, low: float, high: fl
     return fine.reshape(-1)[:samples]
 
 
-def tone(pitch: Curve | float, samples: int, *, phase: float = 0.0) -> Waveform:
-    """Give a sine `[samples]` of constant or gliding pitch; phases add up in float64, or long tones drift."""
-    wave = cycles(pitch, samples, phase=phase)
-    wave *= np.float32(2 * np.pi)
-    return np.sin(wave, out=wave)
-
-
 def cycles(pitch: Curve | float, samples: int, *, phase: float = 0.0) -> Curve:
     """Give the phase `[samples]` of a constant or gliding pitch in cycles, wrapped into 0..1."""
     if isinstance(pitch, float):
@@ -128,26 +121,6 @@ def harmonics(phase: Curve, weights: NDArray[np.float64]) -> Waveform:
     return np.asarray(shape[(phase * _TABLE).astype(np.int64)], np.float32)
 
 
-def rolloff(count: int, power: float) -> NDArray[np.float64]:
-    """Give weights `[count]` of harmonics that fall as 1 / order ** power."""
-    return np.asarray(np.arange(1, count + 1, dtype=np.float64) ** -power)
-
-
-def formant(count: int, pitch: float, centre: float, width: float) -> NDArray[np.float64]:
-    """Give weights `[count]` of the harmonics of `pitch` under a bell-shaped resonance."""
-    return np.asarray(np.exp(-(((np.arange(1, count + 1) * pitch - centre) / width) ** 2)), np.float64)
-
-
-def ring(modes: NDArray[np.float64], t60s: NDArray[np.float64], weights: NDArray[np.float64], samples: int) -> Waveform:
-    """Give a struck body `[samples]`: decaying sines of the given pitches, decays and weights, each `[modes]`."""
-    block = 256  # exp(st) = exp(s * block start) * exp(s * offset): two small tables and one product
-    poles = 2j * np.pi * modes - _T60_NEPERS / t60s
-    starts = np.exp(np.outer(np.arange(-(-samples // block)) * (block / RATE), poles)) * weights
-    offsets = np.exp(np.outer(poles, np.arange(block) / RATE))
-    struck = (starts.astype(np.complex64) @ offsets.astype(np.complex64)).imag
-    return np.ascontiguousarray(struck, np.float32).reshape(-1)[:samples]
-
-
 def decay(samples: int, t60: float) -> Curve:
     """Give an exponential fall `[samples]` from 1 that loses 60 dB in `t60` seconds."""
     fall: Curve = np.exp(clock(samples) * np.float32(-_T60_NEPERS / t60))
@@ -162,33 +135,6 @@ def fade(samples: int, attack: float, release: float) -> Curve:
     flat[:rising] = np.minimum(1, seconds[:rising] / np.float32(attack))
     flat[-falling:] *= np.minimum(1, seconds[falling - 1 :: -1] / np.float32(release))
     return flat
-
-
-def place(into: Waveform, piece: Waveform, start: float) -> None:
-    """Add `piece` to `into` from `start` seconds on, cut at the end."""
-    first = min(max(0, int(start * RATE)), into.size)
-    kept = piece[: into.size - first]
-    into[first : first + kept.size] += kept
-
-
-def scatter(samples: int, starts: NDArray[np.float64], pieces: NDArray[np.float32]) -> Waveform:
-    """Add many short pieces `[count, length]` at their starts (seconds, `[count]`) into one waveform `[samples]`."""
-    places = (starts * RATE).astype(np.int64)[:, None] + np.arange(pieces.shape[1])
-    inside = (places >= 0) & (places < samples)
-    summed = np.bincount(places[inside], weights=pieces[inside], minlength=samples)
-    return summed.astype(np.float32)
-
-
-def arrivals(gen: Generator, seconds: float, per_second: float) -> NDArray[np.float64]:
-    """Draw the moments of a Poisson process, `[count]`, at least one of them."""
-    return gen.uniform(0, seconds, max(1, int(gen.poisson(seconds * per_second))))
-
-
-def beats(gen: Generator, seconds: float, per_second: float, *, jitter: float = 0.0) -> NDArray[np.float64]:
-    """Give moments `[count]` at a steady rate from a random first one within a period, each moved by `jitter` of it."""
-    period = 1 / per_second
-    steady = np.arange(gen.uniform(0.05, 0.95) * min(period, seconds / 2), seconds, period)
-    return np.maximum(0.0, steady + gen.uniform(-jitter, jitter, steady.size) * period)
 
 
 def rms(waveform: Waveform) -> float:

@@ -1,4 +1,4 @@
-"""English sentences to be read aloud and to learn the language from: public-domain books and LibriSpeech's transcripts.
+"""English sentences to choose a vocabulary by: public-domain books and LibriSpeech's transcripts.
 
 A sentence is (spoken, written): what is said in small letters without marks, and as it stands in the book; a
 transcript has no written form. Books are Project Gutenberg's text files (`*.txt`), transcripts are lines (`*.lines`).

@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         for row in rows(options.out, one, snapshot, held_out=held_out, there=there, listen=listen):
             add_line(options.out, row)
             found.append(row)
-            there.add(row["audio"])  # several repositories have the same clip of VCTK
+            there.add(row["audio"])
         print(f"{one.source}, {one.repository}: {len(found)} clips so far", file=sys.stderr)
     print(f"{len(found)} clips, {sum(row['seconds'] for row in found) / 3600:.2f} h")
     return 0

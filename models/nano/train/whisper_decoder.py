@@ -23,7 +23,6 @@ from models.nano.train.whisper_base import read_variables
 N_LAYER, N_HEAD, STATE = 6, 8, 512
 HEAD_DIM = STATE // N_HEAD
 EPSILON = 1e-5
-PARTS = ("self", "cross", "mlp")  # of a layer, in order
 START, ENGLISH, TRANSCRIBE, NO_TIMES, END = 50258, 50259, 50359, 50363, 50257  # Whisper's special ids
 SILENT_FRAMES = 750  # behind a sound: Whisper hears 30 s, and ours mostly last less
 TIMES = 50364  # the id of 0 s; each further one is 20 ms later

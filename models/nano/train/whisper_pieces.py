@@ -7,21 +7,26 @@ order. So each id has a row that Whisper learned.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import subprocess
 import sys
 import tempfile
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from models.nano.train.bpe import texts_of, write_ranks
+from models.nano.train import wordings
+from models.nano.train.texts import sentences
 from models.nano.train.whisper_base import PACKAGES
+from tokenizer.chat import SYSTEM
 from tokenizer.tokenizer import PIECES, Tokenizer
 
 N_PIECES = 50_257  # of Whisper's ids, those before its special ones
 SIZE = 6_200
+FRAME = 300  # how often the texts around a clip count: questions, answers, the frame of a chat
 
 
 @cache
@@ -49,6 +54,26 @@ def _bytes_of_letters() -> dict[str, int]:
     shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in shown]
     return {chr(byte): byte for byte in shown} | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+def texts_of(folder: Path) -> Iterator[str]:
+    """Everything that nano reads and writes: sentences in both forms, questions and answers."""
+    for spoken, written in sentences(folder):
+        yield spoken
+        if written:
+            yield written
+            yield f" {written}"
+    frame = ["system", SYSTEM, "user", "assistant", "Audio 1:", "\nAudio 2:", 'The person says: "', '".', "\n"]
+    frame += [f"\n{asked}" for task in wordings.tasks_asked() for asked in wordings.wordings(task)["train"]]
+    frame += list(wordings.LANGUAGE_NAMES.values())
+    for text in frame:
+        for _ in range(FRAME):
+            yield text
+
+
+def write_ranks(ranks: list[bytes], path: Path) -> None:
+    """One base64 token and its rank a line."""
+    path.write_bytes(b"".join(base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(ranks)))
 
 
 def main(argv: list[str] | None = None) -> int:

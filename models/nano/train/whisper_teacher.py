@@ -20,6 +20,7 @@ from models.nano.train.batches import Batch
 from models.nano.train.whisper_pieces import whisper_ids
 from tokenizer.tokenizer import Tokenizer
 
+CLOSING = '".'  # what follows a transcript in chat (`answers.transcript`), one id
 FIRST = len(whisper.PROMPT)  # rows of the teacher before those of the transcript
 PLAIN = re.compile(rb" ?[a-z']+")  # pieces of a transcript by the base model's tags
 
@@ -65,6 +66,7 @@ class WhisperTeacher:
     def __init__(self, weights: Path, tokenizer: Tokenizer, silence: Tensor) -> None:
         """`weights`: model.bin; it is fetched if it is not there. `silence` [state] stands behind each sound."""
         self.silence, self.end = silence, tokenizer.endoftext
+        (self.closing,) = tokenizer.encode(CLOSING)
         self.decoder = whisper.WhisperDecoder(whisper_base.fetch(weights))
         self.pieces = torch.tensor(whisper_ids(tokenizer))
         texts = [tokenizer.token_bytes(token) for token in range(len(self.pieces))]
@@ -88,8 +90,10 @@ class WhisperTeacher:
         known = torch.cat([self.pieces, torch.tensor([whisper.END])])
         scores = last[:, FIRST - 1 :] @ self.decoder.embeddings[known].T
         scores[..., :-1].masked_fill_((plain[:, None].bool() & self.marked)[:, None], -1e4)
-        ends = batch.ids[rows, lasts] == self.end  # in chat a quotation mark comes first, which Whisper does not write
-        scores[~ends, :, -1] = -1e4
+        in_chat = batch.ids[rows, lasts] == self.closing  # Whisper's end is the quotation mark there
+        scores[in_chat, :, self.closing] = scores[in_chat, :, -1]
+        ends = (batch.ids[rows, lasts] == self.end) | in_chat
+        scores[~ends | in_chat, :, -1] = -1e4
         begun = F.pad((self.begins[ids] & said[:, :-1]).cumsum(1), (0, 1), value=1) > 0
         ending = torch.arange(ids.shape[1] + 1) == (lasts - firsts)[:, None]
         sure = said & begun | ending & ends[:, None]  # a first word without its space is none of Whisper's
