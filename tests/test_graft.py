@@ -247,6 +247,13 @@ def test_training_goes_on_from_what_was_exported(model, tmp_path):
         assert bool((wrong <= 0.51 * step).all()), name
 
 
+def test_training_does_not_begin_with_a_part_of_a_decoder(model, tmp_path):
+    _, stored = export.stored({"transformer.ln_f.weight": trained_state(model)["transformer.ln_f.weight"].numpy()}, {})
+    safetensors_numpy.save_file(stored, tmp_path / "decoder.safetensors")
+    with pytest.raises(AssertionError, match="no whole decoder"):
+        begin(tmp_path / "decoder.safetensors", Nano(model.sizes))
+
+
 def test_a_step_of_distil_brings_a_graft_nearer(model, batch, ear):
     tagged = torch.tensor([[AUDIO_START, *[0] * TOKENS, AUDIO_START + 1, *[45] * 4, *range(WORDS), 40]])
     batch = replace(batch, ids=tagged, read=torch.tensor([[0, 0, 6 + TOKENS, 6 + TOKENS + WORDS, 0]]))

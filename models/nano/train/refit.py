@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
     wanted = [_states(teacher, theirs, features, silence)[1] for _, theirs, features in learned]
     seen = [torch.cat(parts) for parts in zip(*wanted, strict=True)]
     sizes = Sizes(tokenizer.vocab_size, tokenizer.audio_start)
-    model = Nano(sizes).eval()
+    model = Nano(sizes)
     frames = torch.cat([features for _, _, features in learned])[::4]
     speech_seen = graft.Speech(seen, frames, silence)
     state = graft.graft(teacher, sizes, speech_seen, pieces=pieces, special=tags(tokenizer))

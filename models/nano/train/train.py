@@ -151,6 +151,8 @@ def begin(path: Path, model: Nano) -> dict[str, object]:
         state = torch.load(path, weights_only=True, map_location="cpu")
     left = model.load_state_dict(state["model"], strict=False)  # type: ignore[arg-type]
     assert not left.unexpected_keys, left.unexpected_keys
+    lacking = trained_state(model).keys() & set(left.missing_keys) - {"lm_head.weight"}  # the embeddings once more
+    assert not lacking, f"{path}: no whole decoder, {min(lacking)} is missing"
     return state
 
 
