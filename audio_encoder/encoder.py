@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ class AudioEncoder:
             load_array(manifest, name).astype(np.float32).reshape(1, -1) for name in manifest.boundary_rows
         )
         self._each = manifest.contract == "fused"
+        self._lock = Lock()  # a session has one run at a time
 
     def encode(self, mels: Sequence[tuple[Float32, int]]) -> list[Float32]:
         """Encode the audios of one prompt: (log-mel [n_mels, 3000], frames of sound) each -> [T + 2, d_model] each.
@@ -55,8 +57,9 @@ class AudioEncoder:
         if mels and max(frames) < 2:
             raise ValueError("every clip is shorter than 0.03 s (480 samples)")
         encode = self._encode_each if self._each else self._encode_batch
-        features = encode([mel for mel, _ in mels], frames) if mels else []
-        return [np.concatenate([self._bos, rows, self._eos]) for rows in features]
+        with self._lock:
+            features = encode([mel for mel, _ in mels], frames) if mels else []
+            return [np.concatenate([self._bos, rows, self._eos]) for rows in features]
 
     def close(self) -> None:
         """Give back its memory, a tenth of the whole model's; the next `encode` opens it again."""
