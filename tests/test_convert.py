@@ -1,5 +1,6 @@
 """A checkpoint becomes a model that opens and answers, or one line that says why not and no manifest."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from errors import ModelError
 from models.convert.__main__ import main
 from models.convert.convert import convert, unfinished
+from models.convert.whisper import sinusoids
 from models.manifest import FILE_NAME, load_manifest, verify_files
 from tests.tiny_models import (
     FLAVOURS,
@@ -223,6 +225,21 @@ def test_tied_embeddings_are_the_output_rows_too(single, tmp_path):
     convert(single, copied, precision="int8", flavour="fused")
     convert(tied, tmp_path / "model", precision="int8", flavour="fused")
     assert hashes(tmp_path / "model") == hashes(copied)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_positions_are_reckoned_where_the_checkpoint_says_so(single, tmp_path, flavour):
+    name = "transformer.audio.positional_embedding"
+    config = json.loads((single / "config.json").read_text())
+    audio = config["audio"]
+    table = sinusoids(audio["n_ctx"], audio["n_state"])
+    assert np.allclose(table[3, [0, -1]], [np.sin(3), np.cos(3e-4)], atol=1e-6)
+    edit_tensors(single, lambda tensors: tensors.update({name: ("F32", table)}))
+    convert(single, tmp_path / "stored", precision="fp32", flavour=flavour)
+    edit_tensors(single, lambda tensors: tensors.pop(name))
+    edit_json(single / "config.json", audio=audio | {"positions": "sinusoids"})
+    convert(single, tmp_path / "reckoned", precision="fp32", flavour=flavour)
+    assert hashes(tmp_path / "reckoned") == hashes(tmp_path / "stored")
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

@@ -10,13 +10,14 @@ torch = pytest.importorskip("torch", reason="torch is for training only: models/
 
 from safetensors import numpy as safetensors_numpy  # noqa: E402 - with torch
 
-from models.nano.train import distil, export, graft, grafted  # noqa: E402 - they import torch
+from models.nano.train import distil, export, graft, grafted, whisper_pieces, widen  # noqa: E402 - they import torch
 from models.nano.train import whisper_decoder as whisper  # noqa: E402
 from models.nano.train.batches import Batch  # noqa: E402
 from models.nano.train.model import Nano, Sizes, rotary_tables  # noqa: E402
 from models.nano.train.train import begin, trained_state  # noqa: E402
 from models.nano.train.whisper_decoder import Attention, Layer, Linear, Norm  # noqa: E402
 from models.nano.train.whisper_teacher import WhisperTeacher  # noqa: E402
+from tokenizer.tokenizer import Tokenizer  # noqa: E402
 
 VOCABULARY, AUDIO_START, TOKENS, WORDS = 60, 50, 30, 12
 ROWS = slice(-WORDS - 2, -1)  # a tag and the words, without the end
@@ -245,6 +246,57 @@ def test_training_goes_on_from_what_was_exported(model, tmp_path):
         wrong = (value - trained[name]).abs()
         step = trained[name].abs().amax(-1, keepdim=True) / 127 if value.ndim > 1 else 0.0  # of 8 bits
         assert bool((wrong <= 0.51 * step).all()), name
+
+
+def test_what_is_learned_of_whitened_sound_is_kept_in_the_weights(model, batch, tmp_path):
+    learner = copy.deepcopy(model)
+    features = torch.randn(400, 512) * torch.linspace(0.01, 3, 512)
+    grafted.whiten(learner, features)
+    with torch.no_grad():
+        before, _ = grafted.text_hidden(model, batch)
+        assert torch.equal(grafted.text_hidden(learner, batch)[0], before)  # nothing is changed at first
+        changes = [module for module in learner.modules() if isinstance(module, grafted.Whitened)]
+        for module in changes:
+            module.change.normal_(std=0.05)
+        after, _ = grafted.text_hidden(learner, batch)
+        assert len(changes) == whisper.N_LAYER
+        assert off(after, before) > 0.01
+        torch.save({"step": 3, "model": trained_state(learner)}, tmp_path / "state.pt")
+        again = Nano(model.sizes)
+        assert begin(tmp_path / "state.pt", again)["step"] == 3
+        again.transformer.audio = learner.transformer.audio
+        assert off(grafted.text_hidden(again, batch)[0], after) < 1e-4
+
+
+def test_whitened_sound_is_alike_loud_in_all_directions():
+    mixed = torch.randn(4000, 64) @ (torch.randn(64, 64) * torch.logspace(-0.8, 0.8, 64))
+    white = mixed @ grafted.Whitened(128, mixed.T @ mixed / len(mixed)).whitening
+    spread = torch.linalg.eigvalsh(white.T @ white / len(white))
+    assert 0.5 < float(spread[len(spread) // 2]) < 1.01
+    assert float(spread.max()) < 1.01  # nothing is louder than one
+
+
+def test_a_wider_vocabulary_keeps_the_rows_of_the_pieces_that_were_there(model, teacher, tmp_path, monkeypatch):
+    pieces = [bytes([byte]) for byte in range(256)] + [b" t", b"he", b" the", b"cat", b" cat"]
+    monkeypatch.setattr(widen, "whisper_ids", lambda tokenizer: [own(tokenizer, token) for token in texts(tokenizer)])
+    own = lambda tokenizer, token: pieces.index(tokenizer.token_bytes(token))  # noqa: E731
+    texts = lambda tokenizer: range(tokenizer.endoftext)  # noqa: E731
+    whisper_pieces.write_ranks([*pieces[:258], pieces[260]], tmp_path / "old")
+    whisper_pieces.write_ranks(pieces, tmp_path / "new")
+    old, new = Tokenizer(tmp_path / "old"), Tokenizer(tmp_path / "new")
+    table = torch.randn(len(pieces), 512)
+    content = table @ graft.CENTRE
+    rows = torch.zeros(old.vocab_size, 576)
+    rows[:, :512] = torch.randn(old.vocab_size, 512)
+    rows[: old.endoftext, :512] = content[widen.whisper_ids(old)] * 1.1  # what training made of them
+    rows[:, graft.EVEN] = ((1200 - rows[:, :512].square().sum(1)).clamp_min(0) / 32).sqrt()[:, None]
+    wide = widen.widened(rows, old, new, table)
+    assert wide.shape == (new.vocab_size, 576)
+    assert torch.equal(wide[:258], rows[:258])
+    assert torch.equal(wide[260], rows[258])
+    assert torch.equal(wide[new.endoftext :], rows[old.endoftext :])
+    assert off(wide[258:260, :512], content[258:260] * 1.1) < 0.1
+    assert wide[258:260].norm(dim=1).tolist() == pytest.approx([float(rows[: old.endoftext].norm(dim=1).mean())] * 2)
 
 
 def test_training_does_not_begin_with_a_part_of_a_decoder(model, tmp_path):

@@ -193,6 +193,22 @@ def test_what_is_scattered_has_sounds_of_the_clip_in_another_order(tmp_path):
     assert swaps > 20
 
 
+@pytest.mark.parametrize(
+    ("written", "kept"), [("One, two; three.", {"One, two", "One, two; three."}), ("1, 2; 3. 4", {None})]
+)
+def test_a_clip_that_is_cut_off_has_its_first_words_as_they_are_written(written, kept, tmp_path):
+    from models.nano.train.splices import begun
+
+    words = [(0.2, 0.6), (1.0, 1.4), (1.8, 2.4)]
+    one = clip(tmp_path, 65, text="one two three", language="en", words=words, written=written)
+    found = [begun(one, random.Random(seed)) for seed in range(20)]
+    assert {(cut.get("text"), cut.tokens, len(cut.features)) for cut in found} == {
+        ("one two", 35, 35),
+        ("one two three", 60, 60),
+    }
+    assert {cut.get("written") for cut in found} == kept
+
+
 def test_groups_of_several_levels_are_drawn_evenly_at_each():
     from models.nano.train.drawing import Balanced
 

@@ -18,11 +18,12 @@ import numpy as np
 from models.convert.checkpoint import Checkpoint, Float32
 from models.convert.graph import DTYPES, GraphBuilder
 from models.convert.int8_encoder import even_matmul, evening, int8_matmul, made_by, rounded
-from models.convert.linear import BLOCKS8, Storage, linear, vector
+from models.convert.linear import BLOCKS8, Storage, as_floats, linear, vector
 from models.manifest import EncoderSizes, Graph
 
 PREFIX = "transformer.audio"
 LAYER_NORM_EPSILON = 1e-5
+SINUSOIDS = "sinusoids"  # of config.json's audio.positions: they are reckoned, not stored
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,20 @@ def conv_stem(w: Whisper, mel: str) -> str:
 
 
 def positions(w: Whisper, n_frames: str) -> str:
-    """The first `n_frames` rows of the stored sinusoids -> [frames, n_state]."""
-    table = vector(w.graph, w.checkpoint.take(f"{PREFIX}.positional_embedding", w.sizes.n_ctx, w.sizes.n_state))
+    """The first `n_frames` rows of the sinusoids, stored or reckoned as config.json says -> [frames, n_state]."""
+    name, shape = f"{PREFIX}.positional_embedding", (w.sizes.n_ctx, w.sizes.n_state)
+    if w.checkpoint.config["audio"].get("positions") == SINUSOIDS:
+        table = w.graph.weight(name, w.graph.floats, shape, as_floats(w.graph, [sinusoids(*shape)], name))
+    else:
+        table = vector(w.graph, w.checkpoint.take(name, *shape))
     return w.graph.node("Slice", [table, w.graph.constant([0]), n_frames, w.graph.constant([0])])
+
+
+def sinusoids(length: int, channels: int) -> Float32:
+    """Whisper's positions [length, channels]: sines, then cosines, of 10000^(-i / (channels / 2 - 1)) a frame."""
+    turns = np.exp(-np.log(10_000) / (channels // 2 - 1) * np.arange(channels // 2))
+    angles = np.arange(length)[:, None] * turns
+    return np.concatenate([np.sin(angles), np.cos(angles)], 1).astype(np.float32)
 
 
 def block(w: Whisper, x: str, layer: int, *, mask: str | None) -> str:

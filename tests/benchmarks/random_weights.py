@@ -35,6 +35,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from models.convert.whisper import sinusoids
 from tests.benchmarks.geometry import Gains, Geometry, Tensor
 
 Bits = npt.NDArray[np.uint16]  # bfloat16 values, as numpy has no such dtype
@@ -133,7 +134,7 @@ def chunks(tensor: Tensor) -> Iterator[tuple[int, int]]:
 def make_rows(tensor: Tensor, first: int, last: int, *, seed: int) -> Bits:
     """Values of one chunk of the tensor; depends on nothing but the arguments."""
     if tensor.name.endswith("positional_embedding"):
-        return to_bfloat16(_sinusoid(*tensor.matrix)[first:last])
+        return to_bfloat16(sinusoids(*tensor.matrix)[first:last])
     width = tensor.matrix[1]
     count = (last - first) * width
     rng = np.random.Generator(np.random.SFC64([seed, zlib.crc32(tensor.name.encode()), first]))
@@ -151,11 +152,3 @@ def make_rows(tensor: Tensor, first: int, last: int, *, seed: int) -> Bits:
 
 def _times(bits: Bits, factor: float) -> Bits:
     return to_bfloat16(from_bfloat16(bits) * np.float32(factor))
-
-
-def _sinusoid(positions: int, width: int) -> npt.NDArray[np.float32]:
-    """Whisper's position table: sines, then cosines, timescales 1 to 10000, in float32."""
-    steps = np.arange(width // 2, dtype=np.float32) / np.float32(width // 2 - 1)
-    rates = np.exp(-np.float32(math.log(10000)) * steps)
-    angles = np.arange(positions, dtype=np.float32)[:, None] * rates  # [positions, width / 2]
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)  # [positions, width]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from models.nano.train import drawing, wordings
 from models.nano.train.corpus import Clip
 
-DECIDING = 4.0  # weight of the words that decide an answer
+DECIDING = 8.0  # weight of the words that decide an answer
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from functools import partial
 from models.nano.train import answers, drawing, wordings
 from models.nano.train.answers import DECIDING, Answer, Piece
 from models.nano.train.corpus import Clip
-from models.nano.train.splices import joined, scattered, spliced
+from models.nano.train.splices import begun, joined, scattered, spliced
 
 TIME_WEIGHT = 2.0
 SPLICED = 0.4  # of the transcripts by the base model's tags
-JOINED = 0.25  # of the transcripts in chat are of several clips
+JOINED = 0.4  # of the transcripts in chat are of several clips
+CUT_OFF = 0.1  # of them end in the middle of a sentence
 APART = 0.7  # of the pairs of recordings, heard in another order: who speaks is not told by what is said
 TAGGED = 0.3  # of the captions that are asked for by the base model's tags
 NO_SPEECH = "There is no speech."
@@ -36,26 +37,26 @@ class Example:
 
 SHARES = {  # task -> share of training
     "transcribe_base": 0.6,
-    "transcribe": 0.5,
-    "no_speech": 0.03,
-    "timestamps": 0.04,
+    "transcribe": 0.75,
+    "no_speech": 0.08,
+    "timestamps": 0.06,
     "word_time": 0.03,
-    "language": 0.05,
-    "gender": 0.06,
-    "age": 0.05,
-    "speakers": 0.03,
-    "same_speaker": 0.02,
-    "event": 0.075,
+    "language": 0.15,
+    "gender": 0.12,
+    "age": 0.08,
+    "speakers": 0.05,
+    "same_speaker": 0.03,
+    "event": 0.75,
     "events": 0.01,
     "background": 0.015,
-    "instrument": 0.01,
-    "note": 0.01,
-    "note_tags": 0.01,
+    "instrument": 0.1,
+    "note": 0.005,
+    "note_tags": 0.005,
     "loudness": 0.005,
     "tempo": 0.005,
     "caption": 0.025,
-    "dialogue": 0.02,
-    "which_audio": 0.01,
+    "dialogue": 0.03,
+    "which_audio": 0.02,
 }
 
 
@@ -108,8 +109,11 @@ class Source:
 
     def transcribe(self, rng: random.Random) -> Example:
         """Write down English speech, in chat, as one writes it where that is known."""
-        if rng.random() < JOINED:
+        kind = rng.random()
+        if kind < JOINED:
             clip: Clip = joined(rng, lambda: self.english.draw(rng), answers.written)
+        elif kind < JOINED + CUT_OFF and self.timed.groups:
+            clip = begun(self.timed.draw(rng), rng)
         else:
             clip = self.english.draw(rng)
         return self.asked(rng, "transcribe", (clip,), answers.transcript(clip))

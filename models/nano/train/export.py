@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from models.convert.whisper import SINUSOIDS
 from models.nano.train import whisper_base
 from models.nano.train.model import N_CTX, N_MELS, Sizes
 from tokenizer.tokenizer import Tokenizer
@@ -44,6 +45,8 @@ def stored(weights: dict[str, NDArray[np.float32]], encoder: dict[str, NDArray[n
     """What stands in the two files: the encoder, and all else; the output's rows are the embeddings."""
     first: Arrays = {}
     for name, heard in encoder.items():
+        if name == "positional_embedding":
+            continue
         is_matrix = heard.ndim > 1 and name.endswith(".weight")
         first |= (
             eight_bit(AUDIO + name, heard) if is_matrix else {AUDIO + name: np.ascontiguousarray(heard, np.float16)}
@@ -86,6 +89,7 @@ def config(sizes: Sizes) -> dict[str, object]:
         "audio_start_id": sizes.audio_start,
         "avg_pool": True,
         "add_audio_bos_eos_token": True,
+        "positions": SINUSOIDS,
     }
     return {
         "model_type": "qwen",

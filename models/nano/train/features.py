@@ -1,4 +1,4 @@
-"""`python3 -m models.nano.train.features OUT real --variants 6`: the frozen encoder's features of clips, once for all.
+"""`python3 -m models.nano.train.features OUT --recordings DIR`: the frozen encoder's features of clips, once for all.
 
 A shard is NAME.npy, float16 [tokens, 512], what the projection takes of all its clips one behind the other, and
 NAME.jsonl, a line a clip: its labels with `first` and `tokens`. Variant 0 is the recording as it is, the others are
@@ -141,15 +141,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--recordings", type=Path, required=True, metavar="DIR")
     parser.add_argument("--kathleen", type=Path, metavar="DIR", help="FLAC and TXT files of that data set")
-    parser.add_argument("--variants", type=int, default=6)
+    parser.add_argument("--variants", type=int, nargs="+", default=[0], metavar="N")
+    parser.add_argument("--sources", nargs="+", metavar="NAME", help="of the recordings; all without this")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", default="0/1", metavar="I/N", help="this process does every N-th shard")
     options = parser.parse_args(argv)
     rows = recordings.recordings(options.recordings, options.kathleen)
-    kept = recordings.training(rows)
+    kept = [row for row in recordings.training(rows) if not options.sources or row["source"] in options.sources]
     random.Random(options.seed).shuffle(kept)  # noqa: S311
     jobs: list[tuple[str, Callable[[], Iterable[Labelled]]]] = []
-    for variant in range(options.variants):
+    for variant in options.variants:
         for number, group in enumerate(kept[first : first + SHARD] for first in range(0, len(kept), SHARD)):
             clips = lambda group=group, variant=variant: real_clips(group, variant, options.seed)  # noqa: E731
             jobs.append((f"real-{variant}-{number:03}", clips))

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from torch import Tensor, nn
 
+from models.convert.whisper import sinusoids
+
 N_MELS = 80
 N_CTX = 1500
 
@@ -93,7 +95,7 @@ class AudioEncoder(nn.Module):
         state = sizes.audio_state
         self.conv1 = nn.Conv1d(N_MELS, state, 3, padding=1)
         self.conv2 = nn.Conv1d(state, state, 3, stride=2, padding=1)
-        self.register_buffer("positional_embedding", sinusoids(N_CTX, state))
+        self.register_buffer("positional_embedding", torch.from_numpy(sinusoids(N_CTX, state)))
         self.blocks = nn.ModuleList(AudioBlock(state, sizes.audio_head) for _ in range(sizes.audio_layer))
         self.ln_post = nn.LayerNorm(state)
         self.proj = nn.Linear(state, sizes.d_model)
@@ -205,13 +207,6 @@ class Nano(nn.Module):
             x = block(x, rotary)
         last: Tensor = self.transformer.ln_f(x)
         return last
-
-
-def sinusoids(length: int, channels: int) -> Tensor:
-    """Whisper's fixed positions: sines, then cosines, over log-spaced timescales up to 10000."""
-    scales = torch.exp(-math.log(10000) / (channels // 2 - 1) * torch.arange(channels // 2))
-    angle = torch.arange(length)[:, None] * scales
-    return torch.cat([angle.sin(), angle.cos()], 1)
 
 
 def rotary_tables(positions: Tensor, sizes: Sizes) -> tuple[Tensor, Tensor]:

@@ -40,12 +40,18 @@ train voices_foreign "$work/foreign" --packages "$work/others" --snapshots "$sna
 mkdir -p "$work/features"
 fetch="import pathlib, sys; from models.nano.train import whisper_base; whisper_base.fetch(pathlib.Path(sys.argv[1]))"
 "$python" -c "$fetch" "$work/features/whisper-base.bin" # before two processes want it
-halves features "$work/features/real" --recordings "$recordings" --kathleen "$work/kathleen" --variants 1
-halves features "$work/features/more" --recordings "$work/voices" --variants 1
-halves features "$work/features/many" --recordings "$work/many" --variants 1
-halves features "$work/features/foreign" --recordings "$work/foreign" --variants 1
+halves features "$work/features/real" --recordings "$recordings" --kathleen "$work/kathleen" --variants 0
+halves features "$work/features/more" --recordings "$work/voices" --variants 0 2
+halves features "$work/features/many" --recordings "$work/many" --variants 0
+halves features "$work/features/foreign" --recordings "$work/foreign" --variants 0
 halves scenes "$work/features/scenes" --recordings "$recordings" --kathleen "$work/kathleen" --shards 4
-for set in real more many; do
+# the same in rooms, noise and at other speeds: what is short three times, sentences once
+halves features "$work/features/short" --recordings "$recordings" --variants 1 2 3 --sources ambient digits instruments \
+    multilingual opensfx sonic_pi sounds_baby sounds_berklee thorsten_de wake_words wake_words_es
+halves features "$work/features/speech" --recordings "$recordings" --variants 1 --sources librispeech lj_speech speechocean762
+for set in real more many short speech; do
     [ -e "$work/features/$set/written.jsonl" ] || cp "$here/whisper_texts.jsonl" "$work/features/$set/written.jsonl"
+done
+for set in real more many; do
     train align "$work/features/whisper-base.bin" --features "$work/features/$set" --vocabulary "$vocabulary"
 done

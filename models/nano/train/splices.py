@@ -72,6 +72,17 @@ def spliced(rng: random.Random, timed: Balanced) -> Splice:
     return found
 
 
+def begun(clip: Clip, rng: random.Random) -> Splice:
+    """The first words of a clip whose times are known, cut off where the last of them ends, as it is written."""
+    words, times, written = clip.get("text").split(), clip.get("words"), str(clip.get("written") or "").split()
+    count = rng.randint(min(LEAST, len(words)), len(words))
+    tokens = max(1, min(round(times[count - 1][1] / TOKEN_SECONDS), clip.tokens))
+    labels = {"language": clip.get("language"), "source": clip.get("source"), "text": " ".join(words[:count])}
+    if len(written) == len(words):
+        labels["written"] = " ".join(written[:count]).rstrip(",;:-")
+    return Splice(clip.shard, 0, tokens, labels, clip.features[:tokens])
+
+
 def joined(rng: random.Random, draw: Callable[[], Clip], written: Callable[[Clip], str]) -> Splice:
     """Two or three whole clips in a row, and their texts as they are written: a full stop is not always the end."""
     found = [draw()]

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from models.nano.train import grafted
-from models.nano.train.batches import Batch, CachedTokenizer, Encoder, batches
+from models.nano.train.batches import SAID, Batch, CachedTokenizer, Encoder, batches
 from models.nano.train.corpus import load
 from models.nano.train.examples import SHARES, Source
 from models.nano.train.features import HALF
@@ -28,6 +30,7 @@ from models.nano.train.model import Nano, Sizes
 from models.nano.train.whisper_teacher import WhisperTeacher
 
 SAVED_EVERY, KEPT_EVERY = 50, 100  # steps
+HEARD = 700  # examples whose sounds tell how loud each direction of sound is
 OWN_AUDIO = ("proj.", "audio_bos_eos_token.")  # of the encoder, what is not Whisper's
 
 
@@ -59,11 +62,14 @@ def train(source: Source, out: Path, vocabulary: Path, plan: Plan, *, start: Pat
     """Train until `plan.steps`, from OUT/state.pt if it is there, else from the weights of the state `start`."""
     torch.manual_seed(plan.seed)
     tokenizer, model = build(vocabulary, plan.dropout)
-    scales, tool = Scales.of(tokenizer), grafted.optimizer(model, plan.rate)
     out.mkdir(parents=True, exist_ok=True)
-    first = resume(out / "state.pt", model, tool)
-    if not first:
-        begin(start, model)
+    saved = out / "state.pt"
+    state = begin(saved if saved.exists() else start, model)
+    first = int(state["step"]) if saved.exists() else 0  # type: ignore[call-overload]
+    grafted.whiten(model, heard(source))
+    scales, tool = Scales.of(tokenizer), grafted.optimizer(model, plan.rate)
+    if saved.exists():
+        tool.load_state_dict(state["tool"])  # type: ignore[arg-type]
     teacher = WhisperTeacher(whisper, tokenizer, grafted.silence(model))
     stream = batches(source, Encoder(tokenizer), (plan.seed * 1_000_003 + first) * 64, size=plan.size)
     log, started = Log(out / "log.jsonl"), time.monotonic()
@@ -78,11 +84,11 @@ def train(source: Source, out: Path, vocabulary: Path, plan: Plan, *, start: Pat
         if (step + 1) % 25 == 0:
             log.write(step + 1, plan.rate * plan.factor(step), time.monotonic() - started)
         if (step + 1) % SAVED_EVERY == 0 or step + 1 == plan.steps:
-            save(out / "state.pt", step + 1, model, tool)
+            save(saved, step + 1, model, tool)
 
 
 class Log:
-    """Means of the losses and, by task, the share of answer tokens met, since the last line."""
+    """Means of the losses and, by task, the share of answer tokens met and of answers right, since the last line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -97,6 +103,8 @@ class Log:
         for row, task in enumerate(batch.tasks):
             of_row = learned.met[learned.rows == row]
             self._count(f"met.{task}", float(of_row.sum()), len(of_row))
+            if task not in SAID:
+                self._count(f"right.{task}", float(of_row.all()), 1)
         self._examples += len(batch.tasks)
         self._ids += batch.ids.numel()
 
@@ -121,8 +129,9 @@ def trained_state(model: Nano) -> dict[str, Tensor]:
     """The model without the encoder, which anyone can fetch."""
     names = (name for name, _ in model.transformer.audio.named_parameters())
     frozen = {f"transformer.audio.{name}" for name in names if not name.startswith(OWN_AUDIO)}
-    state: dict[str, Tensor] = model.state_dict()
-    return {name: value for name, value in state.items() if name not in frozen and "positional" not in name}
+    return {
+        name: value for name, value in grafted.folded(model).items() if name not in frozen and "positional" not in name
+    }
 
 
 def save(path: Path, step: int, model: Nano, tool: torch.optim.Optimizer) -> None:
@@ -134,13 +143,11 @@ def save(path: Path, step: int, model: Nano, tool: torch.optim.Optimizer) -> Non
     path.with_suffix(".part").replace(path)
 
 
-def resume(path: Path, model: Nano, tool: torch.optim.Optimizer) -> int:
-    """Load a saved state; returns the step to go on from."""
-    if not path.exists():
-        return 0
-    state = begin(path, model)
-    tool.load_state_dict(state["tool"])  # type: ignore[arg-type]
-    return int(state["step"])  # type: ignore[call-overload]
+def heard(source: Source) -> Tensor:
+    """Features [n, state] of clips of all kinds: every fourth frame."""
+    rng = random.Random(0)  # noqa: S311 - reproducible data, not secrets
+    clips = [clip for _ in range(HEARD) for clip in source.example(rng).clips]
+    return torch.from_numpy(np.concatenate([clip.features[::4] for clip in clips]).astype(np.float32))
 
 
 def begin(path: Path, model: Nano) -> dict[str, object]:

@@ -25,7 +25,7 @@ from tokenizer.chat import SYSTEM
 from tokenizer.tokenizer import PIECES, Tokenizer
 
 N_PIECES = 50_257  # of Whisper's ids, those before its special ones
-SIZE = 6_200
+SIZE = 8_000
 FRAME = 300  # how often the texts around a clip count: questions, answers, the frame of a chat
 
 
