@@ -25,11 +25,14 @@ from models.nano.embedded import CHECKPOINT
 from tests.benchmarks.geometry import Geometry
 from tests.benchmarks.random_checkpoint import make_checkpoint
 from tests.tiny_models import ONNX_RUNTIME, make_tiny
+from tokenizer.tokenizer import Tokenizer
 
 D, LAYERS = 64, 2
+TOKENIZER = Tokenizer(CHECKPOINT / "qwen.tiktoken")
 # NTK and LogN start beyond 600 positions; blocks of 256 do not divide the MLP's width.
 SMALL = Geometry(hidden_size=D, intermediate_size=2 * 272, num_attention_heads=2, num_hidden_layers=LAYERS,
-                 vocab_size=7022, audio_start_id=7020, seq_length=600, n_state=32, n_head=2, n_layer=1)  # fmt: skip
+                 vocab_size=TOKENIZER.vocab_size, audio_start_id=TOKENIZER.audio_start, seq_length=600, n_state=32,
+                 n_head=2, n_layer=1)  # fmt: skip
 TEXT = (
     "The boats came back in the evening with {} baskets of fish. My brother {} said that it would rain, {} went home. "
     "Who is ringing the bell at this hour, and why did nobody open the door for the {} men from the village? "
@@ -93,7 +96,7 @@ def test_the_exact_model_in_numpy_is_the_float_graph(checkpoint, model, tmp_path
     _, sizes = read_sizes(tensors.config, checkpoint)
     tensors = RotatedCheckpoint(tensors, D, 2) if rotated else tensors
     found = Calibration(tensors, sizes, None, tmp_path)
-    h = tensors.look_up("transformer.wte.weight", 7022, D).read()[ids]
+    h = tensors.look_up("transformer.wte.weight", SMALL.vocab_size, D).read()[ids]
     h = tensors.stream.rows(h) if rotated else h
 
     def product(number, part, x):
@@ -102,7 +105,7 @@ def test_the_exact_model_in_numpy_is_the_float_graph(checkpoint, model, tmp_path
     for number in range(LAYERS):
         h = run_layer(h, found.layer(tensors, number), Positions([700], sizes), found.epsilon, partial(product, number))
     y = rms_norm(h, tensors.look_up("transformer.ln_f.weight", D).read(), found.epsilon)
-    logits = y[-1] @ tensors.look_up("lm_head.weight", 7022, D).read().T
+    logits = y[-1] @ tensors.look_up("lm_head.weight", SMALL.vocab_size, D).read().T
     exact = Decoder(model("fp32", calibrated=False), ONNX_RUNTIME).prefill(ids)
     np.testing.assert_allclose(logits, exact, atol=1e-3 * np.abs(exact).max())
 

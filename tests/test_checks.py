@@ -211,7 +211,15 @@ def test_bytes_that_are_mostly_no_frames_are_no_sound(tmp_path, monkeypatch):
         heard(tmp_path, coded("mp3", "libmp3lame"))
 
 
-@pytest.mark.parametrize("head", [b"RIFF\0\0\0\0WAVE", b"riff" + bytes(36), b"caff\0\1\0\0", b"FORM\0\0\0\0AIFF"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"RIFF\0\0\0\0WAVE",
+        pytest.param(b"riff" + bytes(36), marks=pytest.mark.slow),  # of unknown size: searched for a second file
+        b"caff\0\1\0\0",
+        b"FORM\0\0\0\0AIFF",
+    ],
+)
 def test_a_gigabyte_of_zeros_is_not_walked_through(tmp_path, head):
     """As a recorder leaves it that made room for its file and then lost power."""
     path = tmp_path / "sound"

@@ -48,6 +48,12 @@ def test_a_large_weight_column_is_divided_the_other_way():
     assert evening(np.ones(K, np.float32), weight)[7] == pytest.approx(1 / 8)
 
 
+@pytest.mark.parametrize(("size", "gain"), [(1.0, 0.0), (0.0, 1.0)])
+def test_where_nothing_is_read_nothing_is_made_even(size, gain):
+    weight = np.full((4, K), gain, np.float32)
+    assert evening(np.full(K, size, np.float32), weight).tolist() == [1.0] * K
+
+
 def test_a_dead_channel_gives_a_finite_factor():
     size, weight = np.ones(K, np.float32), normal(N, K)
     size[3], weight[:, 5] = 0.0, 0.0

@@ -15,9 +15,11 @@ from tests.benchmarks import peer_models, trained
 from tests.benchmarks.geometry import Geometry
 from tests.benchmarks.nearest import convert_to_nearest
 from tests.benchmarks.random_checkpoint import make_checkpoint
+from tokenizer.tokenizer import Tokenizer
 
-SMALL = Geometry(hidden_size=64, intermediate_size=2 * 288, num_attention_heads=2, num_hidden_layers=2, vocab_size=7022,
-                 audio_start_id=7020, n_state=32, n_head=2, n_layer=1)  # fmt: skip
+TOKENIZER = Tokenizer(CHECKPOINT / "qwen.tiktoken")
+SMALL = Geometry(hidden_size=64, intermediate_size=2 * 288, num_attention_heads=2, num_hidden_layers=2,
+                 vocab_size=TOKENIZER.vocab_size, audio_start_id=TOKENIZER.audio_start, n_state=32, n_head=2, n_layer=1)  # fmt: skip
 
 
 def test_q8_0_errs_by_half_a_level_at_most():

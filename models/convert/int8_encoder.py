@@ -39,6 +39,8 @@ def evening(size: Float32, *weights: Float32) -> Float32:
 
 def balance(size: Float32, columns: Float32) -> Float32:
     """c [k] for channels of `size` [k] that are read by weights whose `columns` have these sizes [k]."""
+    if not (np.any(size) and np.any(columns)):  # nothing is read: there is nothing to balance
+        return np.ones_like(size, np.float32)
     ratio = np.sqrt(_floored(size) / _floored(columns))
     return np.asarray(ratio / np.median(ratio), np.float32)
 
