@@ -63,7 +63,8 @@ class AudioEncoder:
 
     def close(self) -> None:
         """Give back its memory, a tenth of the whole model's; the next `encode` opens it again."""
-        self._session = None
+        with self._lock:
+            self._session = None
 
     def _run(self, feeds: dict[str, npt.NDArray[Any]]) -> Float32:
         """[clips, T, d_model] of what the graph takes."""

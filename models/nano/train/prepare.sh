@@ -1,5 +1,5 @@
 #!/bin/sh
-# All that training reads, in some 25 minutes of two cores (reckoned): step 2 of README.md.
+# All that training reads, in some 35 minutes of two cores (reckoned): step 2 of README.md.
 #   sh models/nano/train/prepare.sh RECORDINGS SNAPSHOTS VOCABULARY WORK
 # RECORDINGS has meta.jsonl. SNAPSHOTS has git snapshots of what the table of README.md names, as OWNER+NAME/repo.
 # Debian's packages are fetched by apt-get, Whisper base by pip; ffmpeg must be there. What is there is not made again.
