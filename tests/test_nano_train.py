@@ -132,6 +132,33 @@ def test_only_what_is_written_down_is_misheard_and_what_is_asked_for_stays(encod
     assert 0 < sum(int(change.sum()) for change in changed) < 3 * 0.25 * len(encoded.ids)
 
 
+def test_behind_a_phrase_that_is_read_again_the_transcript_goes_on(encoder, tmp_path, monkeypatch):
+    from models.nano.train import batches
+    from models.nano.train.answers import Piece
+    from models.nano.train.examples import Example
+
+    heard = clip(tmp_path, 20, text="the cat sat", language="en")
+    asked = Example("transcribe", (heard,), (("What?", tuple(map(Piece, ('He says: "', "the cat sat", '".')))),))
+    encoded = encoder.encode(asked)
+    first, last, _ = encoded.read
+    monkeypatch.setattr(batches, "STUTTERED", 1.0)
+    for seed in range(20):
+        changed = batches.stuttered(encoded, random.Random(seed))
+        more = len(changed.ids) - len(encoded.ids)
+        place = next(
+            at
+            for at in range(first, last + 1)
+            if changed.ids[at + more :] == encoded.ids[at:] and changed.weights[at : at + more] == [0.0] * more
+        )
+        assert more > 0
+        assert changed.ids[:place] == encoded.ids[:place]
+        assert changed.weights[place + more] == batches.STUTTER_WEIGHT
+        assert sum(changed.weights) == pytest.approx(sum(encoded.weights) - encoded.weights[place] + 2.0)
+        assert changed.read is None, "Whisper would go round in circles itself"
+    monkeypatch.setattr(batches, "STUTTERED", 0.0)
+    assert batches.stuttered(encoded, random.Random(0)) is encoded
+
+
 def test_a_batch_tells_where_its_transcripts_are(encoder, tmp_path):
     from models.nano.train.answers import Piece
     from models.nano.train.examples import Example
@@ -251,6 +278,7 @@ LABELLED = {  # task -> labels of a clip that can be asked, the answer
     "language": ({"language": "de"}, "The language is German."),
     "gender": ({"gender": "woman"}, "The speaker is a woman."),
     "age": ({"age": 9}, "The speaker is a child."),
+    "emotion": ({"emotion": "sad"}, "The speaker sounds sad."),
     "speakers": ({"speakers": 2}, "There are two speakers."),
     "event": ({"sound": "rain"}, "This is the sound of rain."),
     "events": ({"events": ["bell", "coins"]}, "I hear a bell and coins."),
@@ -441,7 +469,46 @@ def test_speakers_of_other_languages_are_kept_once_and_beeps_are_not(tmp_path):
     (row,) = map(json.loads, (tmp_path / "out" / "meta.jsonl").read_text().splitlines())
     assert found == [2.0, 0.0]
     assert row["audio"] == "foreign_it/carlo-queue.flac"
-    assert (row["language"], row["labels"], row["licence"]) == ("it", {"gender": "male"}, "CC BY 3.0")
+    labels = {"gender": "male", "emotion": None}
+    assert (row["language"], row["speaker"], row["labels"], row["licence"]) == ("it", "carlo", labels, "CC BY 3.0")
+
+
+def test_each_sound_of_a_set_may_be_of_another_person_in_a_mood(tmp_path):
+    from models.nano.train import voices_foreign
+
+    speaker = voices_foreign.Speaker("a/set", "", "ja", "people", None, "CC0", each=True, emotion="sad")
+    sounds = [(name, np.full(16_000, 0.1, np.float32)) for name in ("a", "b")]
+    voices_foreign.keep(tmp_path, speaker, iter(sounds), "here")
+    rows = list(map(json.loads, (tmp_path / "meta.jsonl").read_text().splitlines()))
+    assert [row["speaker"] for row in rows] == ["people-a", "people-b"]
+    assert {row["labels"]["emotion"] for row in rows} == {"sad"}
+    assert len({row["audio"] for row in rows}) == 2
+
+
+def test_sentences_of_eight_languages_are_read_in_many_voices(tmp_path):
+    pytest.importorskip("torch")
+    import bz2
+
+    from models.nano.train.voices_made_foreign import SENTENCES, readings, sentences
+
+    korean = "\uac00\ub098\ub2e4 \ub77c\ub9c8 \ubc14\uc0ac\uc544 \uc790\ucc28"
+    texts = {
+        "it": " Questo programma mostra le\n immagini del disco. Ed ecco X.\n .\n Altro che non finisce",
+        "ko": f" {korean}.\n abc {korean}.",
+        "ja": " \u6f22\u5b57\u3053\u308c\u306f\u3072\u3089\u304c\u306a\u3067\u3059\u3002",
+    }
+    for language, text in texts.items():
+        lines = f"Package: a\nDescription-md5: 0\nDescription-{language}: b\n{text}\n"
+        (tmp_path / f"Translation-{language}.bz2").write_bytes(bz2.compress(lines.encode()))
+    assert sentences(tmp_path, "it") == ["Questo programma mostra le immagini del disco"]
+    assert sentences(tmp_path, "ko") == [korean]
+    assert sentences(tmp_path, "ja") == ["\u3053\u308c\u306f\u3072\u3089\u304c\u306a\u3067\u3059"]
+    assert len(SENTENCES) == 8
+    read = list(readings([f"{number}" for number in range(9)], "it", 8))
+    assert [text for _, _, text in read] == [f"{number}" for number in range(8)]
+    assert len({voice for voice, _, _ in read}) > 4
+    assert {command[0] for _, command, _ in read} == {"pico2wave", "espeak-ng"}
+    assert all("{wav}" in command and text in command for _, command, text in read)
 
 
 def test_single_words_of_a_repository_are_joined(tmp_path):
@@ -521,6 +588,21 @@ def test_a_telephone_lets_a_band_through_in_noise(recorded):
     assert after[band].sum() == pytest.approx(before[band].sum(), rel=0.3)
     noise = after[hertz > 3500].sum() / (hertz > 3500).sum() * len(hertz)
     assert 10 * np.log10(after[band].sum() / noise) == pytest.approx(10, abs=3)
+
+
+def test_training_hears_a_telephone_in_noise(recorded):
+    pytest.importorskip("torch")
+    from models.nano.train.features import BY_TELEPHONE, real_clips
+
+    rows = [{"id": "a", "audio": str(recorded / "speech.flac"), "text": "room one"}]
+    ((_, clean),), ((labels, heard),) = (list(real_clips(rows, variant, 0)) for variant in (0, BY_TELEPHONE))
+    hertz = np.fft.rfftfreq(len(clean), 1 / 16_000)
+    before, after = (np.abs(np.fft.rfft(one)) ** 2 for one in (clean, heard))
+    assert len(heard) == len(clean)
+    assert labels["variant"] == BY_TELEPHONE
+    noise = after[hertz > 5000].mean() * len(hertz)
+    assert 5 < 10 * np.log10(after.sum() / noise - 1) < 17
+    assert after[hertz < 100].mean() < 0.5 * before[hertz < 100].mean() + 2 * after[hertz > 5000].mean()
 
 
 def test_nothing_is_to_be_said_about_noise_and_sounds(recorded):
@@ -622,3 +704,43 @@ def test_clips_that_are_joined_keep_their_texts_and_their_order(tmp_path):
     assert found.tokens == len(found.features) in {50, 70}
     long = clip(tmp_path, splices.LONGEST, text="a", language="en")
     assert splices.joined(random.Random(3), lambda: long, answers.written).get("text") == "a"
+
+
+def test_sentences_are_chosen_for_words_that_are_spelled():
+    pytest.importorskip("torch")
+    from models.nano.train.voices_made import WORDS, cut, rare
+
+    long = " ".join(f"word{number}" for number in range(40))
+    spoken = [one for one, _ in cut([(long, None), (long, "Long."), ("too short", None)], random.Random(3))]
+    assert len(spoken) == 1
+    assert spoken[0] in long
+    assert WORDS[0] <= len(spoken[0].split()) <= WORDS[1]
+    texts = ["the odd emu ran off", "an emu is a bird", "the emu was seen again", "nothing new is in this"]
+    found = rare([(text, None) for text in texts], lambda word: word == "emu", 9)
+    assert [one for one, _ in found] == texts[:2], "an emu is rare twice"
+
+
+def test_what_is_read_aloud_once_is_not_read_again(vocabulary, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    from models.nano.train import voices_made
+
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.lines").write_text(
+        "ZYMURGY QUOKKAS BEJEWEL XYLOPHONES JAUNTILY\n" * 2 + "THE CAT SAT ON IT\n"
+    )
+    read = []
+
+    def read_aloud(voice, text, wav):
+        read.append((voice, text))
+        soundfile.write(wav, np.zeros(16_000), 16_000)
+
+    monkeypatch.setattr(voices_made, "read_aloud", read_aloud)
+    asked = [str(tmp_path / "out"), str(tmp_path / "texts"), "--vocabulary", str(vocabulary)]
+    for most, times in (("1", 1), ("1", 1), ("9", 3)):
+        voices_made.main([*asked, "--most", most])
+        assert len(read) == times
+    rows = [json.loads(line) for line in (tmp_path / "out" / "meta.jsonl").read_text().splitlines()]
+    assert [row["audio"] for row in rows] == [f"made/0000{number}.flac" for number in range(3)]
+    assert [row["text"] for row in rows] == [text for _, text in read]
+    assert len({row["speaker"] for row in rows}) == 3
+    assert (tmp_path / "out" / rows[0]["audio"]).exists()

@@ -62,6 +62,15 @@ def add_noise(waveform: Waveform, snr_db: float, rng: random.Random, *, kind: st
     return _contained(_with_noise(waveform, snr_db, kind or str(gen.choice(NOISES)), gen))
 
 
+def telephone(waveform: Waveform, rng: random.Random) -> Waveform:
+    """Give `[samples]` in the band of a telephone, in white noise 6 to 16 dB below it."""
+    gen = generator(rng)
+    length = fast_length(waveform.size + RATE // 100)
+    band = _edges(length // 2 + 1, int(gen.integers(25, 40)) * 10, int(gen.integers(30, 37)) * 100)
+    heard = spectrum_to_waveform(np.fft.rfft(waveform, length) * band, length)[: waveform.size]
+    return _contained(_with_noise(heard, gen.uniform(6, 16), "white", gen))
+
+
 def mix(first: Waveform, second: Waveform, snr_db: float) -> Waveform:
     """Sum two clips from their common start, as long as the longer; the first is `snr_db` louder where each sounds."""
     quiet = second * np.float32(_active_rms(first) / (_active_rms(second) + 1e-9) * decibels(-snr_db))

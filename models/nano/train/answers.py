@@ -73,6 +73,11 @@ def age(clip: Clip) -> Answer:
     return decided("The speaker is", f" {'an' if of == 'adult' else 'a'} {of}")
 
 
+def emotion(clip: Clip) -> Answer:
+    """How the speaker feels, of seven."""
+    return decided("The speaker sounds", f" {clip.get('emotion')}")
+
+
 def speakers(clip: Clip) -> Answer:
     """How many people speak."""
     count = clip.get("speakers")
@@ -153,6 +158,7 @@ TASKS: dict[str, About] = {
     "language": About(drawing.spoken_by, language),
     "gender": About(drawing.voice, gender, scattered=0.7),
     "age": About(drawing.aged_voice, age, scattered=0.7),
+    "emotion": About(_label("emotion"), emotion, scattered=0.4),
     "speakers": About(_label("speakers"), speakers, scattered=0.4),
     "event": About(_label("sound"), event, 0.5, scattered=0.4),
     "events": About(lambda clip: clip.get("events") and ", ".join(clip.get("events")), events),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -31,6 +31,10 @@ STYLE_FROM = 25  # tokens: of less, mean and spread are what is said, not how
 SAID = ("transcribe", "transcribe_base", "timestamps")
 RESTYLED_TASKS = (*SAID, "language")
 MISHEARD = 0.1  # at most this share of a transcript's ids, as the decoder reads them back
+STUTTERED = 0.2  # of the transcripts: the decoder reads a phrase two or three times, and goes on as it should
+STUTTER_ENDS = 0.4  # of these phrases: the last words
+STUTTER_IDS = (1, 1, 2, 3, 4, 5, 6, 8, 10, 14, 20)  # how long they are
+STUTTER_WEIGHT = 2.0  # of the id behind them
 
 
 @dataclass
@@ -181,6 +185,21 @@ def misheard(ids: list[int], said: int, texts: int, rng: np.random.Generator) ->
     ]
 
 
+def stuttered(one: Encoded, rng: random.Random) -> Encoded:
+    """Some transcripts with a phrase that is read again; what weighs is how it goes on, not that it was said again.
+
+    So the decoder learns to leave a circle. Whisper itself would go round in it: nothing is asked of it.
+    """
+    if not one.read or rng.random() >= STUTTERED:
+        return one
+    first, last, _ = one.read
+    end = last if rng.random() < STUTTER_ENDS else rng.randint(first + 1, last)
+    again = one.ids[end - min(rng.choice(STUTTER_IDS), end - first) : end] * rng.choice((1, 1, 2))
+    ids = [*one.ids[:end], *again, *one.ids[end:]]
+    weights = [*one.weights[:end], *(0.0 for _ in again), STUTTER_WEIGHT, *one.weights[end + 1 :]]
+    return replace(one, ids=ids, weights=weights, read=None)
+
+
 def masked(features: NDArray[np.float16], rng: np.random.Generator) -> NDArray[np.float16]:
     """A copy with a few stripes of time, and of channels, silenced (Park and others, "SpecAugment", 2019)."""
     heard = np.array(features)
@@ -234,6 +253,8 @@ def batches(source: Drawing, encoder: Encoder, seed: int, *, size: int, augment:
     rng, generator = random.Random(seed), np.random.default_rng(seed)  # noqa: S311 - reproducible data, not secrets
     while True:
         pool = [encoder.encode(source.example(rng)) for _ in range(POOL)]
+        if augment:
+            pool = [stuttered(one, rng) for one in pool]
         pool.sort(key=lambda one: len(one.ids))
         groups: list[list[Encoded]] = [[]]
         for one in pool:

@@ -99,11 +99,13 @@ def whisper(folder: str) -> tuple[Transcribe, Transcribe]:
 
     def transcribe(path: str) -> str:
         sound = load_waveform(path)
-        segments, _ = model.transcribe(sound, language="en", beam_size=1, without_timestamps=True)
+        segments, _ = model.transcribe(sound, language="en", beam_size=1, temperature=0.0, without_timestamps=True)
         return " ".join(segment.text.strip() for segment in segments)
 
     def timed(path: str) -> str:
-        segments, _ = model.transcribe(load_waveform(path), language="en", beam_size=1, word_timestamps=True)
+        segments, _ = model.transcribe(
+            load_waveform(path), language="en", beam_size=1, temperature=0.0, word_timestamps=True
+        )
         words = (word for segment in segments for word in segment.words)
         return "".join(f"<|{word.start:.2f}|>{word.word.strip()}<|{word.end:.2f}|>" for word in words)
 

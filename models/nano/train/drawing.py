@@ -20,7 +20,7 @@ SOURCES = {  # source of English speech -> its weight
     "speech_to_intent": 0.06,
     "kathleen": 0.10,
     "lj_speech": 0.02,
-    "wake_words": 0.05,
+    "wake_words": 0.08,
     "digits": 0.02,
     "arctic": 0.10,
     "common_voice": 0.05,
@@ -28,6 +28,7 @@ SOURCES = {  # source of English speech -> its weight
     "speech_commands": 0.03,
     "multilingual": 0.002,
     "scenes": 0.06,
+    "made": 0.15,
 }
 MIXED = "scenes"  # the source where people speak in turn or over sounds
 SOFT, LOUD = 50, 100  # velocities of MIDI: at most, at least

@@ -19,7 +19,7 @@ from models.nano.train.splices import begun, joined, scattered, spliced
 TIME_WEIGHT = 2.0
 SPLICED = 0.4  # of the transcripts by the base model's tags
 JOINED = 0.4  # of the transcripts in chat are of several clips
-CUT_OFF = 0.1  # of them end in the middle of a sentence
+CUT_OFF = 0.15  # of them end in the middle of a sentence
 APART = 0.7  # of the pairs of recordings, heard in another order: who speaks is not told by what is said
 TAGGED = 0.3  # of the captions that are asked for by the base model's tags
 NO_SPEECH = "There is no speech."
@@ -38,12 +38,13 @@ class Example:
 SHARES = {  # task -> share of training
     "transcribe_base": 0.6,
     "transcribe": 0.75,
-    "no_speech": 0.08,
+    "no_speech": 0.1,
     "timestamps": 0.06,
     "word_time": 0.03,
-    "language": 0.15,
-    "gender": 0.12,
+    "language": 0.2,
+    "gender": 0.2,
     "age": 0.08,
+    "emotion": 0.04,
     "speakers": 0.05,
     "same_speaker": 0.03,
     "event": 0.75,

@@ -1,8 +1,9 @@
 """`python3 -m models.nano.train.features OUT --recordings DIR`: the frozen encoder's features of clips, once for all.
 
 A shard is NAME.npy, float16 [tokens, 512], what the projection takes of all its clips one behind the other, and
-NAME.jsonl, a line a clip: its labels with `first` and `tokens`. Variant 0 is the recording as it is, the others are
-heard at another speed, in rooms, noise, bands and codecs. Whole shards are skipped, so a run may be cut off anywhere.
+NAME.jsonl, a line a clip: its labels with `first` and `tokens`. Variant 0 is the recording as it is, 9 is heard by
+telephone, the others at another speed, in rooms, noise, bands and codecs. Whole shards are skipped, so a run may be cut
+off anywhere.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ RATE = 16_000
 SHARD = 500  # clips
 BATCH_FRAMES = 12_000  # of the encoder, with padding
 SPEEDS = (0.87, 1.15)
+BY_TELEPHONE = 9  # the variant
 WEIGHTS = Path("whisper-base.bin")  # beside the shards' folder
 
 
@@ -103,7 +105,7 @@ def varied(
 
 
 def real_clips(rows: Sequence[recordings.Recording], variant: int, seed: int) -> Iterator[Labelled]:
-    """Recordings as they are (variant 0) or varied; what cannot be read is left out and named."""
+    """Recordings as they are (variant 0), by telephone (9) or varied; what cannot be read is left out and named."""
     for row in rows:
         rng = random.Random(f"{seed}/{variant}/{row['id']}")  # noqa: S311 - reproducible data, not secrets
         try:
@@ -114,7 +116,9 @@ def real_clips(rows: Sequence[recordings.Recording], variant: int, seed: int) ->
         if len(waveform) < RATE // 10:
             continue
         labels = {name: value for name, value in row.items() if name != "audio" and value is not None}
-        if variant:
+        if variant == BY_TELEPHONE:
+            waveform = acoustics.telephone(waveform, rng)
+        elif variant:
             waveform, factor = varied(waveform, rng, speed="note" not in row)
             labels["speed"] = round(factor, 4)
         yield labels | {"variant": variant}, waveform

@@ -1,12 +1,13 @@
 #!/bin/sh
-# All that training reads, in some 35 minutes of two cores (reckoned): step 2 of README.md.
-#   sh models/nano/train/prepare.sh RECORDINGS SNAPSHOTS VOCABULARY WORK
+# All that training reads, in some 45 minutes of two cores: step 2 of README.md.
+#   sh models/nano/train/prepare.sh RECORDINGS SNAPSHOTS TEXTS VOCABULARY WORK
 # RECORDINGS has meta.jsonl. SNAPSHOTS has git snapshots of what the table of README.md names, as OWNER+NAME/repo.
+# TEXTS has books as *.txt and transcripts as *.lines.
 # Debian's packages are fetched by apt-get, Whisper base by pip; ffmpeg must be there. What is there is not made again.
 set -eu
-recordings=$(realpath "$1") snapshots=$(realpath "$2") vocabulary=$(realpath "$3")
-mkdir -p "$4/kathleen" "$4/english" "$4/others"
-work=$(realpath "$4")
+recordings=$(realpath "$1") snapshots=$(realpath "$2") texts=$(realpath "$3") vocabulary=$(realpath "$4")
+mkdir -p "$5/kathleen" "$5/english" "$5/others"
+work=$(realpath "$5")
 here=$(dirname "$(realpath "$0")")
 cd "$here/../../.."
 export OMP_NUM_THREADS=1
@@ -34,22 +35,35 @@ if [ ! -e "$work/others/done" ]; then
     zcat "$work/english/usr/share/doc/$sounds-en/core-sounds-en.txt.gz" >"$work/english/$sounds-en.txt"
     touch "$work/others/done"
 fi
+mkdir -p "$work/descriptions" # of Debian's packages, in eight languages
+for file in en.xz de.bz2 es.bz2 fr.bz2 it.bz2 ja.bz2 ko.bz2 zh_CN.bz2; do
+    [ -e "$work/descriptions/Translation-$file" ] || curl -sSf --output "$work/descriptions/Translation-$file" \
+        "http://deb.debian.org/debian/dists/bookworm/main/i18n/Translation-$file"
+done
 train voices "$work/voices" --snapshots "$snapshots" --recordings "$recordings" --asterisk "$work/english"
 train voices_many "$work/many" --snapshots "$snapshots" --recordings "$recordings"
 train voices_foreign "$work/foreign" --packages "$work/others" --snapshots "$snapshots"
+train voices_made "$work/made" "$texts" --vocabulary "$vocabulary" --most 6500
+train voices_made_foreign "$work/made_foreign" "$work/descriptions"
 mkdir -p "$work/features"
 fetch="import pathlib, sys; from models.nano.train import whisper_base; whisper_base.fetch(pathlib.Path(sys.argv[1]))"
 "$python" -c "$fetch" "$work/features/whisper-base.bin" # before two processes want it
 halves features "$work/features/real" --recordings "$recordings" --kathleen "$work/kathleen" --variants 0
 halves features "$work/features/more" --recordings "$work/voices" --variants 0 2
 halves features "$work/features/many" --recordings "$work/many" --variants 0
-halves features "$work/features/foreign" --recordings "$work/foreign" --variants 0
+halves features "$work/features/foreign" --recordings "$work/foreign" --variants 0 1
 halves scenes "$work/features/scenes" --recordings "$recordings" --kathleen "$work/kathleen" --shards 4
 # the same in rooms, noise and at other speeds: what is short three times, sentences once
 halves features "$work/features/short" --recordings "$recordings" --variants 1 2 3 --sources ambient digits instruments \
     multilingual opensfx sonic_pi sounds_baby sounds_berklee thorsten_de wake_words wake_words_es
 halves features "$work/features/speech" --recordings "$recordings" --variants 1 --sources librispeech lj_speech speechocean762
-for set in real more many short speech; do
+halves features "$work/features/made" --recordings "$work/made" --variants 1
+halves features "$work/features/made_foreign" --recordings "$work/made_foreign" --variants 1
+# and by telephone
+halves features "$work/features/phone" --recordings "$recordings" --variants 9 \
+    --sources librispeech lj_speech speechocean762
+halves features "$work/features/phone_more" --recordings "$work/voices" --variants 9 --sources librispeech_more
+for set in real more many short speech phone phone_more; do
     [ -e "$work/features/$set/written.jsonl" ] || cp "$here/whisper_texts.jsonl" "$work/features/$set/written.jsonl"
 done
 for set in real more many; do

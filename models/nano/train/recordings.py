@@ -1,8 +1,8 @@
 """The real recordings: what is known of each, and which of them are for tests only.
 
 A recording is one dict: `audio` (path), `source` (its folder), `speaker`, `text` (what is said, in small letters
-without marks), `written` (the same as one writes it, where that is known), and labels: gender, age, language, sound,
-instrument, note. `test_clips.json` lists what training never hears; it was fixed before the first run.
+without marks), `written` (the same as one writes it, where that is known), and labels: gender, age, language, emotion,
+sound, instrument, note. `test_clips.json` lists what training never hears; it was fixed before the first run.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _recording(folder: Path, row: dict[str, Any]) -> Recording:
             found["written"] = " ".join(written.split())
     if gender := labels.get("gender"):
         found["gender"] = {"male": "man", "female": "woman"}[gender]
-    for name in ("age", "sound", "instrument", "note", "utt_id"):
+    for name in ("age", "emotion", "sound", "instrument", "note", "utt_id"):
         if labels.get(name) is not None:
             found[name] = labels[name]
     return found

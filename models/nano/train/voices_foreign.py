@@ -29,7 +29,8 @@ HISS = 1e-4  # of the pauses: digital silence would tell the language that is jo
 class Speaker:
     """Whose sounds lie in a folder of a Debian package, or match a pattern in a repository.
 
-    Of a repository every `step`-th is taken; single words are joined until they last `joined` seconds.
+    Of a repository every `step`-th is taken; single words are joined until they last `joined` seconds. With `each`
+    every sound is of another person, as far as is known.
     """
 
     source: str
@@ -40,8 +41,15 @@ class Speaker:
     licence: str
     step: int = 1
     joined: float = 0.0
+    each: bool = False
+    emotion: str | None = None
 
 
+ACTORS = {  # of Emo-DB: number -> gender; 09 and 15 are kept for tests
+    "03": "male", "10": "male", "11": "male", "12": "male", "08": "female", "13": "female", "14": "female",
+    "16": "female",
+}  # fmt: skip
+EMOTIONS = {"W": "angry", "L": "bored", "E": "disgusted", "A": "afraid", "F": "happy", "T": "sad", "N": "neutral"}
 PACKAGES = (
     Speaker("asterisk-core-sounds-es-g722 1.6.1-1", "es_MX_f_Allison", "es", "allison", "female", "CC BY-SA 3.0"),
     Speaker("asterisk-core-sounds-fr-g722 1.6.1-1", "fr_CA_f_June", "fr", "june", "female", "CC BY-SA 3.0"),
@@ -54,6 +62,41 @@ REPOSITORIES = (
     Speaker(
         "tofugu/japanese-vocabulary-pronunciation-audio", r"lib/mp3/.*\.mp3", "ja", "tofugu", None,
         "CC BY-SA 4.0 (Tofugu and WaniKani)", step=10, joined=8.0,
+    ),
+    *(
+        Speaker(
+            "sylaschacko/voice-emotion-analysis", rf"wav/{number}...{letter}.\.wav", "de", f"emodb{number}", gender,
+            "CC0 1.0 (Emo-DB, as audEERING states)", emotion=emotion,
+        )
+        for number, gender in ACTORS.items() for letter, emotion in EMOTIONS.items()
+    ),
+    *(
+        Speaker(
+            "sebastian-software/cuttledoc", rf"packages/cuttledoc/fixtures/fleurs-{language}-.*\.ogg", language,
+            "fleurs", None, "CC BY 4.0 (FLEURS, Google)", each=True,
+        )
+        for language in ("de", "es", "fr", "en")
+    ),
+    *(
+        Speaker(
+            "victorchentw/WhisperSTT", rf"WhisperiOS/Models/benchmark-clips/fleurs_{language}_\d+_clip\d\.wav",
+            language, "fleurs", None, "CC BY 4.0 (FLEURS, Google)", each=True,
+        )
+        for language in ("ja", "zh")
+    ),
+    Speaker(
+        "baikaishui-ks/beatrice-trainer", r"assets/test/common_voice_ja_.*\.wav", "ja", "common_voice", None, "CC0 1.0",
+        each=True,
+    ),
+    *(
+        Speaker(
+            "Kyubyong/css10", rf"MOS/ref/{folder}/.*\.wav", language, "librivox", None, "public domain (LibriVox)",
+        )
+        for folder, language in (("de", "de"), ("es", "es"), ("fr", "fr"), ("jp", "ja"), ("zh", "zh"))
+    ),
+    Speaker(
+        "gcompris/GCompris-voices", r"es/words/.*\.(ogg|aac|mp3|opus)", "es", "smart4kids", None,
+        "CC BY-SA (Smart4Kids.com)", step=2, joined=6.0,
     ),
 )  # fmt: skip
 Sound = tuple[str, NDArray[np.float32]]  # its name, samples at 16 kHz
@@ -85,12 +128,14 @@ def keep(out: Path, speaker: Speaker, sounds: Iterator[Sound], source: str) -> f
     """Write what is new; gives the seconds."""
     known, seconds = {row["audio"] for row in lines_so_far(out)}, 0.0
     for name, waveform in sounds:
-        audio = f"foreign_{speaker.language}/{speaker.name}-{name}.flac"
+        person = f"{speaker.name}-{name}" if speaker.each else speaker.name
+        audio = f"foreign_{speaker.language}/{speaker.name}-{speaker.emotion or ''}{name}.flac"
         if audio in known or len(waveform) < SHORTEST * RATE:
             continue
         save(out / audio, waveform)
-        row = {"audio": audio, "language": speaker.language, "speaker": speaker.name, "source": source}
-        add_line(out, row | {"labels": {"gender": speaker.gender}, "licence": speaker.licence})
+        row = {"audio": audio, "language": speaker.language, "speaker": person, "source": source}
+        labels = {"gender": speaker.gender, "emotion": speaker.emotion}
+        add_line(out, row | {"labels": labels, "licence": speaker.licence})
         seconds += len(waveform) / RATE
     return seconds
 

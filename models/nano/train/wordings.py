@@ -106,6 +106,12 @@ age: Is the speaker a child or an adult? / Is it a child or an adult? / is the v
  the voice of a child or of an adult? / child or adult? / Is the speaker an adult? / Is the speaker a child?
  | Does the voice belong to a child or an adult? / Is a child or an adult talking? / Is an adult or a child speaking? /
  What is the age of the speaker, child or adult?
+emotion: What is the emotion of the speaker? / what emotion does the speaker have? / How does the speaker feel? / How
+ does the person sound? / Recognize the emotion of the speech. / In what mood is the speaker? / Which emotion do you
+ hear? / Tell me the emotion of the speaker. / Is the speaker angry, sad or happy? / What feeling does the voice have? /
+ Name the emotion. / what is the emotion? / How is the speaker feeling? / Recognize the speaker's emotion.
+ | Which feeling is in the voice? / What emotion does the person show? / How does the voice sound, glad or sad? /
+ In which mood does the person speak?
 speakers: How many speakers are there? / how many people speak? / Count the speakers. / How many voices do you hear? /
  How many persons are talking? / What is the number of speakers? / How many different people talk in the audio? / Give
  the number of speakers. / Tell me how many people speak. / How many speakers do you hear? / How many people are
