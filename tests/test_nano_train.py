@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import lzma
 import random
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -143,7 +145,7 @@ def test_behind_a_phrase_that_is_read_again_the_transcript_goes_on(encoder, tmp_
     first, last, _ = encoded.read
     monkeypatch.setattr(batches, "STUTTERED", 1.0)
     for seed in range(20):
-        changed = batches.stuttered(encoded, random.Random(seed))
+        changed = batches.stuttered(encoded, random.Random(seed), 300)
         more = len(changed.ids) - len(encoded.ids)
         place = next(
             at
@@ -156,7 +158,7 @@ def test_behind_a_phrase_that_is_read_again_the_transcript_goes_on(encoder, tmp_
         assert sum(changed.weights) == pytest.approx(sum(encoded.weights) - encoded.weights[place] + 2.0)
         assert changed.read is None, "Whisper would go round in circles itself"
     monkeypatch.setattr(batches, "STUTTERED", 0.0)
-    assert batches.stuttered(encoded, random.Random(0)) is encoded
+    assert batches.stuttered(encoded, random.Random(0), 300) is encoded
 
 
 def test_a_batch_tells_where_its_transcripts_are(encoder, tmp_path):
@@ -744,3 +746,93 @@ def test_what_is_read_aloud_once_is_not_read_again(vocabulary, tmp_path, monkeyp
     assert [row["text"] for row in rows] == [text for _, text in read]
     assert len({row["speaker"] for row in rows}) == 3
     assert (tmp_path / "out" / rows[0]["audio"]).exists()
+
+
+def test_names_of_files_are_what_is_read_and_letters_are_left_out(tmp_path):
+    from models.nano.train.voices_sets import STORIES, robotutor
+
+    names = (
+        "1/a_cow_is_my_friend",
+        "2/a_cow_is_my_friend",
+        "1/it_s_dad_s_car",
+        "1/i_can_t",
+        "1/the_letter_b",
+        "1/b_is_it",
+    )
+    one = snapshot(tmp_path / "owner+name" / "repo", {f"{STORIES}/{name}.mp3": name for name in (*names, "1/A cow")})
+    assert [reading.text for reading in robotutor(one)] == ["a cow is my friend", "i can't", "it's dad's car"]
+
+
+def test_sounds_of_a_list_are_cut_out_of_their_files(tmp_path, monkeypatch, capsys):
+    from models.nano.train import sounds_many
+    from models.nano.train.recordings import recordings
+
+    sound = tmp_path / "rain.wav"
+    soundfile.write(sound, np.full(32_000, 0.25), 16_000)
+    one = snapshot(tmp_path / "owner+name" / "repo", {"rain.wav": sound})
+    commit = one.source.split("@")[1]
+    lines = (
+        "repository,commit,path,sound,begin,seconds,licence,author\n"
+        f"owner/name,{commit},rain.wav,rain,0.5,1.25,CC0,somebody\n"
+        f"owner/name,{commit},gone.wav,wind,0,1,CC0,\n"
+    )
+    (tmp_path / "list.csv.xz").write_bytes(lzma.compress(lines.encode()))
+    monkeypatch.setattr(sounds_many, "LIST", tmp_path / "list.csv.xz")
+    for _ in range(2):  # the second time it is there
+        assert sounds_many.main([str(tmp_path / "out"), "--snapshots", str(tmp_path)]) == 0
+    (row,) = recordings(tmp_path / "out")
+    assert (row["sound"], row["licence"], row["source"]) == ("rain", "CC0", "sounds_many")
+    assert len(soundfile.read(row["audio"])[0]) == 20_000
+    assert "gone.wav" in capsys.readouterr().err
+
+
+def test_each_sound_of_the_list_has_a_licence_that_lets_it_be_shared():
+    from models.nano.train.sounds_many import listed
+
+    lines = listed()
+    assert len(lines) > 500
+    free = re.compile(r"(CC0|CC BY|CC BY-SA|Public domain|MIT|Apache 2.0)\b(?!-N)", re.IGNORECASE)
+    assert [line for line in lines if not free.match(line["licence"])] == []
+    places = [(line["repository"], line["path"], line["begin"]) for line in lines]
+    assert len(set(places)) == len(places)
+
+
+def test_what_else_a_sound_might_be_is_told_by_those_that_sound_alike(tmp_path, capsys):
+    pytest.importorskip("torch")
+    from models.nano.train import likely
+    from models.nano.train.corpus import load
+
+    rng = np.random.default_rng(0)
+    means = {"rain": 0.0, "river": 0.3, "dog barking": 8.0}
+    lines, features = [], []
+    for number in range(60):
+        kind = list(means)[number % 3]
+        heard = rng.normal(size=(5, 16)) + means[kind] * np.eye(16)[0]
+        lines.append({"id": str(number), "sound": kind, "first": 5 * number, "tokens": 5})
+        features.append(heard.astype(np.float16))
+    lines.append({"id": "60", "text": "hello", "language": "en", "first": 295, "tokens": 5})
+    np.save(tmp_path / "real-0-000.npy", np.concatenate(features))
+    (tmp_path / "real-0-000.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    likely.main([str(tmp_path)])
+    assert "60 clips of 3 kinds" in capsys.readouterr().err
+    clips = load([tmp_path])
+    assert clips[60].get("likely") is None
+    shares = [dict(one.get("likely")) for one in clips[:60]]
+    assert all(sum(one.values()) == pytest.approx(1, abs=1e-3) for one in shares)
+    of_rain = [one for one, row in zip(shares, lines, strict=False) if row["sound"] == "rain"]
+    assert np.mean([one["river"] - one["dog barking"] for one in of_rain]) > 0
+    with pytest.raises(SystemExit, match="no sounds"):
+        likely.main([str(tmp_path / "nothing")])
+
+
+def test_some_answers_about_a_sound_name_what_it_might_also_be(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    from models.nano.train import examples
+
+    one = clip(tmp_path, 20, sound="rain", likely=[["rain", 0.5], ["river", 0.5]])
+    source = examples.Source([one], {"event": 1.0})
+    answers = ["".join(piece.text for piece in source.example(random.Random(n)).turns[0][1]) for n in range(200)]
+    rivers = sum("river" in answer for answer in answers)
+    assert 0.5 * examples.DOUBTED * 0.6 < rivers / 200 < 0.5 * examples.DOUBTED * 1.4
+    monkeypatch.setattr(examples, "DOUBTED", 0.0)
+    assert "rain" in source.example(random.Random(0)).turns[0][1][1].text

@@ -34,6 +34,9 @@ MISHEARD = 0.1  # at most this share of a transcript's ids, as the decoder reads
 STUTTERED = 0.2  # of the transcripts: the decoder reads a phrase two or three times, and goes on as it should
 STUTTER_ENDS = 0.4  # of these phrases: the last words
 STUTTER_IDS = (1, 1, 2, 3, 4, 5, 6, 8, 10, 14, 20)  # how long they are
+CIRCLES = 0.4  # of them: read again and again, until there are up to CIRCLE_IDS ids more
+CIRCLE_IDS = 24
+NEVER_SAID = 0.5  # of the circles: up to three ids that nobody said
 STUTTER_WEIGHT = 2.0  # of the id behind them
 
 
@@ -185,8 +188,10 @@ def misheard(ids: list[int], said: int, texts: int, rng: np.random.Generator) ->
     ]
 
 
-def stuttered(one: Encoded, rng: random.Random) -> Encoded:
+def stuttered(one: Encoded, rng: random.Random, texts: int) -> Encoded:
     """Some transcripts with a phrase that is read again; what weighs is how it goes on, not that it was said again.
+
+    A circle may also be of any of the first `texts` ids.
 
     So the decoder learns to leave a circle. Whisper itself would go round in it: nothing is asked of it.
     """
@@ -194,7 +199,12 @@ def stuttered(one: Encoded, rng: random.Random) -> Encoded:
         return one
     first, last, _ = one.read
     end = last if rng.random() < STUTTER_ENDS else rng.randint(first + 1, last)
-    again = one.ids[end - min(rng.choice(STUTTER_IDS), end - first) : end] * rng.choice((1, 1, 2))
+    if rng.random() < CIRCLES:
+        never_said = [rng.randrange(texts) for _ in range(rng.randint(1, 3))]
+        phrase = never_said if rng.random() < NEVER_SAID else one.ids[max(first, end - rng.randint(1, 6)) : end]
+        again = phrase * max(1, rng.randint(1, CIRCLE_IDS) // len(phrase))
+    else:
+        again = one.ids[end - min(rng.choice(STUTTER_IDS), end - first) : end] * rng.choice((1, 1, 2))
     ids = [*one.ids[:end], *again, *one.ids[end:]]
     weights = [*one.weights[:end], *(0.0 for _ in again), STUTTER_WEIGHT, *one.weights[end + 1 :]]
     return replace(one, ids=ids, weights=weights, read=None)
@@ -254,7 +264,7 @@ def batches(source: Drawing, encoder: Encoder, seed: int, *, size: int, augment:
     while True:
         pool = [encoder.encode(source.example(rng)) for _ in range(POOL)]
         if augment:
-            pool = [stuttered(one, rng) for one in pool]
+            pool = [stuttered(one, rng, encoder.tokenizer.endoftext) for one in pool]
         pool.sort(key=lambda one: len(one.ids))
         groups: list[list[Encoded]] = [[]]
         for one in pool:

@@ -16,6 +16,7 @@ from models.nano.train.recordings import spoken
 
 TOKEN_SECONDS = 0.04
 WRITTEN = "written.jsonl"  # beside the shards
+LIKELY = ".likely.json"  # the suffix of what `likely` makes of a shard
 LONGEST = {"word": 0.4, "letter": 0.12}  # seconds of one word, and more for each of its letters
 
 
@@ -44,18 +45,24 @@ def _shard(path: Path) -> NDArray[np.float16]:
 
 
 def load(folders: Sequence[Path]) -> list[Clip]:
-    """All clips of all whole shards, with the times of words that `align` found and the texts of `whisper_labels`."""
+    """All clips of all whole shards, with what `align`, `likely` and `whisper_labels` found."""
     clips = []
     for folder in folders:
         for index in sorted(folder.glob("*-*.jsonl")):
-            times = index.with_suffix(".words.json")
-            found = json.loads(times.read_text()) if times.exists() else {}
+            found, likely = (_found(index.with_suffix(suffix)) for suffix in (".words.json", LIKELY))
             for number, clip in enumerate(read_shard(index)):
                 if str(number) in found and plausible(str(clip.get("text")), found[str(number)]):
                     clip.labels["words"] = found[str(number)]
+                if str(number) in likely:
+                    clip.labels["likely"] = likely[str(number)]
                 if clip.tokens >= 2:
                     clips.append(clip)
     return clips
+
+
+def _found(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
 
 
 @lru_cache(maxsize=8)

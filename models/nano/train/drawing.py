@@ -24,6 +24,7 @@ SOURCES = {  # source of English speech -> its weight
     "digits": 0.02,
     "arctic": 0.10,
     "common_voice": 0.05,
+    "robotutor": 0.06,
     "an4": 0.02,
     "speech_commands": 0.03,
     "multilingual": 0.002,

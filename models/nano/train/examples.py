@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from models.nano.train import answers, drawing, wordings
@@ -22,6 +22,7 @@ JOINED = 0.4  # of the transcripts in chat are of several clips
 CUT_OFF = 0.15  # of them end in the middle of a sentence
 APART = 0.7  # of the pairs of recordings, heard in another order: who speaks is not told by what is said
 TAGGED = 0.3  # of the captions that are asked for by the base model's tags
+DOUBTED = 0.4  # of the answers about one sound: what it might also be (`likely`)
 NO_SPEECH = "There is no speech."
 
 
@@ -161,7 +162,7 @@ class Source:
     def about(self, task: str, drawn: drawing.Balanced, rng: random.Random) -> Example:
         """One question about one clip, by the table of tasks."""
         clip = drawn.draw(rng)
-        answer = answers.TASKS[task].answer(clip)
+        answer = answers.TASKS[task].answer(_doubted(clip, rng) if task == "event" else clip)
         if rng.random() < answers.TASKS[task].scattered:
             clip = scattered(clip, rng)
         if task == "note_tags":
@@ -203,6 +204,14 @@ class Source:
         clips = (wanted, other) if place == 0 else (other, wanted)
         answer = (Piece(f"Audio {place + 1}", DECIDING), Piece("."))
         return self.asked(rng, "which_audio", clips, answer, thing=f"the sound of {wanted.get('sound')}")
+
+
+def _doubted(clip: Clip, rng: random.Random) -> Clip:
+    """The clip, or the same with another sound that it might be (`likely`)."""
+    if not clip.get("likely") or rng.random() >= DOUBTED:
+        return clip
+    kinds, shares = zip(*clip.get("likely"), strict=True)
+    return replace(clip, labels=clip.labels | {"sound": rng.choices(kinds, shares)[0]})
 
 
 def time_mark(seconds: float) -> str:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# All that training reads, in some 50 minutes of two cores: step 2 of README.md.
+# All that training reads, in some 70 minutes of two cores: step 2 of README.md.
 #   sh models/nano/train/prepare.sh RECORDINGS SNAPSHOTS TEXTS VOCABULARY WORK
 # RECORDINGS has meta.jsonl. SNAPSHOTS has git snapshots of what the table of README.md names, as OWNER+NAME/repo.
 # TEXTS has books as *.txt and transcripts as *.lines.
@@ -42,6 +42,7 @@ for file in en.xz de.bz2 es.bz2 fr.bz2 it.bz2 ja.bz2 ko.bz2 zh_CN.bz2; do
 done
 train voices "$work/voices" --snapshots "$snapshots" --recordings "$recordings" --asterisk "$work/english"
 train voices_many "$work/many" --snapshots "$snapshots" --recordings "$recordings"
+train sounds_many "$work/sounds_many" --snapshots "$snapshots"
 train voices_foreign "$work/foreign" --packages "$work/others" --snapshots "$snapshots"
 train voices_made "$work/made" "$texts" --vocabulary "$vocabulary" --most 6500
 train voices_made_foreign "$work/made_foreign" "$work/descriptions"
@@ -49,14 +50,16 @@ mkdir -p "$work/features"
 fetch="import pathlib, sys; from models.nano.train import whisper_base; whisper_base.fetch(pathlib.Path(sys.argv[1]))"
 "$python" -c "$fetch" "$work/features/whisper-base.bin" # before two processes want it
 halves features "$work/features/real" --recordings "$recordings" --kathleen "$work/kathleen" --variants 0
-halves features "$work/features/more" --recordings "$work/voices" --variants 0 2
-halves features "$work/features/many" --recordings "$work/many" --variants 0
+halves features "$work/features/more" --recordings "$work/voices" --variants 0 2 3
+halves features "$work/features/many" --recordings "$work/many" --variants 0 1
 halves features "$work/features/foreign" --recordings "$work/foreign" --variants 0 1
+halves features "$work/features/sounds_many" --recordings "$work/sounds_many" --variants 0 1 2 3
 halves scenes "$work/features/scenes" --recordings "$recordings" --kathleen "$work/kathleen" --shards 4
-# the same in rooms, noise and at other speeds: what is short three times, sentences once
+# the same in rooms, noise and at other speeds: what is short three times, sentences once or twice
 halves features "$work/features/short" --recordings "$recordings" --variants 1 2 3 --sources ambient digits instruments \
     multilingual opensfx sonic_pi sounds_baby sounds_berklee thorsten_de wake_words wake_words_es
-halves features "$work/features/speech" --recordings "$recordings" --variants 1 --sources librispeech lj_speech speechocean762
+halves features "$work/features/speech" --recordings "$recordings" --kathleen "$work/kathleen" --variants 1 2 \
+    --sources librispeech lj_speech speechocean762 kathleen
 halves features "$work/features/made" --recordings "$work/made" --variants 1
 halves features "$work/features/made_foreign" --recordings "$work/made_foreign" --variants 1
 # and by telephone
@@ -69,3 +72,4 @@ done
 for set in real more many; do
     train align "$work/features/whisper-base.bin" --features "$work/features/$set" --vocabulary "$vocabulary"
 done
+train likely "$work/features/real" "$work/features/short" "$work/features/sounds_many"

@@ -19,6 +19,10 @@ from models.nano.train.voices import Snapshot
 ARCTIC_PROMPTS = ("rhasspy/dataset-voice-kathleen", "c51cb971036a"), "cmuarctic.data"
 ALIKE = 0.6  # of the words of another sentence far fewer are heard; Whisper base mishears no more than these
 
+STORIES = "English_StoriesAudio/assets/audio/en/cmu/xprize/story_reading/quality_low"
+SHORTENED = re.compile(r"_(s|t|d|m|ll|re|ve)(?![a-z])")  # what follows an apostrophe
+ABOUT_LETTERS = re.compile(r"letter|sound|(^|_)[b-hj-z](_|$)")  # single letters, once apostrophes are back
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -88,6 +92,18 @@ def speech_commands(snapshot: Snapshot) -> Iterator[Reading]:
         yield Reading(name, f"commands-{match['speaker']}", partial(snapshot.read, match[0]), match["word"])
 
 
+def robotutor(snapshot: Snapshot) -> Iterator[Reading]:
+    """Sentences and words of a reading tutor for children; the file's name is what is said. Many stand there twice."""
+    seen = set()
+    for match in snapshot.matches(rf"{STORIES}/.*/(?P<name>[a-z_]+)\.mp3"):
+        name = SHORTENED.sub(r"'\1", match["name"])
+        if name in seen or ABOUT_LETTERS.search(name):
+            continue
+        seen.add(name)
+        text = name.replace("_", " ").strip()
+        yield Reading(match["name"][:60], "robotutor", partial(snapshot.read, match[0]), text)
+
+
 ARCTIC = "CMU ARCTIC: free for any use, notice kept (festvox, BSD-like)"
 SETS = (
     Set(
@@ -125,6 +141,14 @@ SETS = (
         "53317d51bc2c",
         "CC BY 4.0 (Speech Commands 0.01, LICENSE in its folder)",
         speech_commands,
+        written=False,
+    ),
+    Set(
+        "robotutor",
+        "XPRIZE/GLEXP-Team-RoboTutor-EnglishAssets",
+        "8819c1826631",
+        "CC BY 4.0 (Carnegie Mellon University and RoboTutor LLC)",
+        robotutor,
         written=False,
     ),
 )
