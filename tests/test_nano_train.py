@@ -836,3 +836,18 @@ def test_some_answers_about_a_sound_name_what_it_might_also_be(tmp_path, monkeyp
     assert 0.5 * examples.DOUBTED * 0.6 < rivers / 200 < 0.5 * examples.DOUBTED * 1.4
     monkeypatch.setattr(examples, "DOUBTED", 0.0)
     assert "rain" in source.example(random.Random(0)).turns[0][1][1].text
+
+
+@pytest.mark.parametrize("task", ["transcribe", "transcribe_base"])
+def test_two_fifths_of_the_transcripts_are_of_several_clips(task, tmp_path):
+    pytest.importorskip("torch")
+    from models.nano.train import examples
+
+    one = clip(tmp_path, 50, text="the cat sat", language="en", source="librispeech")
+    source = examples.Source([one], {task: 1.0})
+    made = [source.example(random.Random(number)) for number in range(300)]
+    lengths = [example.clips[0].tokens // 50 for example in made]
+    texts = ["".join(piece.text for piece in example.turns[0][1]).lower() for example in made]
+    assert [text.count("cat") for text in texts] == lengths
+    assert set(lengths) == {1, 2, 3, 4, 6}
+    assert sum(length > 1 for length in lengths) / 300 == pytest.approx(examples.JOINED, abs=0.08)

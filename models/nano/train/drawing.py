@@ -13,23 +13,23 @@ from models.nano.train.recordings import CHILD
 
 VOCAL = ("singing voice", "crowd of people", "screaming or yelling", "laughter", "choir", "mouth noises", "burp")
 SOURCES = {  # source of English speech -> its weight
-    "librispeech": 0.12,
-    "librispeech_more": 0.18,
+    "librispeech": 0.16,
+    "librispeech_more": 0.24,
     "asterisk": 0.03,
-    "speechocean762": 0.16,
+    "speechocean762": 0.14,
     "speech_to_intent": 0.06,
     "kathleen": 0.10,
     "lj_speech": 0.02,
-    "wake_words": 0.08,
+    "wake_words": 0.06,
     "digits": 0.02,
     "arctic": 0.10,
     "common_voice": 0.05,
-    "robotutor": 0.06,
+    "robotutor": 0.03,
     "an4": 0.02,
     "speech_commands": 0.03,
     "multilingual": 0.002,
     "scenes": 0.06,
-    "made": 0.15,
+    "made": 0.10,
 }
 MIXED = "scenes"  # the source where people speak in turn or over sounds
 SOFT, LOUD = 50, 100  # velocities of MIDI: at most, at least

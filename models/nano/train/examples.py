@@ -17,8 +17,8 @@ from models.nano.train.corpus import Clip
 from models.nano.train.splices import begun, joined, scattered, spliced
 
 TIME_WEIGHT = 2.0
-SPLICED = 0.4  # of the transcripts by the base model's tags
-JOINED = 0.4  # of the transcripts in chat are of several clips
+SPLICED = 0.25  # of the transcripts by the base model's tags
+JOINED = 0.4  # of all transcripts are of several whole clips: most clips are short, and what people record is not
 CUT_OFF = 0.15  # of them end in the middle of a sentence
 APART = 0.7  # of the pairs of recordings, heard in another order: who speaks is not told by what is said
 TAGGED = 0.3  # of the captions that are asked for by the base model's tags
@@ -106,7 +106,13 @@ class Source:
 
     def transcribe_base(self, rng: random.Random) -> Example:
         """Write down English speech by the base model's tags, without marks."""
-        clip = spliced(rng, self.timed) if self.timed.groups and rng.random() < SPLICED else self.english.draw(rng)
+        kind = rng.random()
+        if kind < JOINED:
+            clip: Clip = joined(rng, lambda: self.english.draw(rng), answers.written)
+        elif kind < JOINED + SPLICED and self.timed.groups:
+            clip = spliced(rng, self.timed)
+        else:
+            clip = self.english.draw(rng)
         return Example("transcribe_base", (clip,), (("", (Piece(clip.get("text")),)),), wordings.TRANSCRIBE_TAGS)
 
     def transcribe(self, rng: random.Random) -> Example:

@@ -84,9 +84,9 @@ def begun(clip: Clip, rng: random.Random) -> Splice:
 
 
 def joined(rng: random.Random, draw: Callable[[], Clip], written: Callable[[Clip], str]) -> Splice:
-    """Two or three whole clips in a row, and their texts as they are written: a full stop is not always the end."""
+    """Two to six whole clips in a row, and their texts as they are written: a full stop is not always the end."""
     found = [draw()]
-    for _ in range(rng.choice((1, 1, 2))):
+    for _ in range(rng.choice((1, 1, 2, 3, 5))):
         if sum(clip.tokens for clip in found) + (new := draw()).tokens <= LONGEST:
             found.append(new)
     labels = {"language": found[0].get("language"), "source": found[0].get("source")}
