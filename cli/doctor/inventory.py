@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MODELS = ROOT / "models"
 EMBEDDED, VARIABLE = "nano", "QWEN_AUDIO_MODEL"  # those of cli.run.open_model, which takes numpy to import
-LARGE = 100e6  # bytes: to hash more takes long enough for a word on standard error
+LARGE = 500e6  # bytes: to hash more takes a second, long enough for a word on standard error
 # Measured: the full model is 7.0 GB on disk in int4 and 9.1 in int8, 1.3 of them the table of embeddings, and peaks at
 # 6.0 and 8.1 GB with 378 positions in its cache, at 6.5 and 8.6 with 810. Hence what is beside the files and the
 # cache; rough, and told as "about".
