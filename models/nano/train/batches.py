@@ -191,9 +191,8 @@ def misheard(ids: list[int], said: int, texts: int, rng: np.random.Generator) ->
 def stuttered(one: Encoded, rng: random.Random, texts: int) -> Encoded:
     """Some transcripts with a phrase that is read again; what weighs is how it goes on, not that it was said again.
 
-    A circle may also be of any of the first `texts` ids.
-
-    So the decoder learns to leave a circle. Whisper itself would go round in it: nothing is asked of it.
+    So the decoder learns to leave a circle, which may be of any of the first `texts` ids. Whisper itself would go round
+    in it: nothing is asked of it.
     """
     if not one.read or rng.random() >= STUTTERED:
         return one
