@@ -238,6 +238,35 @@ def test_a_clip_that_is_cut_off_has_its_first_words_as_they_are_written(written,
     assert {cut.get("written") for cut in found} == kept
 
 
+def test_a_passage_has_its_sentences_in_order_and_none_of_a_speaker_twice(tmp_path, monkeypatch):
+    from models.nano.train import passages
+
+    monkeypatch.setattr(passages, "BY_TELEPHONE", 0)
+    monkeypatch.setattr(passages, "ELSEWHERE", 0)
+    monkeypatch.setattr(passages, "floor", lambda _: np.float32(0))
+    rows = []
+    for number, word in enumerate(("one", "two", "three", "four", "five", "six")):
+        path = tmp_path / f"{word}.flac"
+        soundfile.write(path, np.full(20_000 + 1000 * number, 0.3, np.float32), 16_000)
+        about = {"source": "arctic", "speaker": "a" if number < 4 else f"b{number}", "language": "en"}
+        rows.append({"audio": str(path), "id": word, "text": word} | about)
+    rows.append(rows[0] | {"text": "uno", "language": "es"})
+    length = {20_000 + 1000 * number: row["text"] for number, row in enumerate(rows[:-1])}
+    speakers = passages.by_speaker(rows)
+    lengths = []
+    for seed in range(20):
+        labels, sound = passages.passage(speakers, {"two": "Two,"}, random.Random(seed))
+        runs = [len(list(run)) for loud, run in itertools.groupby(sound > 0) if loud]
+        said = [length[run] for run in runs]
+        assert said == labels["text"].split()
+        assert labels["written"] == " ".join("Two," if word == "two" else f"{word.capitalize()}." for word in said)
+        lengths.append(len(sound) / 16_000)
+    assert max(lengths) <= 30
+    assert max(lengths) > 15
+    drawn = passages.sentences({"arctic": {"a": rows[:4]}}, random.Random(3))
+    assert {row["text"] for row, _ in itertools.islice(drawn, 4)} == {"one", "two", "three", "four"}
+
+
 def test_groups_of_several_levels_are_drawn_evenly_at_each():
     from models.nano.train.drawing import Balanced
 

@@ -15,6 +15,7 @@ import numpy as np
 from models.convert.quantize import Float32, fit_range
 
 DAMPING = 0.01  # of the mean of H's diagonal is added to it
+PANEL = 512  # columns of a factor that are made at a time
 STEP = 32  # columns between two products that move errors on
 # A block's range is tried at these sizes: clipping its largest weights refines all others.
 RANGE_FACTORS = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.76, 0.72)
@@ -26,11 +27,21 @@ Fit = Callable[[Float32, Float32], Grid]  # columns [block, n], what an error in
 def factor(hessian: Float32, damping: float = DAMPING) -> Float32:
     """Upper triangular R [k, k] with R R^T = H + damping; inputs that were never there cost as much as the damping.
 
-    H is damped in place: of the widest product it has 485 MB, and each copy counts.
+    R takes the place of H, some columns at a time from the last on: of the widest product H has 485 MB, and each copy
+    counts.
     """
     mean = float(np.trace(hessian, dtype=np.float64)) / len(hessian)
     np.fill_diagonal(hessian, hessian.diagonal() + np.float32(damping * mean or 1.0))
-    return np.ascontiguousarray(np.linalg.cholesky(hessian[::-1, ::-1])[::-1, ::-1])
+    for stop in range(len(hessian), 0, -PANEL):
+        start = max(0, stop - PANEL)
+        corner, above = hessian[start:stop, start:stop], hessian[:start, start:stop]
+        corner[:] = np.linalg.cholesky(corner[::-1, ::-1])[::-1, ::-1]
+        above[:] = np.linalg.solve(corner, above.T).T
+        for first in range(0, start, PANEL):
+            last = min(first + PANEL, start)
+            hessian[:last, first:last] -= above[:last] @ above[first:last].T
+        hessian[start:stop, :start] = 0
+    return hessian
 
 
 def round_columns(weight: Float32, r: Float32, *, block: int, fit: Fit, top: int) -> tuple[Float32, Float32, Float32]:

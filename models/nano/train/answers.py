@@ -51,9 +51,14 @@ def transcript(clip: Clip) -> Answer:
 
 def written(clip: Clip) -> str:
     """What is said as one writes it; words without marks get the least that writing asks for."""
-    if clip.get("written"):
-        return str(clip.get("written"))
-    words = " ".join("I" + word[1:] if re.match(r"i\b", word) else word for word in clip.get("text").split())
+    return as_written(clip.get("text"), clip.get("written"))
+
+
+def as_written(text: str, known: str | None) -> str:
+    """`known`, or else `text` with a capital, I and a full stop."""
+    if known:
+        return known
+    words = " ".join("I" + word[1:] if re.match(r"i\b", word) else word for word in text.split())
     return f"{words[0].upper()}{words[1:]}."
 
 

@@ -66,7 +66,7 @@ def _found(path: Path) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=8)
-def _written(path: Path) -> dict[str, str]:
+def written_texts(path: Path) -> dict[str, str]:
     """Text by the id of the recording."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return {row["id"]: row["written"] for row in map(json.loads, lines) if "written" in row}
@@ -81,7 +81,7 @@ def plausible(text: str, times: Sequence[Sequence[float]]) -> bool:
 def read_shard(index: Path) -> list[Clip]:
     """The clips of one shard, in order, with the texts of `whisper_labels`."""
     clips = []
-    texts = _written(index.with_name(WRITTEN))
+    texts = written_texts(index.with_name(WRITTEN))
     for line in index.read_text(encoding="utf-8").splitlines():
         labels = json.loads(line)
         first, tokens = labels.pop("first"), labels.pop("tokens")

@@ -52,6 +52,8 @@ fetch="import pathlib, sys; from models.nano.train import whisper_base; whisper_
 halves features "$work/features/real" --recordings "$recordings" --kathleen "$work/kathleen" --variants 0
 halves features "$work/features/more" --recordings "$work/voices" --variants 0 2 3
 halves features "$work/features/many" --recordings "$work/many" --variants 0 1
+halves passages "$work/features/passages" --recordings "$recordings" "$work/voices" "$work/many" "$work/made" \
+    --kathleen "$work/kathleen" --shards 4
 halves features "$work/features/foreign" --recordings "$work/foreign" --variants 0 1
 halves features "$work/features/sounds_many" --recordings "$work/sounds_many" --variants 0 1 2 3
 halves scenes "$work/features/scenes" --recordings "$recordings" --kathleen "$work/kathleen" --shards 4
