@@ -239,6 +239,7 @@ def test_a_clip_that_is_cut_off_has_its_first_words_as_they_are_written(written,
 
 
 def test_a_passage_has_its_sentences_in_order_and_none_of_a_speaker_twice(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
     from models.nano.train import passages
 
     monkeypatch.setattr(passages, "BY_TELEPHONE", 0)
