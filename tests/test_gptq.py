@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from models.convert import gptq
 from models.convert.calibrate import round_rows
 from models.convert.gptq import factor, fit_zero_point, round_columns
 from models.convert.linear import BLOCKS4, TOKENS8, Storage
@@ -28,7 +29,9 @@ def output_error(weight, rounded, x):
     return np.square(x @ (weight - rounded).T).mean() / np.square(x @ weight.T).mean()
 
 
-def test_the_factor_is_upper_triangular_and_gives_the_damped_matrix_back():
+@pytest.mark.parametrize("panel", [512, 64, 48, 1])
+def test_the_factor_is_upper_triangular_and_gives_the_damped_matrix_back(panel, monkeypatch):
+    monkeypatch.setattr(gptq, "PANEL", panel)
     x = inputs(400, 64)
     hessian = x.T @ x
     r = factor(hessian.copy(), damping=0.01)

@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         "--calibrate",
         choices=("shipped", "none"),
         help="how int8, int4-fine and int4 of --flavour fused are rounded: by what the exact model makes of texts and "
-        "clips that come with the program (shipped, the default; up to two hours for Qwen-Audio), or by the weights "
+        "clips that come with the program (shipped, the default; an hour or two for Qwen-Audio), or by the weights "
         "alone (none; minutes, and more is lost)",
     )
     parser.add_argument(

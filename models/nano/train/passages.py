@@ -1,4 +1,4 @@
-"""`python3 -m models.nano.train.passages OUT --recordings DIR... --shards 5`: sentences in a row, in one recording.
+"""`python3 -m models.nano.train.passages OUT --recordings DIR... --shards 4`: sentences in a row, in one recording.
 
 What people record lasts half a minute and has pauses in it; most clips last a few seconds. Features that are joined
 (`splices.joined`) are those of the beginning of a recording again and again. These are recordings of their own: English
@@ -120,17 +120,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--recordings", type=Path, nargs="+", required=True, metavar="DIR")
     parser.add_argument("--kathleen", type=Path, metavar="DIR", help="FLAC and TXT files of that data set")
-    parser.add_argument("--shards", type=int, default=5, metavar="N")
+    parser.add_argument("--shards", type=int, default=4, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", default="0/1", metavar="I/N", help="this process does every N-th shard")
     options = parser.parse_args(argv)
     first, *others = options.recordings
     rows = recordings.recordings(first, options.kathleen)
     rows += [row for folder in others for row in recordings.recordings(folder)]
-    speakers, written = (
-        by_speaker(recordings.training(rows)),
-        written_texts(Path(__file__).parent / "whisper_texts.jsonl"),
-    )
+    speakers, written = by_speaker(recordings.training(rows)), written_texts(WRITTEN)
     jobs = [
         (f"passages-{options.seed}-{number:03}", lambda number=number: clips(speakers, written, number, options.seed))
         for number in range(options.shards)
