@@ -30,6 +30,7 @@ SOURCES = {  # source of English speech -> its weight
     "multilingual": 0.002,
     "scenes": 0.06,
     "made": 0.10,
+    "phrases": 3.0,
     "passages": 1.0,
 }
 MIXED = "scenes"  # the source where people speak in turn or over sounds

@@ -27,7 +27,7 @@ from models.nano.train.examples import SHARES, Source
 from models.nano.train.features import HALF
 from models.nano.train.losses import Learned, Scales
 from models.nano.train.model import Nano, Sizes
-from models.nano.train.whisper_teacher import WhisperTeacher
+from models.nano.train.whisper_foresight import WhisperForesight
 
 SAVED_EVERY, KEPT_EVERY = 50, 100  # steps
 HEARD = 700  # examples whose sounds tell how loud each direction of sound is
@@ -70,7 +70,7 @@ def train(source: Source, out: Path, vocabulary: Path, plan: Plan, *, start: Pat
     scales, tool = Scales.of(tokenizer), grafted.optimizer(model, plan.rate)
     if saved.exists():
         tool.load_state_dict(state["tool"])  # type: ignore[arg-type]
-    teacher = WhisperTeacher(whisper, tokenizer, grafted.silence(model))
+    teacher = WhisperForesight(whisper, tokenizer, grafted.silence(model))
     stream = batches(source, Encoder(tokenizer), (plan.seed * 1_000_003 + first) * 64, size=plan.size)
     log, started = Log(out / "log.jsonl"), time.monotonic()
     for step in range(first, plan.steps):

@@ -1,9 +1,9 @@
 """`python3 -m models.nano.train.voices_made OUT TEXTS --vocabulary FILE`: rare words, read by synthesizers of Debian.
 
 Words that the vocabulary has in one piece are known from Whisper; others are spelled, and few of them are in the
-recordings. Sentences of TEXTS (`texts`) that have many of these are read aloud by RHVoice, SVOX Pico and Flite. OUT
-gets `meta.jsonl` and 16 kHz FLAC files, so that `features --recordings OUT` reads it. Seeded; what is there is not made
-again.
+recordings. Sentences of TEXTS (`texts`) that have many of these are read aloud by RHVoice, SVOX Pico and Flite. With
+`--phrases` they read those that `phrases` chose instead. OUT gets `meta.jsonl` and 16 kHz FLAC files, so that `features
+--recordings OUT` reads it. Seeded; what is there is not made again.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from models.nano.train.batches import CachedTokenizer
 from models.nano.train.texts import Sentence, sentences
 from models.nano.train.voices import add_line, decoded, lines_so_far, save
 
-SOURCE = "made"
 WORDS = (5, 18)  # of a sentence; longer transcripts are cut
 TIMES = 2  # a spelled word counts as rare as often
 SHARE = 0.2  # of a sentence's words that are rare, at least
+SPEED, PITCH = (80, 125), (75, 130)  # percent of a voice's own, for phrases
+RHVOICE = ("RHVoice-test", "-r", "{speed}", "-t", "{pitch}", "-o", "{wav}", "-p")
+PICO = ("pico2wave", "-w", "{wav}", '<speed level="{speed}"><pitch level="{pitch}">{text}</pitch></speed>', "-l")
+FLITE = ("flite", "--setf", "duration_stretch={stretch}", "-t", "{text}", "-o", "{wav}", "-voice")
 VOICES: dict[str, tuple[str, ...]] = {  # name -> how it reads: {text} aloud into {wav}, or from standard input
-    "rhvoice-bdl": ("RHVoice-test", "-p", "bdl", "-o", "{wav}"),
-    "rhvoice-clb": ("RHVoice-test", "-p", "clb", "-o", "{wav}"),
-    "rhvoice-slt": ("RHVoice-test", "-p", "slt", "-o", "{wav}"),
-    "pico-gb": ("pico2wave", "-l", "en-GB", "-w", "{wav}", "{text}"),
-    "pico-us": ("pico2wave", "-l", "en-US", "-w", "{wav}", "{text}"),
-    "flite-awb": ("flite", "-voice", "awb", "-t", "{text}", "-o", "{wav}"),
-    "flite-rms": ("flite", "-voice", "rms", "-t", "{text}", "-o", "{wav}"),
+    "rhvoice-bdl": (*RHVOICE, "bdl"),
+    "rhvoice-clb": (*RHVOICE, "clb"),
+    "rhvoice-slt": (*RHVOICE, "slt"),
+    "pico-gb": (*PICO, "en-GB"),
+    "pico-us": (*PICO, "en-US"),
+    "flite-awb": (*FLITE, "awb"),
+    "flite-rms": (*FLITE, "rms"),
 }
 
 
@@ -59,9 +62,9 @@ def rare(found: list[Sentence], is_spelled: Callable[[str], bool], most: int) ->
             yield spoken, written
 
 
-def read_aloud(voice: str, text: str, wav: Path) -> None:
-    """Have a voice read into a file."""
-    command = [word.format(text=text, wav=wav) for word in VOICES[voice]]
+def read_aloud(voice: str, text: str, wav: Path, speed: int = 100, pitch: int = 100) -> None:
+    """Have a voice read into a file, with a speed and a pitch in percent of its own; Flite keeps its pitch."""
+    command = [word.format(text=text, wav=wav, speed=speed, pitch=pitch, stretch=100 / speed) for word in VOICES[voice]]
     subprocess.run(command, input=text.encode(), check=True, capture_output=True)
 
 
@@ -71,20 +74,27 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("texts", type=Path, metavar="TEXTS", help="books as *.txt, transcripts as *.lines")
     parser.add_argument("--vocabulary", type=Path, required=True, metavar="FILE", help="qwen.tiktoken of nano")
+    parser.add_argument("--phrases", type=Path, metavar="FILE", help="read all its lines, at other speeds and pitches")
     parser.add_argument("--most", type=int, default=5000, help="sentences at most")
     options = parser.parse_args(argv)
     tokenizer, rng = CachedTokenizer(options.vocabulary), random.Random(0)  # noqa: S311 - reproducible data
-    chosen = list(cut(sentences(options.texts), rng))
-    rng.shuffle(chosen)
     there = len(lines_so_far(options.out))
     wav = options.out / "spoken.wav"
     options.out.mkdir(parents=True, exist_ok=True)
-    picked = rare(chosen, lambda word: len(tokenizer.encode(f" {word}")) > 1, options.most)
+    picked: Iterable[Sentence]
+    if options.phrases:
+        lines = options.phrases.read_text(encoding="utf-8").splitlines()
+        picked = [(line, None) for line in lines[: options.most]]
+    else:
+        chosen = list(cut(sentences(options.texts), rng))
+        rng.shuffle(chosen)
+        picked = rare(chosen, lambda word: len(tokenizer.encode(f" {word}")) > 1, options.most)
     for number, (spoken, written) in enumerate(picked):
         voice = list(VOICES)[number % len(VOICES)]
+        ways = (rng.randint(*SPEED), rng.randint(*PITCH)) if options.phrases else (100, 100)
         if number >= there:
-            read_aloud(voice, written or spoken, wav)
-            audio = f"{SOURCE}/{number:05}.flac"
+            read_aloud(voice, written or spoken, wav, *ways)
+            audio = f"{'phrases' if options.phrases else 'made'}/{number:05}.flac"
             save(options.out / audio, decoded(wav.read_bytes(), ".wav"))
             row = {"audio": audio, "text": spoken, "language": "en", "speaker": voice, "source": voice}
             add_line(

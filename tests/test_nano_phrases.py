@@ -1,0 +1,95 @@
+"""Phrases rich in words that nano spells, and what Whisper foresees of such words."""
+
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is for training only: models/nano/train/requirements.txt")
+
+import tiktoken
+import torch
+
+from models.nano.train import whisper_decoder as whisper
+from models.nano.train.phrases import TIMES, glosses, phrases, targets
+from models.nano.train.whisper_foresight import WhisperForesight, first_piece
+from tokenizer.tokenizer import PIECES
+
+OWN = [b" ", b" the", b"the", b" ap", b"ost", b"le", b" said"]  # of nano
+MORE = [b" apostle", b" The", b","]  # only Whisper has these in one piece
+BYTES = [bytes([byte]) for byte in range(256)]
+
+
+def test_a_spelled_word_is_wanted_as_often_as_its_rank_asks_for():
+    ranks = sorted(TIMES)
+    frequent = ["the"] * ranks[0] + ["apostle", "it's", "3d", "whole"]
+    wanted = targets(frequent, lambda word: word not in {"the", "whole"})
+    assert wanted == {"apostle": TIMES[ranks[1]], "it's": TIMES[ranks[1]]}
+
+
+def test_phrases_are_the_richest_of_their_sentences_until_nothing_is_wanted():
+    plain = "and so it was that they all went there"
+    rich = "apostle gospel mattress chocolate surgery chimneys"
+    wanted = Counter(dict.fromkeys(rich.split(), 2))
+    found = list(phrases([f"{plain} {rich}", f"{rich} {plain}", f"{plain} {rich} {plain}", plain], wanted))
+    assert found == [rich, rich]
+    assert set(wanted.values()) == {0}
+
+
+def test_glosses_are_said_without_marks_and_numbers(tmp_path):
+    line = '1 04 n 02 tail 0 chase 0 001 @ 5 n 0000 | the act of pursuing; "he led the chase!"; in 1905; a long hunt  \n'
+    (tmp_path / "data.noun").write_text("  1 a licence | that is none\n" + line)
+    assert "the act of pursuing" in list(glosses(tmp_path))
+    assert [one for one in glosses(tmp_path) if "nineteen" in one or "1905" in one] == []
+
+
+@pytest.fixture
+def foresight():
+    """Whisper with three pieces more than nano, and bytes."""
+    made = object.__new__(WhisperForesight)
+    pieces = [*BYTES, *OWN[1:], *MORE]
+    made.whole = tiktoken.Encoding(
+        "tiny", pat_str=PIECES, mergeable_ranks={piece: rank for rank, piece in enumerate(pieces)}, special_tokens={}
+    )
+    made.own = [*BYTES, *OWN[1:]]
+    made.spelled = torch.tensor([*range(262), 258, 2, 44])
+    made.spelled_plainly = torch.tensor([*range(262), 258, 256, -1])
+    return made
+
+
+def ids(foresight, *pieces):
+    return [foresight.own.index(piece) for piece in pieces]
+
+
+def test_whisper_reads_its_own_pieces(foresight):
+    theirs, places = foresight.read(ids(foresight, b" the", b" ap", b"ost", b"le", b" said"))
+    assert [foresight.whole.decode_single_token_bytes(one) for one in theirs] == [b" the", b" apostle", b" said"]
+    assert places == [0, 1, -1, -1, 2, 3]
+
+
+def test_a_first_word_gets_a_space(foresight):
+    theirs, places = foresight.read(ids(foresight, b"the", b" said"))
+    assert [foresight.whole.decode_single_token_bytes(one) for one in theirs] == [b" the", b" said"]
+    assert places == [0, 1, 2]
+
+
+def test_whisper_is_not_asked_inside_of_a_word_nor_for_one_without_a_space(foresight):
+    said = ids(foresight, b"the", b" ap", b"ost", b"le", b" said")
+    assert foresight.begun(said, 7) == [False, True, False, False, True, True, True]
+    assert foresight.begun(ids(foresight, b"the"), 2) == [False, True]
+
+
+def test_what_whisper_foresees_counts_for_the_first_of_our_pieces(foresight, monkeypatch):
+    monkeypatch.setattr(whisper, "END", 265)
+    scores = torch.full((266,), -30.0)
+    scores[[257, 262, 263, 264, 265]] = torch.tensor([0.1, 0.5, 0.2, 0.15, 0.05]).log()  # the, apostle, The, "," and the end
+    foresight.decoder = SimpleNamespace(embeddings=torch.diag(scores))
+    states = torch.ones(2, 266)
+    chat, plain = foresight.foreseen(states, torch.tensor([False, True]))
+    assert chat[[257, 258, 2, 44, 262]] == pytest.approx([0.1, 0.5, 0.2, 0.15, 0.05], abs=1e-4)
+    assert plain[[256, 257, 258, 44, 262]] == pytest.approx([0.2, 0.1, 0.5, 0, 0.05], abs=1e-4)
+
+
+def test_a_piece_that_is_no_text_is_spelled_by_nothing():
+    words = SimpleNamespace(encode=lambda text: [len(text)] if text else [])
+    assert [first_piece(words, piece) for piece in (b" ap", b"", b"\xff")] == [3, -1, -1]
