@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import tiktoken
 
 torch = pytest.importorskip("torch", reason="torch is for training only: models/nano/train/requirements.txt")
 
@@ -16,8 +17,9 @@ from models.nano.train.batches import Batch  # noqa: E402
 from models.nano.train.model import Nano, Sizes, rotary_tables  # noqa: E402
 from models.nano.train.train import begin, trained_state  # noqa: E402
 from models.nano.train.whisper_decoder import Attention, Layer, Linear, Norm  # noqa: E402
+from models.nano.train.whisper_foresight import AGREED, WhisperForesight  # noqa: E402
 from models.nano.train.whisper_teacher import WhisperTeacher  # noqa: E402
-from tokenizer.tokenizer import Tokenizer  # noqa: E402
+from tokenizer.tokenizer import PIECES, Tokenizer  # noqa: E402
 
 VOCABULARY, AUDIO_START, TOKENS, WORDS = 60, 50, 30, 12
 ROWS = slice(-WORDS - 2, -1)  # a tag and the words, without the end
@@ -226,6 +228,53 @@ def test_the_padding_of_a_shorter_sound_is_not_heard(ear, batch, speech):
     alone = replace(both, clean=short, clips=torch.tensor([9]), read=both.read[:1])
     assert off(ear(both).log_probabilities[0, :9], ear(alone).log_probabilities[0]) < 1e-5
     assert ear(both).sure[1].tolist() == [False, *[True] * 3, *[False] * 5]  # what follows it is no end
+
+
+@pytest.fixture
+def foresight(teacher, speech, monkeypatch):
+    """A teacher that has " a" to "le" as nano does, and " b c" in one piece; END is its 65th id."""
+    monkeypatch.setattr("models.nano.train.whisper_foresight.AGREED", 0.0)
+    monkeypatch.setattr("models.nano.train.whisper_foresight.LIKELIEST", 65)  # all
+    made = object.__new__(WhisperForesight)
+    made.decoder, made.silence, made.end, made.closing = teacher, speech.silence, 40, 39
+    made.own = [b" " + bytes([97 + token]) for token in range(40)]
+    theirs = [*made.own, b" ", *(bytes([97 + token]) for token in range(WORDS)), b" bc"]
+    made.own[2] = b"c"  # " bc" is spelled
+    ranks = {piece: number for number, piece in enumerate(theirs)}
+    made.whole = tiktoken.Encoding("tiny", pat_str=PIECES, mergeable_ranks=ranks, special_tokens={})
+    made.spelled = torch.tensor([*range(40), *[-1] * (WORDS + 1), 1, *[-1] * (64 - len(theirs))])
+    made.spelled_plainly = made.spelled
+    return made
+
+
+@torch.no_grad()
+def test_whisper_foresees_with_its_own_pieces(foresight, teacher, batch, speech):
+    taught = foresight(batch)
+    ids = torch.tensor([60, 61, 62, 63, 0, 53, *range(3, WORDS)])
+    features, louder = silent(batch, speech)
+    last, _ = teacher.states(ids, features[0], louder[0])
+    scores = (last[3:] @ teacher.embeddings[:65].T).softmax(-1)
+    wanted = torch.cat([scores[:, :40], scores[:, 64:]], 1)
+    wanted[:, 1] += scores[:, 53]  # " bc" begins with our " b"
+    wanted = (wanted / wanted.sum(-1, keepdim=True)).log()
+    assert taught.sure.tolist() == [
+        [True, True, False, *[True] * (WORDS - 2)]
+    ]  # in the middle of " bc" it is not asked
+    assert off(taught.log_probabilities[0, :2], wanted[:2]) < 1e-3
+    assert off(taught.log_probabilities[0, 3:], wanted[2:]) < 1e-3
+    assert taught.columns[0, 4:].tolist() == [3 + place for place in range(WORDS)]
+
+
+def test_whisper_is_not_asked_where_it_does_not_foresee_what_was_said(foresight, batch, monkeypatch):
+    said = [*range(WORDS), -1]
+    likely = foresight(batch).log_probabilities[0, range(WORDS + 1), said].exp()
+    ranked = sorted(likely.tolist())
+    for least in ((ranked[place] + ranked[place + 1]) / 2 for place in range(3, 9)):
+        monkeypatch.setattr("models.nano.train.whisper_foresight.AGREED", least)
+        wanted = likely > least
+        wanted[2] = False
+        assert foresight(batch).sure[0].tolist() == wanted.tolist()
+    assert AGREED == 0.1
 
 
 @torch.no_grad()

@@ -37,7 +37,9 @@ def test_phrases_are_the_richest_of_their_sentences_until_nothing_is_wanted():
 
 
 def test_glosses_are_said_without_marks_and_numbers(tmp_path):
-    line = '1 04 n 02 tail 0 chase 0 001 @ 5 n 0000 | the act of pursuing; "he led the chase!"; in 1905; a long hunt  \n'
+    line = (
+        '1 04 n 02 tail 0 chase 0 001 @ 5 n 0000 | the act of pursuing; "he led the chase!"; in 1905; a long hunt  \n'
+    )
     (tmp_path / "data.noun").write_text("  1 a licence | that is none\n" + line)
     assert "the act of pursuing" in list(glosses(tmp_path))
     assert [one for one in glosses(tmp_path) if "nineteen" in one or "1905" in one] == []
@@ -82,7 +84,9 @@ def test_whisper_is_not_asked_inside_of_a_word_nor_for_one_without_a_space(fores
 def test_what_whisper_foresees_counts_for_the_first_of_our_pieces(foresight, monkeypatch):
     monkeypatch.setattr(whisper, "END", 265)
     scores = torch.full((266,), -30.0)
-    scores[[257, 262, 263, 264, 265]] = torch.tensor([0.1, 0.5, 0.2, 0.15, 0.05]).log()  # the, apostle, The, "," and the end
+    scores[[257, 262, 263, 264, 265]] = torch.tensor(
+        [0.1, 0.5, 0.2, 0.15, 0.05]
+    ).log()  # the, apostle, The, "," and the end
     foresight.decoder = SimpleNamespace(embeddings=torch.diag(scores))
     states = torch.ones(2, 266)
     chat, plain = foresight.foreseen(states, torch.tensor([False, True]))

@@ -45,6 +45,18 @@ train voices_many "$work/many" --snapshots "$snapshots" --recordings "$recording
 train sounds_many "$work/sounds_many" --snapshots "$snapshots"
 train voices_foreign "$work/foreign" --packages "$work/others" --snapshots "$snapshots"
 train voices_made "$work/made" "$texts" --vocabulary "$vocabulary" --most 6500
+if [ ! -e "$work/wordnet/usr/share/wordnet/data.noun" ]; then
+    (cd "$work" && apt-get download wordnet-base && dpkg -x wordnet-base_*.deb wordnet)
+fi
+[ -e "$work/phrases.lines" ] || train phrases "$work/phrases.lines" "$texts" --wordnet "$work/wordnet/usr/share/wordnet" \
+    --vocabulary "$vocabulary"
+if [ ! -e "$work/phrases.0" ]; then # the first 11,000, half of them to be heard elsewhere
+    head -n 5500 "$work/phrases.lines" >"$work/phrases.0"
+    head -n 11000 "$work/phrases.lines" | tail -n 5500 >"$work/phrases.1"
+fi
+for half in 0 1; do
+    train voices_made "$work/phrases$half" "$texts" --vocabulary "$vocabulary" --phrases "$work/phrases.$half" --most 5500
+done
 train voices_made_foreign "$work/made_foreign" "$work/descriptions"
 mkdir -p "$work/features"
 fetch="import pathlib, sys; from models.nano.train import whisper_base; whisper_base.fetch(pathlib.Path(sys.argv[1]))"
@@ -63,6 +75,8 @@ halves features "$work/features/short" --recordings "$recordings" --variants 1 2
 halves features "$work/features/speech" --recordings "$recordings" --kathleen "$work/kathleen" --variants 1 2 \
     --sources librispeech lj_speech speechocean762 kathleen
 halves features "$work/features/made" --recordings "$work/made" --variants 1
+halves features "$work/features/phrases0" --recordings "$work/phrases0" --variants 0
+halves features "$work/features/phrases1" --recordings "$work/phrases1" --variants 1
 halves features "$work/features/made_foreign" --recordings "$work/made_foreign" --variants 1
 # and by telephone
 halves features "$work/features/phone" --recordings "$recordings" --variants 9 \
