@@ -11,6 +11,7 @@ import tiktoken
 import torch
 
 from models.nano.train import whisper_decoder as whisper
+from models.nano.train import whisper_pieces
 from models.nano.train.phrases import TIMES, glosses, phrases, targets
 from models.nano.train.whisper_foresight import WhisperForesight, first_piece
 from tokenizer.tokenizer import PIECES
@@ -97,3 +98,33 @@ def test_what_whisper_foresees_counts_for_the_first_of_our_pieces(foresight, mon
 def test_a_piece_that_is_no_text_is_spelled_by_nothing():
     words = SimpleNamespace(encode=lambda text: [len(text)] if text else [])
     assert [first_piece(words, piece) for piece in (b" ap", b"", b"\xff")] == [3, -1, -1]
+
+
+def test_pieces_that_hardly_anything_uses_give_way_to_words_of_today(monkeypatch):
+    own = [*BYTES, b" the", b" w", b"go", b"ol"]
+    ranks = {piece: rank for rank, piece in enumerate(own)}
+    old = tiktoken.Encoding("old", pat_str=PIECES, mergeable_ranks=ranks, special_tokens={})
+    tokenizer = SimpleNamespace(
+        endoftext=len(own),
+        token_bytes=lambda token: own[token],
+        encode=lambda text: old.encode(text, disallowed_special=()),
+    )
+    monkeypatch.setattr(whisper_pieces, "whisper_pieces", lambda: [*own, b" phone", b" gone", b" olden", b" wagon"])
+    words = Counter({" the": 50, " wagon": 4, " olden": 20, " phone": 30, " gone": 3, " video": 90})
+    found = whisper_pieces.exchanged(tokenizer, words)  # video is none of Whisper's
+    assert set(found) - set(own) == {b" phone", b" olden"}
+    assert set(own) - set(found) == {b" w", b"go"}  # 4 and 7 times; 3 of " gone" are not worth the 20 of "ol"
+    assert len(found) == len(own)
+
+
+def test_words_of_today_count_beside_the_texts(monkeypatch, tmp_path):
+    frequent = {"phone": 0.5, "africa": 0.25, "3d": 0.2, "naïve": 0.1}
+    monkeypatch.setattr("wordfreq.top_n_list", lambda language, count: list(frequent))
+    monkeypatch.setattr("wordfreq.word_frequency", lambda word, language: frequent[word])
+    monkeypatch.setattr(whisper_pieces, "whisper_pieces", lambda: [b" phone", b" Africa"])
+    monkeypatch.setattr(whisper_pieces, "texts_of", lambda folder: [" a", "whale whale"] * 50)
+    found = whisper_pieces.words_said(tmp_path)
+    total = sum(found[word] for word in (" a", " ", "whale", " whale")) * whisper_pieces.MODERN
+    assert (found[" whale"], found["whale"], found[" phone"]) == (50 + 17, 50 - 17, round(0.5 * total))
+    assert found[" africa"] == found[" Africa"] == round(0.25 * total) // 2
+    assert not {" 3d", " naïve"} & found.keys()
