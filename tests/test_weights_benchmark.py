@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.convert.checkpoint import Checkpoint
-from tests.benchmarks import precision
+from tests.benchmarks import precision, weights
 from tests.benchmarks.random_checkpoint import make_checkpoint
 from tests.benchmarks.random_weights import from_bfloat16, to_bfloat16
 from tests.benchmarks.weights import BLOCKS, OUTLIERS, errors, measure, ours, q4_0, write_q4_0
@@ -40,12 +40,19 @@ def test_errors_grow_with_the_block_and_are_those_of_the_rounding(tmp_path):
     assert all(one["all"] <= one["worst"] < 0.12 for one in found.values())
     assert found["int8"]["all"] < found["int4"]["all"] / 4
     assert found["int4"]["all"] < found["Q4_0"]["all"]  # attention, a third of the weights, has 8 bits
-    weights = np.random.default_rng(0).standard_normal((64, 1024)).astype(np.float32)
-    for name, rounded in (("Q4_0", q4_0(weights)), ("blocks of 64", ours(weights, 64))):
-        own = float(np.sqrt(np.mean((rounded - weights) ** 2) / np.mean(weights**2)))
+    matrix = np.random.default_rng(0).standard_normal((64, 1024)).astype(np.float32)
+    for name, rounded in (("Q4_0", q4_0(matrix)), ("blocks of 64", ours(matrix, 64))):
+        own = float(np.sqrt(np.mean((rounded - matrix) ** 2) / np.mean(matrix**2)))
         assert abs(found[name]["all"] - own) < 0.003  # random weights, both of them
     (row,) = measure([tmp_path / "made"])
     assert row["errors"] == found
+
+
+def test_a_matrix_of_zeros_has_no_error(monkeypatch, tmp_path):
+    zeros, ones = np.zeros((2, 32), np.float32), np.ones((2, 32), np.float32)
+    half_off = {name: 1.5 * ones for name in (*weights.FORMATS, *weights.USED)}
+    monkeypatch.setattr(weights, "matrices", lambda _: [(zeros, dict.fromkeys(half_off, zeros)), (ones, half_off)])
+    assert errors(tmp_path) == dict.fromkeys(half_off, {"all": 0.5, "worst": 0.5})
 
 
 def test_a_checkpoint_in_q4_0_has_rounded_matrices_and_all_else_as_it_was(tmp_path):

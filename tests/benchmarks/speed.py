@@ -278,8 +278,8 @@ def main(argv: list[str] | None = None) -> int:
         if measure.name.startswith(tuple(options.only)):
             rows += table(run_openings(speakers(**kinds, rows=1, keep=keep), measure, rounds), [measure], weights)
             end_server()
-    report["weight errors"] = {row["checkpoint"]: row["errors"] for row in weight_errors.measure([])}
     show(rows)
+    report["weight errors"] = {row["checkpoint"]: row["errors"] for row in weight_errors.measure([])}
     print(", ".join(f"{name}: {value}" for name, value in report.items()))
     row = {"benchmark": "speed", "model": manifest.precision, "rounds": rounds, "threads": options.threads}
     print(json.dumps({**row, "rows": rows, **report}))
