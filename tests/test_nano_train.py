@@ -762,7 +762,8 @@ def test_what_is_read_aloud_once_is_not_read_again(vocabulary, tmp_path, monkeyp
     )
     read = []
 
-    def read_aloud(voice, text, wav):
+    def read_aloud(voice, text, wav, speed, pitch):
+        assert (speed, pitch) == (100, 100)
         read.append((voice, text))
         soundfile.write(wav, np.zeros(16_000), 16_000)
 
@@ -776,6 +777,33 @@ def test_what_is_read_aloud_once_is_not_read_again(vocabulary, tmp_path, monkeyp
     assert [row["text"] for row in rows] == [text for _, text in read]
     assert len({row["speaker"] for row in rows}) == 3
     assert (tmp_path / "out" / rows[0]["audio"]).exists()
+
+
+def test_phrases_are_read_at_other_speeds_and_pitches_and_the_same_after_a_stop(vocabulary, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    from models.nano.train import voices_made
+
+    lines = [f"phrase {number}" for number in range(12)]
+    (tmp_path / "chosen").write_text("\n".join(lines) + "\n")
+    read = {}
+
+    def read_aloud(voice, text, wav, *ways):
+        read.setdefault(wav.parent.name, []).append((text, voice, ways))
+        soundfile.write(wav, np.zeros(16_000), 16_000)
+
+    monkeypatch.setattr(voices_made, "read_aloud", read_aloud)
+    for out, parts in (("whole", ("12",)), ("stopped", ("5", "12"))):
+        for most in parts:
+            asked = [str(tmp_path / out), str(tmp_path), "--vocabulary", str(vocabulary), "--most", most]
+            voices_made.main([*asked, "--phrases", str(tmp_path / "chosen")])
+    assert read["stopped"] == read["whole"]
+    assert [text for text, _, _ in read["whole"]] == lines
+    assert len({ways for _, _, ways in read["whole"]}) > 6
+    speeds, pitches = zip(*(ways for _, _, ways in read["whole"]), strict=True)
+    assert voices_made.SPEED[0] <= min(speeds) < max(speeds) <= voices_made.SPEED[1]
+    assert voices_made.PITCH[0] <= min(pitches) < max(pitches) <= voices_made.PITCH[1]
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "meta.jsonl").read_text().splitlines()]
+    assert [row["audio"] for row in rows] == [f"phrases/{number:05}.flac" for number in range(12)]
 
 
 def test_names_of_files_are_what_is_read_and_letters_are_left_out(tmp_path):
