@@ -41,9 +41,8 @@ def test_glosses_are_said_without_marks_and_numbers(tmp_path):
     line = (
         '1 04 n 02 tail 0 chase 0 001 @ 5 n 0000 | the act of pursuing; "he led the chase!"; in 1905; a long hunt  \n'
     )
-    (tmp_path / "data.noun").write_text("  1 a licence | that is none\n" + line)
-    assert "the act of pursuing" in list(glosses(tmp_path))
-    assert [one for one in glosses(tmp_path) if "nineteen" in one or "1905" in one] == []
+    (tmp_path / "data.noun").write_text("  1 a licence, which is no gloss\n" + line)
+    assert list(glosses(tmp_path)) == ["the act of pursuing", "a long hunt"]
 
 
 @pytest.fixture

@@ -18,9 +18,7 @@ from models.nano.train.splices import begun, joined, scattered, spliced
 
 TIME_WEIGHT = 2.0
 SPLICED = 0.25  # of the transcripts by the base model's tags
-JOINED = (
-    0.15  # of all transcripts are of several whole clips whose features are joined; most longer ones are `passages`
-)
+JOINED = 0.15  # of all transcripts are of several clips whose features are joined; most longer ones are `passages`
 CUT_OFF = 0.15  # of them end in the middle of a sentence
 APART = 0.7  # of the pairs of recordings, heard in another order: who speaks is not told by what is said
 TAGGED = 0.3  # of the captions that are asked for by the base model's tags
