@@ -284,8 +284,32 @@ def test_a_graft_is_near_whisper_and_another_is_not(model, batch, ear):
     assert 0 <= near < taught.divergence(hidden.flip(1), model.lm_head.weight)
 
 
+def test_an_mlp_of_zeros_begins_to_learn_and_says_nothing_yet(model, batch, tmp_path):
+    zeros = copy.deepcopy(trained_state(model))
+    for name in ("w1", "w2", "c_proj"):
+        zeros[f"transformer.h.1.mlp.{name}.weight"].zero_()
+    torch.save({"step": 0, "model": zeros}, tmp_path / "state.pt")
+    asleep, awake, again = Nano(model.sizes), Nano(model.sizes), Nano(model.sizes)
+    asleep.load_state_dict(zeros, strict=False)
+    for one in (awake, again):
+        begin(tmp_path / "state.pt", one)
+    hidden = []
+    for one in (asleep, awake):
+        one.transformer.audio = model.transformer.audio
+        hidden.append(grafted.text_hidden(one, batch)[0])
+        hidden[-1].square().sum().backward()
+    assert torch.equal(*hidden)
+    last = [one.transformer.h[1].mlp.c_proj.weight for one in (asleep, awake)]
+    assert [bool(weight.grad.any()) for weight in last] == [False, True]
+    assert torch.equal(
+        awake.transformer.h[1].mlp.w1.weight, again.transformer.h[1].mlp.w1.weight
+    )  # so means are of like
+    assert not torch.equal(awake.transformer.h[1].mlp.w1.weight, awake.transformer.h[1].mlp.w2.weight)
+
+
 def test_training_goes_on_from_what_was_exported(model, tmp_path):
-    trained = trained_state(model)
+    trained = copy.deepcopy(trained_state(model))
+    grafted.wake(trained)
     _, stored = export.stored({name: value.numpy() for name, value in trained.items()}, {})
     safetensors_numpy.save_file(stored, tmp_path / "decoder.safetensors")
     again = Nano(model.sizes)

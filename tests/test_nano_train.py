@@ -118,6 +118,33 @@ def test_a_batch_has_its_clips_where_the_prompt_has_them(encoder, tmp_path):
     assert tokenizer.decode(answer) == "the cat<|endoftext|>"
 
 
+def test_what_a_spelled_word_goes_on_with_and_ends_at_counts_more(encoder, tmp_path):
+    from models.nano.train import batches
+    from models.nano.train.answers import Piece
+    from models.nano.train.examples import Example
+
+    assert batches.spelled([b" the", b" deb", b"tor", b"s", b" side", b" is"]) == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert batches.spelled([b"He", b" saw", b".", b"then", b"\xe4\xbd", b"\xa0"]) == [False] * 6
+    heard = clip(tmp_path, 20, text="the cats", language="en")
+    said, weight = (Piece('It says: "'), Piece("the cats", 1.5), Piece('".')), batches.SPELLED_WEIGHT
+    read, other = (encoder.encode(Example(task, (heard,), (("?", said),))) for task in ("transcribe", "gender"))
+    assert read.ids == other.ids
+    letters = [encoder.tokenizer.token_bytes(token) for token in read.ids[read.said : -1]]
+    ratios = [
+        one / plain for one, plain in zip(read.weights[read.said : -1], other.weights[read.said : -1], strict=True)
+    ]
+    assert ratios == [weight if on else 1 for on in batches.spelled(letters)]
+    assert {1, weight} == set(ratios)
+    assert read.weights[: read.said] == other.weights[: read.said]
+
+
 def test_only_what_is_written_down_is_misheard_and_what_is_asked_for_stays(encoder, tmp_path):
     from models.nano.train.answers import Piece
     from models.nano.train.examples import Example

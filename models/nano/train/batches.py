@@ -6,6 +6,7 @@ with. All examples of a batch are of similar length.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ CIRCLES = 0.4  # of them: read again and again, until there are up to CIRCLE_IDS
 CIRCLE_IDS = 24
 NEVER_SAID = 0.5  # of the circles: up to three ids that nobody said
 STUTTER_WEIGHT = 2.0  # of the id behind them
+SPELLED_WEIGHT = 2.0  # times that of other ids of a transcript: what a word that is spelled goes on with, and ends at
 
 
 @dataclass
@@ -106,7 +108,8 @@ class Encoder:
                 end = self.tokenizer.im_end
                 turns.append(Turn(question, audio_spans=() if number else spans, reply=text))
             new = self.tokenizer.encode(text, special="audio")
-            weights += [0.0] * (len(prompt) - len(ids)) + self._piece_weights(new, pieces) + [1.0]
+            own = self._piece_weights(new, pieces, is_read=example.task in SAID[:2])
+            weights += [0.0] * (len(prompt) - len(ids)) + own + [1.0]
             ids = [*prompt, *new, end]
         starts = [position for position, token in enumerate(ids) if token == self.tokenizer.audio_start]
         said = len(prompt) if example.task in SAID[:2] else len(ids)
@@ -115,11 +118,15 @@ class Encoder:
         read = (*inside, example.base_prompt == TRANSCRIBE_TAGS) if inside else None
         return Encoded(example, ids, weights, said, starts, read)
 
-    def _piece_weights(self, ids: list[int], pieces: Sequence[Piece]) -> list[float]:
-        """The weight of each id: that of the piece in which its last byte lies."""
+    def _piece_weights(self, ids: list[int], pieces: Sequence[Piece], *, is_read: bool) -> list[float]:
+        """The weight of each id: that of the piece of its last byte. In a transcript spelling counts more."""
         ends = np.cumsum([len(piece.text.encode()) for piece in pieces])
-        reached = np.cumsum([len(self.tokenizer.token_bytes(token)) for token in ids])
-        return [pieces[min(int(np.searchsorted(ends, end)), len(pieces) - 1)].weight for end in reached]
+        own = [self.tokenizer.token_bytes(token) for token in ids]
+        reached = np.cumsum([len(one) for one in own])
+        weights = [pieces[min(int(np.searchsorted(ends, end)), len(pieces) - 1)].weight for end in reached]
+        if not is_read:
+            return weights
+        return [weight * (SPELLED_WEIGHT if on else 1) for weight, on in zip(weights, spelled(own), strict=True)]
 
     def batch(self, encoded: list[Encoded], rng: np.random.Generator, *, augment: bool) -> Batch:
         """Pad and stack; `augment` masks stripes of the features and mishears words."""
@@ -160,6 +167,12 @@ class Encoder:
             read=torch.tensor(read, dtype=torch.int64).reshape(-1, 5),
             tasks=[one.example.task for one in encoded],
         )
+
+
+def spelled(pieces: list[bytes]) -> list[bool]:
+    """Of each piece whether it goes on with a word of Latin letters, or comes right behind one that did."""
+    going_on = [b[:1].isalpha() and a[-1:].isalpha() for a, b in itertools.pairwise([b"", *pieces])]
+    return [on or before for on, before in zip(going_on, [False, *going_on], strict=False)]
 
 
 def _joined(features: list[NDArray[np.float16]]) -> Tensor:

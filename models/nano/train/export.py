@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from models.convert.whisper import SINUSOIDS
-from models.nano.train import whisper_base
+from models.nano.train import grafted, whisper_base
 from models.nano.train.model import N_CTX, N_MELS, Sizes
 from tokenizer.tokenizer import Tokenizer
 
@@ -31,6 +31,8 @@ FILES = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 def mean_state(paths: list[Path]) -> dict[str, NDArray[np.float32]]:
     """The mean of the trained weights of several states."""
     states = [torch.load(path, weights_only=True)["model"] for path in paths]
+    for state in states:
+        grafted.wake(state)
     return {name: torch.stack([state[name] for state in states]).mean(0).numpy() for name in states[0]}
 
 

@@ -21,6 +21,7 @@ from models.nano.train.whisper_teacher import WhisperTeacher
 KEPT = ("transformer.audio.", "transformer.h.0.")  # parts that stay as the graft made them: sound and positions
 EMBEDDING_RATE = 0.3  # of the rate, for the embeddings: their values are some fiftieths
 WHITE_RATE = 1.0  # of the rate, for what is made of whitened sound; 4 makes words worse
+WOKEN = 0.04  # standard deviation: about 1 of what such a matrix makes of the normed stream
 FLOOR = 0.01  # of the mean energy of a direction of sound: quieter ones are not made louder than that
 
 
@@ -91,6 +92,19 @@ def step_down(model: Nano, tool: torch.optim.Optimizer, loss: Tensor, rate: floa
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     tool.step()
+
+
+def wake(state: dict[str, Tensor]) -> None:
+    """Let an MLP of zeros learn, as the graft leaves one: its first matrices get small random values, always the same.
+
+    Its last one stays zero, so the model answers as before.
+    """
+    for name, values in state.items():
+        if name.endswith("mlp.c_proj.weight") and not values.any():
+            dice = torch.Generator().manual_seed(0)
+            for first in ("w1", "w2"):
+                weight = state[name.replace("c_proj", first)]
+                weight.copy_(torch.randn(weight.shape, generator=dice) * WOKEN)
 
 
 def silence(model: Nano) -> Tensor:

@@ -156,6 +156,7 @@ def begin(path: Path, model: Nano) -> dict[str, object]:
         state: dict[str, object] = {"step": 0, "model": from_eight_bits(load_file(path))}
     else:
         state = torch.load(path, weights_only=True, map_location="cpu")
+    grafted.wake(state["model"])  # type: ignore[arg-type]
     left = model.load_state_dict(state["model"], strict=False)  # type: ignore[arg-type]
     assert not left.unexpected_keys, left.unexpected_keys
     lacking = trained_state(model).keys() & set(left.missing_keys) - {"lm_head.weight"}  # the embeddings once more
