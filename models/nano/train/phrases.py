@@ -20,7 +20,7 @@ from models.nano.train.recordings import spoken, test_runs, word_runs
 from models.nano.train.texts import sentences
 
 WORDS = (6, 10)  # of a phrase
-TIMES = {5_000: 5, 10_000: 4, 15_000: 3}  # rank of a word -> how often it is to be heard
+TIMES = {5_000: 5, 10_000: 4, 30_000: 3}  # rank of a word -> how often it is to be heard
 PASSES = (0.45, 0.35, 0.25, 0.15)  # share of a phrase's words that are still wanted, at least
 WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 GLOSS = re.compile(r"\| (.*)$")

@@ -50,12 +50,9 @@ if [ ! -e "$work/wordnet/usr/share/wordnet/data.noun" ]; then
 fi
 [ -e "$work/phrases.lines" ] || train phrases "$work/phrases.lines" "$texts" --wordnet "$work/wordnet/usr/share/wordnet" \
     --vocabulary "$vocabulary"
-if [ ! -e "$work/phrases.0" ]; then # the first 11,000, half of them to be heard elsewhere
-    head -n 5500 "$work/phrases.lines" >"$work/phrases.0"
-    head -n 11000 "$work/phrases.lines" | tail -n 5500 >"$work/phrases.1"
-fi
-for half in 0 1; do
-    train voices_made "$work/phrases$half" "$texts" --vocabulary "$vocabulary" --phrases "$work/phrases.$half" --most 5500
+for part in 0 1 2 3; do
+    sed -n "$((part * 7200 + 1)),$((part * 7200 + 7200))p" "$work/phrases.lines" >"$work/phrases.$part"
+    train voices_made "$work/phrases$part" "$texts" --vocabulary "$vocabulary" --phrases "$work/phrases.$part" --most 7200
 done
 train voices_made_foreign "$work/made_foreign" "$work/descriptions"
 mkdir -p "$work/features"
@@ -77,6 +74,8 @@ halves features "$work/features/speech" --recordings "$recordings" --kathleen "$
 halves features "$work/features/made" --recordings "$work/made" --variants 1
 halves features "$work/features/phrases0" --recordings "$work/phrases0" --variants 0
 halves features "$work/features/phrases1" --recordings "$work/phrases1" --variants 1
+halves features "$work/features/phrases2" --recordings "$work/phrases2" --variants 9
+halves features "$work/features/phrases3" --recordings "$work/phrases3" --variants 0
 halves features "$work/features/made_foreign" --recordings "$work/made_foreign" --variants 1
 # and by telephone
 halves features "$work/features/phone" --recordings "$recordings" --variants 9 \
