@@ -30,8 +30,8 @@ SOURCES = {  # source of English speech -> its weight
     "multilingual": 0.002,
     "scenes": 0.06,
     "made": 0.10,
-    "phrases": 3.0,
-    "passages": 1.0,
+    "phrases": 1.2,
+    "passages": 1.6,
 }
 MIXED = "scenes"  # the source where people speak in turn or over sounds
 SOFT, LOUD = 50, 100  # velocities of MIDI: at most, at least
