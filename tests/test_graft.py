@@ -301,10 +301,11 @@ def test_an_mlp_of_zeros_begins_to_learn_and_says_nothing_yet(model, batch, tmp_
     assert torch.equal(*hidden)
     last = [one.transformer.h[1].mlp.c_proj.weight for one in (asleep, awake)]
     assert [bool(weight.grad.any()) for weight in last] == [False, True]
-    assert torch.equal(
-        awake.transformer.h[1].mlp.w1.weight, again.transformer.h[1].mlp.w1.weight
-    )  # so means are of like
-    assert not torch.equal(awake.transformer.h[1].mlp.w1.weight, awake.transformer.h[1].mlp.w2.weight)
+    first = awake.transformer.h[1].mlp.w1.weight.detach()
+    assert torch.equal(first, again.transformer.h[1].mlp.w1.weight)
+    mean = export.mean_state([tmp_path / "state.pt"] * 2)["transformer.h.1.mlp.w1.weight"]
+    assert torch.equal(first, torch.from_numpy(mean))  # a mean with a state that has learned keeps what it learned
+    assert not torch.equal(first, awake.transformer.h[1].mlp.w2.weight)
 
 
 def test_training_goes_on_from_what_was_exported(model, tmp_path):

@@ -123,14 +123,8 @@ def test_what_a_spelled_word_goes_on_with_and_ends_at_counts_more(encoder, tmp_p
     from models.nano.train.answers import Piece
     from models.nano.train.examples import Example
 
-    assert batches.spelled([b" the", b" deb", b"tor", b"s", b" side", b" is"]) == [
-        False,
-        False,
-        True,
-        True,
-        True,
-        False,
-    ]
+    pieces = [b" the", b" deb", b"tor", b"s", b" side", b" is"]
+    assert batches.spelled(pieces) == [False, False, True, True, True, False]
     assert batches.spelled([b"He", b" saw", b".", b"then", b"\xe4\xbd", b"\xa0"]) == [False] * 6
     heard = clip(tmp_path, 20, text="the cats", language="en")
     said, weight = (Piece('It says: "'), Piece("the cats", 1.5), Piece('".')), batches.SPELLED_WEIGHT
