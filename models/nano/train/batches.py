@@ -169,10 +169,15 @@ class Encoder:
         )
 
 
+def going_on(pieces: list[bytes]) -> list[bool]:
+    """Of each piece whether it goes on with a word of Latin letters."""
+    return [b[:1].isalpha() and a[-1:].isalpha() for a, b in itertools.pairwise([b"", *pieces])]
+
+
 def spelled(pieces: list[bytes]) -> list[bool]:
-    """Of each piece whether it goes on with a word of Latin letters, or comes right behind one that did."""
-    going_on = [b[:1].isalpha() and a[-1:].isalpha() for a, b in itertools.pairwise([b"", *pieces])]
-    return [on or before for on, before in zip(going_on, [False, *going_on], strict=False)]
+    """Of each piece whether it goes on with a word, or comes right behind one that did."""
+    inside = going_on(pieces)
+    return [on or before for on, before in zip(inside, [False, *inside], strict=False)]
 
 
 def _joined(features: list[NDArray[np.float16]]) -> Tensor:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# All that training reads, in some 80 minutes of two cores: step 2 of README.md.
+# All that training reads, in some 100 minutes of two cores (reckoned): step 2 of README.md.
 #   sh models/nano/train/prepare.sh RECORDINGS SNAPSHOTS TEXTS VOCABULARY WORK
 # RECORDINGS has meta.jsonl. SNAPSHOTS has git snapshots of what the table of README.md names, as OWNER+NAME/repo.
 # TEXTS has books as *.txt and transcripts as *.lines.

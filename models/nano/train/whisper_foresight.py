@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from models.nano.train import whisper_decoder as whisper
-from models.nano.train.batches import Batch
+from models.nano.train.batches import Batch, going_on
 from models.nano.train.whisper_pieces import whisper_pieces
 from models.nano.train.whisper_teacher import FIRST, PLAIN, Taught, WhisperTeacher
 from tokenizer.tokenizer import PIECES, Tokenizer
@@ -98,10 +98,7 @@ class WhisperForesight(WhisperTeacher):
         """
         pieces = [self.own[token] for token in ids]
         first = next((place for place, piece in enumerate(pieces) if piece.startswith(b" ")), len(pieces))
-        found = [
-            place >= first and not (piece[:1].isalpha() and before[-1:].isalpha())
-            for place, (piece, before) in enumerate(zip(pieces, [b"", *pieces], strict=False))
-        ]
+        found = [place >= first and not inside for place, inside in enumerate(going_on(pieces))]
         return [*found, *([True] * (length - len(found)))]
 
     def foreseen(self, states: Tensor, plain: Tensor) -> Tensor:
