@@ -126,7 +126,7 @@ def errors(directory: Path) -> dict[str, dict[str, float]]:
             error = float(np.square(rounded - matrix, dtype=np.float64).sum())
             sums[name][0] += error
             sums[name][1] += power
-            worst[name] = max(worst[name], (error / power) ** 0.5 if power else 0.0)  # of a matrix of zeros nothing is lost
+            worst[name] = max(worst[name], (error / power) ** 0.5 if power else 0.0)  # zeros lose nothing
     return {
         name: {"all": round((error / power) ** 0.5, 4), "worst": round(worst[name], 4)}
         for name, (error, power) in sums.items()
