@@ -138,6 +138,16 @@ def test_several_files_are_audios_of_one_prompt(ask_open, speech, golden):
     assert [audio["path"] for audio in record["audio"]] == record["input"]
 
 
+def test_one_question_about_many_sounds_is_told(ask_open, tmp_path):
+    sounds = [write(tmp_path / f"{name}.wav") for name in "abc"]
+    told = "one question about 3 sounds together; --each asks about each"
+    assert told in ask_open("-i", *sounds).err
+    assert "together" not in ask_open("-i", *sounds[:2]).err
+    assert "together" not in ask_open("-i", *sounds, "--each").err
+    assert "together" not in ask_open("-i", tmp_path).err
+    assert ask_open("-q", "-i", *sounds).err == ""
+
+
 def test_a_folder_is_one_answer_for_each_sound_in_it(ask_open, tmp_path):
     for name in ("b.wav", "a.flac", "c.ogg"):
         write(tmp_path / name)

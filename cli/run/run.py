@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from cli.score.scorer import Scorer
 
 
+COMPARED = 2  # sounds that people compare on purpose; more may be a pattern that the shell resolved
+
+
 def run(options: Options) -> int:
     """Answer every input; returns the exit code of the run. What makes it impossible as a whole is raised."""
     for note in options.notes:
@@ -80,7 +83,16 @@ def run(options: Options) -> int:
                 _answer_all(listing, options, outputs, reporter)
         finally:  # interrupted, too: the answers that are whole are kept
             reporter.close()
+    for note in _together(listing, options) if reporter.code == OK else ():
+        say(note, quiet=options.quiet)
     return reporter.code
+
+
+def _together(listing: Listing, options: Options) -> Iterator[str]:
+    """A note where one question is asked about so many sounds that each may have been meant."""
+    first = listing.groups[0] if listing.groups else None
+    if first and len(first.paths) > COMPARED and set(first.paths) <= set(options.inputs):
+        yield f"one question about {len(first.paths)} sounds together; --each asks about each"
 
 
 def _check_outputs(listing: Listing, options: Options) -> None:
