@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--vocabulary", type=Path, required=True, metavar="FILE")
     parser.add_argument(
-        "--whisper", type=Path, required=True, metavar="FILE", help="model.bin; fetched if it is not there"
+        "--whisper", type=Path, required=True, metavar="FILE", help="the encoder: encoder.safetensors, or model.bin"
     )
     options = parser.parse_args(argv)
     tokenizer = Tokenizer(options.vocabulary)

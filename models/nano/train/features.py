@@ -37,7 +37,8 @@ SHARD = 500  # clips
 BATCH_FRAMES = 12_000  # of the encoder, with padding
 SPEEDS = (0.87, 1.15)
 BY_TELEPHONE = 9  # the variant
-WEIGHTS = Path("whisper-base.bin")  # beside the shards' folder
+# beside the shards' folder: the first that is there
+WEIGHTS = (Path("encoder.safetensors"), Path("whisper-base.bin"))
 
 
 def load_encoder(weights: Path) -> AudioEncoder:
@@ -56,7 +57,7 @@ def encode(encoder: AudioEncoder, waveforms: Sequence[Waveform], *, half: bool =
     """Features [T, state] of each clip, in batches of like lengths."""
     order = sorted(range(len(waveforms)), key=lambda one: len(waveforms[one]))
     found: list[NDArray[np.float16]] = [np.zeros((0, 0), np.float16)] * len(waveforms)
-    for group in _groups(order, [len(waveform) // 320 for waveform in waveforms]):
+    for group in groups(order, [len(waveform) // 320 for waveform in waveforms]):
         mel, frames = log_mels([waveforms[one] for one in group])
         device = encoder.conv1.weight.device
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
@@ -66,7 +67,7 @@ def encode(encoder: AudioEncoder, waveforms: Sequence[Waveform], *, half: bool =
     return found
 
 
-def _groups(order: list[int], frames: list[int]) -> Iterator[list[int]]:
+def groups(order: list[int], frames: list[int]) -> Iterator[list[int]]:
     group: list[int] = []
     for one in order:
         if group and (len(group) + 1) * frames[one] > BATCH_FRAMES:
@@ -128,7 +129,8 @@ def write_all(out: Path, jobs: Sequence[tuple[str, Callable[[], Iterable[Labelle
     """The shards of this process' share (i, n) of the jobs: name and what makes the clips."""
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    encoder = load_encoder(whisper_base.fetch(out.parent / WEIGHTS)).to("cuda" if torch.cuda.is_available() else "cpu")
+    found = next((out.parent / name for name in WEIGHTS if (out.parent / name).exists()), out.parent / WEIGHTS[-1])
+    encoder = load_encoder(whisper_base.fetch(found)).to("cuda" if torch.cuda.is_available() else "cpu")
     heard, started = 0.0, time.monotonic()
     for number, (name, clips) in enumerate(jobs):
         if number % share[1] == share[0]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from models.nano.train.batches import Batch
-from models.nano.train.graft import LOUD
+from models.nano.train.graft import EVEN, LOUD
 from models.nano.train.losses import Learned, Scales
 from models.nano.train.model import Attention, Nano, rotary_tables, rotate
 from models.nano.train.whisper_decoder import STATE
@@ -20,6 +20,7 @@ from models.nano.train.whisper_teacher import WhisperTeacher
 
 KEPT = ("transformer.audio.", "transformer.h.0.")  # parts that stay as the graft made them: sound and positions
 EMBEDDING_RATE = 0.3  # of the rate, for the embeddings: their values are some fiftieths
+TOLD_RATE = 10.0  # of the rate, for what is made of the channels of `sound_channels`
 WHITE_RATE = 1.0  # of the rate, for what is made of whitened sound; 4 makes words worse
 WOKEN = 0.04  # standard deviation: about 1 of what such a matrix makes of the normed stream
 FLOOR = 0.01  # of the mean energy of a direction of sound: quieter ones are not made louder than that
@@ -29,7 +30,8 @@ class Whitened(nn.Module):
     """Adds `change` [2 d_model, state] to the keys and values of a cross-attention, for whitened sound.
 
     A third of the energy of Whisper's features lies in one direction and the least thousandth in a hundred others,
-    where sounds differ that are not speech. So a plain step hardly reaches these.
+    where sounds differ that are not speech. So a plain step hardly reaches these. `told` [2 d_model, EVEN] is added for
+    the channels of `sound_channels`, which say what sounds, and begins as nothing.
     """
 
     whitening: Tensor
@@ -41,10 +43,11 @@ class Whitened(nn.Module):
         scaled = directions / values.clamp_min(FLOOR * float(values.mean())).sqrt()
         self.register_buffer("whitening", (scaled @ directions.T).float())
         self.change = nn.Parameter(torch.zeros(rows, len(energy)))
+        self.told = nn.Parameter(torch.zeros(rows, EVEN.stop - EVEN.start))
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight [3 d_model, d_model] as it is used."""
-        added = self.change @ self.whitening
+        added = torch.cat([self.change @ self.whitening, self.told], 1)
         return weight + F.pad(added, (0, weight.shape[1] - added.shape[1], weight.shape[0] - added.shape[0], 0))
 
 
@@ -76,11 +79,12 @@ def optimizer(model: Nano, rate: float) -> torch.optim.Optimizer:
     for name, value in model.named_parameters():
         value.requires_grad = not name.startswith(KEPT)
     embeddings = model.transformer.wte.weight
-    changes = [module.change for module in model.modules() if isinstance(module, Whitened)]
-    apart = {id(value) for value in (embeddings, *changes)}
+    whitened = [module for module in model.modules() if isinstance(module, Whitened)]
+    changes, told = [module.change for module in whitened], [module.told for module in whitened]
+    apart = {id(value) for value in (embeddings, *changes, *told)}
     others = [value for value in model.parameters() if value.requires_grad and id(value) not in apart]
     groups = [{"params": others, "share": 1.0}, {"params": [embeddings], "share": EMBEDDING_RATE}]
-    groups.append({"params": changes, "share": WHITE_RATE})
+    groups += [{"params": changes, "share": WHITE_RATE}, {"params": told, "share": TOLD_RATE}]
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
 
 
