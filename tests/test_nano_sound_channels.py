@@ -11,7 +11,7 @@ from pathlib import Path  # noqa: E402
 
 from safetensors.numpy import load_file  # noqa: E402
 
-from models.nano.train import graft, sound_units, whisper_base  # noqa: E402
+from models.nano.train import graft, heard_anew, sound_units, whisper_base  # noqa: E402
 from models.nano.train import sound_channels as channels  # noqa: E402
 from models.nano.train.features import load_encoder  # noqa: E402
 from models.nano.train.mels import log_mels  # noqa: E402
@@ -89,3 +89,13 @@ def test_the_encoder_that_ships_is_read_as_features_read_it():
     assert np.allclose(found[name], stored[f"transformer.audio.{name}"] * scales[:, None])
     assert not [name for name in found if "scales" in name or name.startswith("transformer.")]
     assert load_encoder(SHIPPED).conv1.weight.shape == (512, 80, 3)
+
+
+def test_a_sound_in_the_body_of_another_keeps_what_the_channels_say():
+    rows = DICE.standard_normal((4, 32)).astype(np.float32)
+    heard, other = (DICE.standard_normal((length, 32)).astype(np.float16) for length in (9, 5))
+    found = heard_anew.exchanged(heard, other, (rows, np.linalg.pinv(rows).astype(np.float32))).astype(np.float32)
+    assert np.allclose(found @ rows.T, heard.astype(np.float32) @ rows.T, atol=0.05)
+    back = found - found @ rows.T @ np.linalg.pinv(rows).T
+    like = other[[0, 0, 1, 2, 2, 2, 3, 4, 4]].astype(np.float32)
+    assert np.allclose(back, like - like @ rows.T @ np.linalg.pinv(rows).T, atol=0.05)

@@ -710,7 +710,7 @@ def test_the_card_has_the_scores_of_every_list(recorded, capsys, monkeypatch):
 
 def test_a_restyled_clip_has_the_mean_and_spread_of_another_and_its_own_course():
     pytest.importorskip("torch")
-    from models.nano.train.batches import restyled
+    from models.nano.train.heard_anew import restyled
 
     rng = np.random.default_rng(3)
     heard, other = (rng.normal(m, s, (200, 4)).astype(np.float16) for m, s in ((0, 1), (5, 3)))

@@ -20,16 +20,15 @@ from torch import Tensor
 
 from models.nano.train.answers import Piece
 from models.nano.train.examples import Example
+from models.nano.train.heard_anew import EXCHANGED, augmented, exchanged
 from models.nano.train.wordings import TRANSCRIBE_TAGS
 from tokenizer.chat import Turn, encode_base, encode_chat
 from tokenizer.tokenizer import Special, Tokenizer
 
 POOL = 1024  # examples sorted by length at a time
-MASKED = {"time": (2, 12), "channel": (3, 48)}  # how many stripes at most, and how wide
-MASK_FOR = 50  # tokens: for each as many, one more stripe of time
-RESTYLED = 0.5  # of the clips that are asked for words or language sound like another voice or room
 STYLE_FROM = 25  # tokens: of less, mean and spread are what is said, not how
 SAID = ("transcribe", "transcribe_base", "timestamps")
+SOUND_TASKS = ("event",)
 RESTYLED_TASKS = (*SAID, "language")
 MISHEARD = 0.1  # at most this share of a transcript's ids, as the decoder reads them back
 STUTTERED = 0.2  # of the transcripts: the decoder reads a phrase two or three times, and goes on as it should
@@ -89,8 +88,12 @@ class CachedTokenizer(Tokenizer):
 class Encoder:
     """Turns examples into ids and batches."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, channels: NDArray[np.float32] | None = None) -> None:
+        """`channels` [n, state]: the rows of the projection that say what sounds (`sound_channels`)."""
         self.tokenizer = tokenizer
+        self.channels: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+        if channels is not None and channels.any():
+            self.channels = (channels, np.linalg.pinv(channels, 1e-3).astype(np.float32))
 
     def encode(self, example: Example) -> Encoded:
         """Ids of the whole dialogue, with weights on the answers and the ids that end them."""
@@ -137,6 +140,7 @@ class Encoder:
         features: list[NDArray[np.float16]] = []
         places, begins, finishes, read = [], [], [], []
         restyling: list[bool] = []
+        sounding: list[int] = []
         for row, one in enumerate(encoded):
             ids[row, : len(one.ids)] = torch.tensor(one.ids)
             as_read[row, : len(one.ids)] = torch.tensor(
@@ -150,11 +154,17 @@ class Encoder:
                 begins.append(flat)
                 finishes.append(flat + clip.tokens + 1)
                 places.append(np.arange(flat + 1, flat + 1 + clip.tokens))
+                if one.example.task in SOUND_TASKS:
+                    sounding.append(len(features))
                 features.append(clip.features)
                 restyling.append(one.example.task in RESTYLED_TASKS and clip.tokens >= STYLE_FROM)
         clean = _joined(features)
         if augment:
-            features = augmented(features, restyling, rng)
+            whole, features = features, augmented(features, restyling, rng)
+            if self.channels:
+                for number in sounding:
+                    other = whole[sounding[rng.integers(len(sounding))]] if rng.random() < EXCHANGED else whole[number]
+                    features[number] = exchanged(whole[number], other, self.channels)
         return Batch(
             ids=as_read,
             targets=ids.roll(-1, 1),
@@ -225,47 +235,6 @@ def stuttered(one: Encoded, rng: random.Random, texts: int) -> Encoded:
     ids = [*one.ids[:end], *again, *one.ids[end:]]
     weights = [*one.weights[:end], *(0.0 for _ in again), STUTTER_WEIGHT, *one.weights[end + 1 :]]
     return replace(one, ids=ids, weights=weights, read=None)
-
-
-def masked(features: NDArray[np.float16], rng: np.random.Generator) -> NDArray[np.float16]:
-    """A copy with a few stripes of time, and of channels, silenced (Park and others, "SpecAugment", 2019)."""
-    heard = np.array(features)
-    for _ in range(rng.integers(0, MASKED["time"][0] + 1 + len(heard) // MASK_FOR)):
-        width = int(rng.integers(1, min(MASKED["time"][1], max(2, len(heard) // 8)) + 1))
-        start = int(rng.integers(0, max(1, len(heard) - width)))
-        heard[start : start + width] = 0
-    for _ in range(rng.integers(0, MASKED["channel"][0] + 1)):
-        width = int(rng.integers(1, MASKED["channel"][1] + 1))
-        start = int(rng.integers(0, heard.shape[1] - width))
-        heard[:, start : start + width] = 0
-    return heard
-
-
-def augmented(
-    features: list[NDArray[np.float16]], restyling: list[bool], rng: np.random.Generator
-) -> list[NDArray[np.float16]]:
-    """The clips of a batch with masks; some of those that may be restyled take after another of them."""
-    others = [number for number, may in enumerate(restyling) if may]
-    changed = []
-    for heard, may in zip(features, restyling, strict=True):
-        like_another = may and rng.random() < RESTYLED
-        other = features[others[rng.integers(len(others))]] if like_another else heard
-        changed.append(masked(restyled(heard, other, rng.random()) if like_another else heard, rng))
-    return changed
-
-
-def restyled(heard: NDArray[np.float16], other: NDArray[np.float16], share: float) -> NDArray[np.float16]:
-    """A clip [tokens, state] with `share` of another's mean and spread over time in each channel.
-
-    They tell the voice and the room rather than the words (Zhou and others, "Domain generalization with MixStyle",
-    2021).
-    """
-    (mean, spread), (mean_other, spread_other) = (
-        (clip.mean(0, dtype=np.float32), clip.std(0, dtype=np.float32) + 1e-3) for clip in (heard, other)
-    )
-    scale = (1 - share) + share * spread_other / spread
-    changed: NDArray[np.float16] = ((heard - mean) * scale + mean + share * (mean_other - mean)).astype(np.float16)
-    return changed
 
 
 class Drawing(Protocol):

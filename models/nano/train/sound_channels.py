@@ -1,4 +1,4 @@
-"""`python3 -m models.nano.train.sound_channels OUT --recordings DIR…`: what Whisper hears early of sounds, handed on.
+"""`python3 -m models.nano.train.sound_channels OUT --recordings DIR`: what Whisper hears early of sounds, handed on.
 
 Whisper's encoder turns sound into speech. A linear classifier names 69 of 100 held-out sounds by the mean and spread of
 what stands behind the second layer, and 59 by those of the output. So some quiet directions of the stream are freed:
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,10 +31,8 @@ from models.nano.train.sound_units import CHANNELS, FRAMES, HEARD, Units, learne
 from models.nano.train.train import OWN_AUDIO, begin, build, trained_state
 
 LAYERS = 3
-LOUDNESS = 0.3  # of a free direction, beside the stream's standard deviation
-OLD = 0.3  # weight of what is in the directions before the units write
-LONGEST = 8  # seconds of a sound
-RATE_HZ = 16_000
+LOUDNESS = 1.0  # of a free direction, beside the stream's standard deviation
+OLD = 1.0  # weight of what is in the directions before the units write
 SPEECH = {"librispeech": 40, "lj_speech": 10, "speechocean762": 30, "multilingual": 12, "wake_words": 20}  # clips
 
 State = dict[str, Tensor]
@@ -189,16 +187,10 @@ def with_rows(state: State, encoder: State) -> State:
     return changed
 
 
-def sounds(folders: Sequence[Path]) -> list[recordings.Recording]:
-    """The recordings of sounds that may be trained on."""
-    rows = [row for folder in folders for row in recordings.recordings(folder, None)]
-    return [row for row in recordings.training(rows) if row.get("sound")]
-
-
-def cut(waveform: Waveform) -> Waveform:
-    """LONGEST seconds from its middle."""
-    middle, half = len(waveform) // 2, LONGEST * RATE_HZ // 2
-    return waveform[max(middle - half, 0) : middle + half]
+def sounds(folder: Path) -> list[tuple[dict[str, Any], Waveform]]:
+    """The recordings of sounds that may be trained on, as they are: noise and rooms make the units no better."""
+    rows = recordings.training(recordings.recordings(folder, None))
+    return list(real_clips([row for row in rows if row.get("sound")], 0, 0))
 
 
 def speech(folder: Path) -> list[Waveform]:
@@ -209,45 +201,40 @@ def speech(folder: Path) -> list[Waveform]:
     return [waveform for _, waveform in real_clips(drawn, 0, 0)]
 
 
-def made(folders: Sequence[Path], variants: Sequence[int], whisper: Path) -> State:
+def made(folder: Path, whisper: Path) -> State:
     """The encoder with its units, and the rows for the projection."""
     encoder, early = load_encoder(whisper), load_encoder(whisper)
     early.blocks = early.blocks[:LAYERS]
     state = {name: value.clone() for name, value in encoder.state_dict().items() if not name.startswith(OWN_AUDIO)}
+    clips = sounds(folder)
+    with torch.autocast("cpu", torch.bfloat16, enabled=HALF):
+        streams = Streams(early, [waveform for _, waveform in clips], evenly)
     norms = [f"blocks.{layer}.mlp_ln" for layer in range(LAYERS)]
-    parts, names = [], []
-    for variant in variants:
-        clips = [(labels, cut(waveform)) for labels, waveform in real_clips(sounds(folders), variant, 0)]
-        with torch.autocast("cpu", torch.bfloat16, enabled=HALF):
-            streams = Streams(early, [waveform for _, waveform in clips], evenly)
-        parts.append(torch.stack([torch.stack(streams.of_clips(norm)) for norm in norms]))
-        names += [labels["sound"] for labels, _ in clips]
-        print(f"variant {variant}: {len(clips)} sounds", file=sys.stderr, flush=True)
-    kinds = sorted(set(names))
-    right = torch.tensor([kinds.index(name) for name in names])
-    units = learned(torch.cat(parts, 1), right, len(kinds), [state[f"{norm}.weight"] for norm in norms])
-    heard = Streams(encoder, speech(folders[0]), lambda x: x[::3])
+    frames = torch.stack([torch.stack(streams.of_clips(norm)) for norm in norms])
+    kinds = sorted({labels["sound"] for labels, _ in clips})
+    right = torch.tensor([kinds.index(labels["sound"]) for labels, _ in clips])
+    units = learned(frames, right, len(kinds), [state[f"{norm}.weight"] for norm in norms])
+    heard = Streams(encoder, speech(folder), lambda x: x[::3])
     free = quiet_directions(state, heard, norms_behind_first(len(encoder.blocks)))
     changed = implant(state, units, heard, free)
     encoder.load_state_dict(changed, strict=False)
-    some = [waveform for _, waveform in real_clips(sounds(folders)[::8], 0, 0)]
-    features = torch.from_numpy(np.concatenate(encode(encoder, some)).astype(np.float32))
-    return changed | channel_rows((changed["ln_post.weight"], changed["ln_post.bias"]), free, features)
+    features = np.concatenate(encode(encoder, [waveform for _, waveform in clips[::8]]))
+    norm = (changed["ln_post.weight"], changed["ln_post.bias"])
+    return changed | channel_rows(norm, free, torch.from_numpy(features.astype(np.float32)))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Write the encoder, unless it is there, and the decoder's state."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("encoder", type=Path, metavar="FEATURES/encoder.safetensors", help="`features` looks for it")
-    parser.add_argument("--recordings", type=Path, nargs="+", default=[], metavar="DIR", help="speech is of the first")
-    parser.add_argument("--variants", type=int, nargs="+", default=[0, 1], metavar="N")
+    parser.add_argument("--recordings", type=Path, metavar="DIR")
     parser.add_argument("--whisper", type=Path, metavar="FILE", help="model.bin; fetched if it is not there")
     parser.add_argument("--begin", type=Path, metavar="FILE", help="a decoder's state, or what is shipped")
     parser.add_argument("--state", type=Path, metavar="FILE", help="the same for this encoder, for `train`")
     parser.add_argument("--vocabulary", type=Path, metavar="FILE")
     options = parser.parse_args(argv)
     if not options.encoder.exists():
-        found = made(options.recordings, options.variants, whisper_base.fetch(options.whisper))
+        found = made(options.recordings, whisper_base.fetch(options.whisper))
         save_file({name: value.numpy() for name, value in found.items()}, options.encoder)
     if options.begin:
         _, model = build(options.vocabulary)

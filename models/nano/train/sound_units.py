@@ -17,7 +17,7 @@ CHANNELS = 31  # one fewer than graft.EVEN: their sum tells text from sound
 HEARD = 0.1  # the least gain of a channel that the units read
 FLOOR = 0.03  # of the mean energy of a direction: quieter ones are not made louder than that
 FRAMES = 32  # of a clip
-STEPS, RATE, BATCH, DRAWN, SMOOTHING = 500, 3e-3, 1000, 12, 0.1
+STEPS, RATE, BATCH, DRAWN, SMOOTHING = 300, 3e-3, 1000, 12, 0.1
 HELD_BACK, HELD_BACK_UNITS = 0.003, 1e-4  # times the squares of the weights
 DROPPED = 0.3  # of the units, while they learn
 

@@ -25,6 +25,7 @@ from models.nano.train.batches import SAID, Batch, CachedTokenizer, Encoder, bat
 from models.nano.train.corpus import load
 from models.nano.train.examples import SHARES, Source
 from models.nano.train.features import HALF
+from models.nano.train.graft import EVEN
 from models.nano.train.losses import Learned, Scales
 from models.nano.train.model import Nano, Sizes
 from models.nano.train.whisper_foresight import WhisperForesight
@@ -71,7 +72,8 @@ def train(source: Source, out: Path, vocabulary: Path, plan: Plan, *, start: Pat
     if saved.exists():
         tool.load_state_dict(state["tool"])  # type: ignore[arg-type]
     teacher = WhisperForesight(whisper, tokenizer, grafted.silence(model))
-    stream = batches(source, Encoder(tokenizer), (plan.seed * 1_000_003 + first) * 64, size=plan.size)
+    channels = model.transformer.audio.proj.weight[EVEN].detach().numpy()
+    stream = batches(source, Encoder(tokenizer, channels), (plan.seed * 1_000_003 + first) * 64, size=plan.size)
     log, started = Log(out / "log.jsonl"), time.monotonic()
     for step in range(first, plan.steps):
         waited = time.monotonic()
