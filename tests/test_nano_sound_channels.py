@@ -11,11 +11,11 @@ from pathlib import Path  # noqa: E402
 
 from safetensors.numpy import load_file  # noqa: E402
 
-from models.nano.train import graft, heard_anew, sound_units, whisper_base  # noqa: E402
+from models.nano.train import graft, grafted, heard_anew, sound_units, whisper_base, whole_sound  # noqa: E402
 from models.nano.train import sound_channels as channels  # noqa: E402
 from models.nano.train.features import load_encoder  # noqa: E402
 from models.nano.train.mels import log_mels  # noqa: E402
-from models.nano.train.model import AudioEncoder, Sizes  # noqa: E402
+from models.nano.train.model import AudioEncoder, Nano, Sizes  # noqa: E402
 
 SHIPPED = Path(__file__).parents[1] / "models/nano/checkpoint/model-00001-of-00002.safetensors"
 DICE = np.random.default_rng(0)
@@ -63,22 +63,55 @@ def encoder_sizes(encoder):
     return Sizes(vocab_size=1, audio_start=0, audio_state=128, audio_head=4, audio_layer=len(encoder.blocks))
 
 
-def test_the_projection_gives_channels_that_hold_the_free_directions(made):
+@pytest.fixture(scope="module")
+def decoder():
+    """A small decoder of nano's width whose projection hands on channels, and features of six sounds."""
+    torch.manual_seed(0)
+    nano = Nano(Sizes(vocab_size=300, audio_start=299, n_layer=9))
+    with torch.no_grad():
+        nano.transformer.audio.proj.weight.copy_(torch.eye(576, 512) * graft.LOUD)
+        nano.transformer.audio.proj.bias.zero_()
+        nano.transformer.audio.proj.bias[graft.MARKS] = 20 * graft.LOUD
+        nano.transformer.audio.audio_bos_eos_token.weight[1, graft.FINISH] = 1e4
+    return nano, [torch.randn(tokens, 512) + torch.randn(512) for tokens in (900, 600, 1200, 800, 700, 1000)]
+
+
+def test_the_projection_gives_channels_that_hold_the_free_directions(made, decoder):
     encoder, waveforms, _, free, _ = made
     heard = torch.cat([encoder.features(*log_mels([waveform]))[0] for waveform in waveforms]).detach()
     norm = (torch.rand(128) + 0.5, torch.randn(128))
-    name = "transformer.audio.proj."
-    weight = torch.zeros(576, 128)
-    weight[:128] = torch.eye(128) * graft.LOUD
-    rows = channels.channel_rows(norm, free, heard)
-    state = channels.with_rows({f"{name}weight": weight, f"{name}bias": torch.zeros(576)}, rows)
-    given = heard @ state[f"{name}weight"].T + state[f"{name}bias"]
-    even = given[:, graft.EVEN]
+    weight, bias = channels.channel_rows(norm, free, heard).values()
+    even = heard @ weight.T + bias
     assert even.sum(1).std() < 0.1 * even.std() * len(even[0]) ** 0.5
     told = ((heard - norm[1]) / norm[0]) @ free
     solved = torch.linalg.lstsq(told, even).solution
     assert (told @ solved - even).std() < 0.1 * even.std()
-    assert torch.allclose(given[:, :128], heard * graft.LOUD, atol=1e-2 * graft.LOUD)
+    assert float(even.std(0).mean()) == pytest.approx(graft.LOUD * float(heard.square().mean().sqrt()), rel=0.3)
+
+
+def test_one_head_hands_on_the_mean_of_the_channels(decoder):
+    nano, sounds = decoder
+    rows = DICE.standard_normal((32, 512)).astype(np.float32)
+    whole_sound.hand_on(nano, {"channels.weight": torch.from_numpy(rows), "channels.bias": torch.zeros(32)})
+    assert torch.equal(nano.transformer.audio.proj.weight[graft.EVEN], torch.from_numpy(rows))
+    text = torch.randn(400, 576)
+    whole_sound.listen(nano, sounds, text)
+    layer, head = grafted.WHOLE
+    block = nano.transformer.h[layer]
+    ends = whole_sound.normed(nano, block, nano.transformer.audio.audio_bos_eos_token.weight)
+    heard = [whole_sound.normed(nano, block, nano.transformer.audio.proj(sound)) for sound in sounds]
+    stream = torch.cat([block.ln_1(text[:3]), heard[1], ends[1:], block.ln_1(text[3:4])])[None]
+    still = (torch.ones(stream.shape[1], graft.DIM // 2), torch.zeros(stream.shape[1], graft.DIM // 2))
+    q, k, v = (part[:, head] for part in block.attn.project(stream, still))
+    seen = (q[:, -1:] @ k.transpose(1, 2) / graft.DIM**0.5).softmax(-1)[0, 0]
+    sound = seen[3 : 3 + len(heard[1])]
+    assert float(sound.sum()) > 0.99, "text and the row behind the sound are not heard"
+    assert float(sound.max() / sound.min()) < 6  # nearly alike: other heads choose by factors of thousands
+    said = (seen @ v[0])[:32]
+    means = torch.stack([rows.mean(0)[graft.EVEN] for rows in heard])
+    wanted = (means[1] - means.mean(0)) / means.std(0).mean()
+    assert torch.allclose(said, wanted, atol=0.1 * float(wanted.abs().max()))
+    assert not block.attn.c_proj.weight[:, head * graft.DIM : (head + 1) * graft.DIM].any()
 
 
 def test_the_encoder_that_ships_is_read_as_features_read_it():

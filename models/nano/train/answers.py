@@ -165,7 +165,7 @@ TASKS: dict[str, About] = {
     "age": About(drawing.aged_voice, age, scattered=0.7),
     "emotion": About(_label("emotion"), emotion, scattered=0.4),
     "speakers": About(_label("speakers"), speakers, scattered=0.4),
-    "event": About(_label("sound"), event, 0.5, scattered=0.4),
+    "event": About(_label("sound"), event, 0.5),
     "events": About(lambda clip: clip.get("events") and ", ".join(clip.get("events")), events),
     "background": About(_label("background"), background),
     "instrument": About(drawing.instrument, instrument, scattered=0.4),

@@ -14,7 +14,7 @@ from functools import partial
 from models.nano.train import answers, drawing, wordings
 from models.nano.train.answers import DECIDING, Answer, Piece
 from models.nano.train.corpus import Clip
-from models.nano.train.splices import begun, joined, scattered, spliced
+from models.nano.train.splices import begun, joined, scattered, spliced, thinned
 
 TIME_WEIGHT = 2.0
 SPLICED = 0.25  # of the transcripts by the base model's tags
@@ -169,7 +169,9 @@ class Source:
         """One question about one clip, by the table of tasks."""
         clip = drawn.draw(rng)
         answer = answers.TASKS[task].answer(_doubted(clip, rng) if task == "event" else clip)
-        if rng.random() < answers.TASKS[task].scattered:
+        if task == "event":
+            clip = thinned(clip, rng)
+        elif rng.random() < answers.TASKS[task].scattered:
             clip = scattered(clip, rng)
         if task == "note_tags":
             return Example(task, (clip,), (("", answer),), wordings.NOTE_TAGS)

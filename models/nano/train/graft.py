@@ -140,7 +140,7 @@ class Grafted:
         weight, bias, out = self._attention(0)
         root = math.sqrt(DIM)
         for head in range(N_HEAD):
-            q, k, v = _firsts(head)
+            q, k, v = firsts(head)
             pair, phase = head // 2, PHASES[head % 2]
             bias[q + pair], bias[q + pair + DIM // 2] = SWING * math.cos(phase), SWING * math.sin(phase)
             weight[k + pair, FINISH] = root / self.told
@@ -149,7 +149,7 @@ class Grafted:
             weight[k + MARKER, FINISH] = HIDDEN * root / self.told
             weight[v, FINISH] = 1 / self.told
             out[TURNS.start + head, head * DIM] = self.length / 4
-        bias[_firsts(0)[2] + BIAS], out[ONE, BIAS] = 1.0, self.length / 4
+        bias[firsts(0)[2] + BIAS], out[ONE, BIAS] = 1.0, self.length / 4
         distance = torch.arange(1, len(positions) + 1)[:, None]
         speed = torch.tensor([RATIO ** -(head // 2) for head in range(N_HEAD)])
         phase = torch.tensor([PHASES[head % 2] for head in range(N_HEAD)])
@@ -178,7 +178,7 @@ class Grafted:
         )
         root, size = math.sqrt(DIM), whisper.HEAD_DIM
         for head in range(N_HEAD):
-            q, k, v = _firsts(head)
+            q, k, v = firsts(head)
             part = slice(head * size, (head + 1) * size)
             asking, asked = _looks(query, key, part)
             places = [place for pair in reversed(STILL) for place in (pair, pair + DIM // 2)]
@@ -195,7 +195,7 @@ class Grafted:
                 weight[k + MARKER, BEGIN] = -HIDDEN * root / math.sqrt(D_MODEL)
             weight[v : v + size, :STATE], bias[v : v + size] = value.weight[part], value.bias[part]
             out[:STATE, head * DIM : head * DIM + size] = CENTRE @ attention.out.weight[:, part]
-        bias[_firsts(0)[2] + BIAS], out[:STATE, BIAS] = 1.0, CENTRE @ attention.out.bias
+        bias[firsts(0)[2] + BIAS], out[:STATE, BIAS] = 1.0, CENTRE @ attention.out.bias
 
     def think(self, number: int, layer: Layer, stream: Tensor, late: Tensor | None) -> None:
         """The MLP: in this layer the units that move most, then as many in the next; the rest is their mean."""
@@ -234,14 +234,14 @@ def nearly_one(stream: Tensor) -> Tensor:
     return torch.linalg.solve(squares, rows.sum(0)).float()
 
 
-def tell_apart(sound: Tensor, text: Tensor, end: Tensor) -> Tensor:
+def tell_apart(sound: Tensor, text: Tensor, end: Tensor, frames: float = whisper.SILENT_FRAMES) -> Tensor:
     """A functional [D_MODEL] that is 1 on every normed row of sound, within some thousandths, and about 0 on text.
 
-    On the row behind a sound it is so much more that this row counts for SILENT_FRAMES.
+    On the row behind a sound it is so much more, or less, that this row counts for `frames`.
     """
     sure = 300.0  # times a mistake about sound counts more
     rows, wanted = torch.cat([sound, end[None]]).double(), torch.ones(len(sound) + 1, dtype=torch.float64)
-    wanted[-1] += math.log(whisper.SILENT_FRAMES) / HIDDEN
+    wanted[-1] += math.log(frames) / HIDDEN
     counts = torch.full_like(wanted, sure / len(sound))
     counts[-1] = 100 * sure
     squares = (rows.T * counts) @ rows + text.T.double() @ text.double() / len(text)
@@ -263,7 +263,7 @@ def _scaled(linear: Linear, scale: float) -> Linear:
     return Linear(linear.weight * scale, linear.bias)
 
 
-def _firsts(head: int) -> tuple[int, int, int]:
+def firsts(head: int) -> tuple[int, int, int]:
     """Where a head's query, key and value begin in c_attn."""
     first = head * DIM
     return first, D_MODEL + first, 2 * D_MODEL + first

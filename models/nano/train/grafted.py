@@ -20,8 +20,9 @@ from models.nano.train.whisper_teacher import WhisperTeacher
 
 KEPT = ("transformer.audio.", "transformer.h.0.")  # parts that stay as the graft made them: sound and positions
 EMBEDDING_RATE = 0.3  # of the rate, for the embeddings: their values are some fiftieths
-TOLD_RATE = 10.0  # of the rate, for what is made of the channels of `sound_channels`
+TOLD_RATE = 25.0  # of the rate, for what is made of the channels of `sound_channels`
 WHITE_RATE = 1.0  # of the rate, for what is made of whitened sound; 4 makes words worse
+WHOLE = (8, 2)  # the layer and the head that hear a sound as a whole (`whole_sound`)
 WOKEN = 0.04  # standard deviation: about 1 of what such a matrix makes of the normed stream
 FLOOR = 0.01  # of the mean energy of a direction of sound: quieter ones are not made louder than that
 
@@ -51,6 +52,24 @@ class Whitened(nn.Module):
         return weight + F.pad(added, (0, weight.shape[1] - added.shape[1], weight.shape[0] - added.shape[0], 0))
 
 
+class Said(nn.Module):
+    """Adds `told` [d_model, dim] to what one head writes."""
+
+    def __init__(self, rows: int, columns: int, head: int) -> None:
+        super().__init__()
+        self.first = head * columns
+        self.told = nn.Parameter(torch.zeros(rows, columns))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight [d_model, d_model] as it is used."""
+        return weight + F.pad(self.told, (self.first, weight.shape[1] - self.first - self.told.shape[1]))
+
+
+def hears_channels(model: Nano) -> bool:
+    """Whether the projection hands on the channels of `sound_channels`."""
+    return bool(model.transformer.audio.proj.weight[EVEN].any())
+
+
 @torch.no_grad()
 def whiten(model: Nano, features: Tensor) -> None:
     """Let the cross-attentions learn of whitened sound; `features` [n, state] are those of many clips."""
@@ -59,6 +78,10 @@ def whiten(model: Nano, features: Tensor) -> None:
         x = (heard * block.ln_1.weight)[:, :STATE]
         change = Whitened(2 * model.sizes.d_model, x.T @ x / len(x))
         parametrize.register_parametrization(block.attn.c_attn, "weight", change)
+    if hears_channels(model):
+        layer, head = WHOLE
+        said = Said(model.sizes.d_model, model.sizes.d_model // model.sizes.n_head, head)
+        parametrize.register_parametrization(model.transformer.h[layer].attn.c_proj, "weight", said)
 
 
 def folded(model: Nano) -> dict[str, Tensor]:
@@ -79,8 +102,8 @@ def optimizer(model: Nano, rate: float) -> torch.optim.Optimizer:
     for name, value in model.named_parameters():
         value.requires_grad = not name.startswith(KEPT)
     embeddings = model.transformer.wte.weight
-    whitened = [module for module in model.modules() if isinstance(module, Whitened)]
-    changes, told = [module.change for module in whitened], [module.told for module in whitened]
+    changes = [module.change for module in model.modules() if isinstance(module, Whitened)]
+    told = [module.told for module in model.modules() if isinstance(module, Whitened | Said)]
     apart = {id(value) for value in (embeddings, *changes, *told)}
     others = [value for value in model.parameters() if value.requires_grad and id(value) not in apart]
     groups = [{"params": others, "share": 1.0}, {"params": [embeddings], "share": EMBEDDING_RATE}]

@@ -58,9 +58,6 @@ train voices_made_foreign "$work/made_foreign" "$work/descriptions"
 mkdir -p "$work/features"
 fetch="import pathlib, sys; from models.nano.train import whisper_base; whisper_base.fetch(pathlib.Path(sys.argv[1]))"
 "$python" -c "$fetch" "$work/features/whisper-base.bin" # before two processes want it
-# the encoder that all features below are of
-train sound_channels "$work/features/encoder.safetensors" --whisper "$work/features/whisper-base.bin" \
-    --recordings "$recordings"
 halves features "$work/features/real" --recordings "$recordings" --kathleen "$work/kathleen" --variants 0
 halves features "$work/features/more" --recordings "$work/voices" --variants 0 2 3
 halves features "$work/features/many" --recordings "$work/many" --variants 0 1

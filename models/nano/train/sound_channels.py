@@ -4,7 +4,7 @@ Whisper's encoder turns sound into speech. A linear classifier names 69 of 100 h
 what stands behind the second layer, and 59 by those of the output. So some quiet directions of the stream are freed:
 layers neither read them nor write to them, and on speech little changes. The MLPs of the first `LAYERS` layers give up
 the units that move least. Units that tell sounds apart stand in their place and write to the free directions. Rows of
-the projection (`channel_rows`) hand these on to channels that the decoder's rows of sound leave empty.
+the projection (`channel_rows`) hand these on to channels that the decoder's rows of sound leave empty (`whole_sound`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
-from safetensors.torch import load_file
 from torch import Tensor
 
 from models.nano.train import graft, recordings, whisper_base
@@ -28,7 +27,7 @@ from models.nano.train.features import HALF, encode, groups, load_encoder, real_
 from models.nano.train.mels import log_mels
 from models.nano.train.model import AudioEncoder
 from models.nano.train.sound_units import CHANNELS, FRAMES, HEARD, Units, learned, normed
-from models.nano.train.train import OWN_AUDIO, begin, build, trained_state
+from models.nano.train.train import OWN_AUDIO
 
 LAYERS = 3
 LOUDNESS = 1.0  # of a free direction, beside the stream's standard deviation
@@ -177,16 +176,6 @@ def channel_rows(norm: tuple[Tensor, Tensor], free: Tensor, heard: Tensor) -> St
     return dict(zip(whisper_base.ROWS, (weight, -(weight @ shift)), strict=True))
 
 
-def with_rows(state: State, encoder: State) -> State:
-    """A decoder's state whose projection has the rows that stand in the encoder's file."""
-    changed = dict(state)
-    for rows in whisper_base.ROWS:
-        name = rows.replace("channels", "transformer.audio.proj")
-        changed[name] = state[name].clone()
-        changed[name][graft.EVEN] = encoder[rows]
-    return changed
-
-
 def sounds(folder: Path) -> list[tuple[dict[str, Any], Waveform]]:
     """The recordings of sounds that may be trained on, as they are: noise and rooms make the units no better."""
     rows = recordings.training(recordings.recordings(folder, None))
@@ -224,23 +213,15 @@ def made(folder: Path, whisper: Path) -> State:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the encoder, unless it is there, and the decoder's state."""
+    """Write the encoder, unless it is there."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("encoder", type=Path, metavar="FEATURES/encoder.safetensors", help="`features` looks for it")
     parser.add_argument("--recordings", type=Path, metavar="DIR")
     parser.add_argument("--whisper", type=Path, metavar="FILE", help="model.bin; fetched if it is not there")
-    parser.add_argument("--begin", type=Path, metavar="FILE", help="a decoder's state, or what is shipped")
-    parser.add_argument("--state", type=Path, metavar="FILE", help="the same for this encoder, for `train`")
-    parser.add_argument("--vocabulary", type=Path, metavar="FILE")
     options = parser.parse_args(argv)
     if not options.encoder.exists():
         found = made(options.recordings, whisper_base.fetch(options.whisper))
         save_file({name: value.numpy() for name, value in found.items()}, options.encoder)
-    if options.begin:
-        _, model = build(options.vocabulary)
-        begin(options.begin, model)
-        state = with_rows(trained_state(model), load_file(options.encoder))
-        torch.save({"step": 0, "model": state}, options.state)
     return 0
 
 

@@ -22,6 +22,7 @@ PARTS = (0.45, 0.4, 0.15)  # how often there are one, two and three
 LONGEST = 700  # tokens in all
 PIECE = (3, 10)  # tokens of what is scattered
 KEPT = (0.4, 1.0)  # share of it
+THIN = (8, 40)  # tokens that are left of a sound
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,16 @@ def scattered(clip: Clip, rng: random.Random) -> Splice:
     joined = np.concatenate([clip.features[first:last] for first, last in kept])
     labels = {name: value for name, value in clip.labels.items() if name not in {"text", "written", "words"}}
     return Splice(clip.shard, 0, len(joined), labels, joined)
+
+
+def thinned(clip: Clip, rng: random.Random) -> Clip:
+    """A few frames from all parts of a clip: what sounds, in a fraction of the rows."""
+    count = rng.randint(*THIN)
+    if clip.tokens <= count:
+        return clip
+    step = clip.tokens / count
+    kept = [int((number + rng.random()) * step) for number in range(count)]
+    return Splice(clip.shard, 0, count, clip.labels, np.asarray(clip.features[kept]))
 
 
 def _moved(times: list[tuple[float, float]], seconds: float) -> list[tuple[float, float]]:
