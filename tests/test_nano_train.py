@@ -930,3 +930,16 @@ def test_two_fifths_of_the_transcripts_are_of_several_clips(task, tmp_path):
     assert [text.count("cat") for text in texts] == lengths
     assert set(lengths) == {1, 2, 3, 4, 6}
     assert sum(length > 1 for length in lengths) / 300 == pytest.approx(examples.JOINED, abs=0.08)
+
+
+def test_texts_of_whisper_are_read_packed_or_not(tmp_path):
+    import lzma
+
+    from models.nano.train.corpus import written_texts
+
+    line = '{"id": "a/1", "written": "Já, it is."}\n{"id": "a/2"}\n'
+    (tmp_path / "texts.jsonl").write_text(line, encoding="utf-8")
+    (tmp_path / "texts.jsonl.xz").write_bytes(lzma.compress(line.encode()))
+    found = written_texts(tmp_path / "texts.jsonl")
+    assert found == written_texts(tmp_path / "texts.jsonl.xz") == {"a/1": "Já, it is."}
+    assert written_texts(tmp_path / "none.jsonl") == {}

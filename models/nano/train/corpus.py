@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -67,8 +68,9 @@ def _found(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def written_texts(path: Path) -> dict[str, str]:
-    """Text by the id of the recording."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    """Text by the id of the recording; of a file in xz, too."""
+    data = path.read_bytes() if path.exists() else b""
+    lines = (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8").splitlines()
     return {row["id"]: row["written"] for row in map(json.loads, lines) if "written" in row}
 
 

@@ -36,7 +36,7 @@ LEVEL = (0.15, 0.6)  # the peak of a speaker's first sentence
 LONGEST = 28  # seconds of a sentence
 WORDS = ("wake_words", "digits", "speech_commands")  # no one says these again and again
 FRAME = RATE // 50
-WRITTEN = Path(__file__).parent / "whisper_texts.jsonl"
+WRITTEN = Path(__file__).parent / "whisper_texts.jsonl.xz"
 
 Speakers = dict[str, dict[str, list[Recording]]]  # source -> speaker -> sentences
 

@@ -82,7 +82,7 @@ halves features "$work/features/phone" --recordings "$recordings" --variants 9 \
     --sources librispeech lj_speech speechocean762
 halves features "$work/features/phone_more" --recordings "$work/voices" --variants 9 --sources librispeech_more
 for set in real more many short speech phone phone_more; do
-    [ -e "$work/features/$set/written.jsonl" ] || cp "$here/whisper_texts.jsonl" "$work/features/$set/written.jsonl"
+    [ -e "$work/features/$set/written.jsonl" ] || xz -dc "$here/whisper_texts.jsonl.xz" >"$work/features/$set/written.jsonl"
 done
 for set in real more many; do
     train align "$work/features/whisper-base.bin" --features "$work/features/$set" --vocabulary "$vocabulary"
