@@ -132,3 +132,17 @@ def test_a_sound_in_the_body_of_another_keeps_what_the_channels_say():
     back = found - found @ rows.T @ np.linalg.pinv(rows).T
     like = other[[0, 0, 1, 2, 2, 2, 3, 4, 4]].astype(np.float32)
     assert np.allclose(back, like - like @ rows.T @ np.linalg.pinv(rows).T, atol=0.05)
+
+
+@pytest.mark.parametrize("hears", [False, True])
+def test_what_is_told_is_learned_only_where_channels_are(hears):
+    nano = Nano(Sizes(vocab_size=300, audio_start=299, n_layer=9))
+    with torch.no_grad():
+        nano.transformer.audio.proj.weight[graft.EVEN] = float(hears)
+    grafted.whiten(nano, torch.randn(50, 512))
+    tool = grafted.optimizer(nano, 1e-3)
+    learned = {id(value) for group in tool.param_groups for value in group["params"]}
+    told = [value for name, value in nano.named_parameters() if name.endswith(".told")]
+    assert len(told) == 4 + hears  # four layers of cross-attention, and the head that hears all
+    assert [value.requires_grad for value in told] == [hears] * len(told)
+    assert [id(value) in learned for value in told] == [hears] * len(told)

@@ -78,7 +78,7 @@ def test_the_test_list_names_no_speaker_of_training():
 
 def test_eight_bits_keep_a_row_within_half_a_step():
     pytest.importorskip("torch")
-    from models.nano.train.export import eight_bit
+    from models.nano.train.eight_bits import eight_bit
 
     values = np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32)
     stored = eight_bit("w", values)

@@ -30,13 +30,15 @@ Answer = tuple[Piece, ...]
 class About:
     """A task about one clip: by which label clips are chosen and balanced, and the answer.
 
-    `scattered` is the share of clips that are heard in another order, so that who speaks is not told by what is said.
+    `scattered` is the share of clips that are heard in another order, so that who speaks is not told by what is said,
+    `thinned` that of clips of which a few frames are heard.
     """
 
     label: Callable[[Clip], Hashable]  # None where the clip cannot be asked
     answer: Callable[[Clip], Answer]
     exponent: float = 0.0  # 0: all labels alike often, 1: by the number of their clips
     scattered: float = 0.0
+    thinned: float = 0.0
 
 
 def decided(before: str, deciding: str, after: str = ".") -> Answer:
@@ -165,7 +167,7 @@ TASKS: dict[str, About] = {
     "age": About(drawing.aged_voice, age, scattered=0.7),
     "emotion": About(_label("emotion"), emotion, scattered=0.4),
     "speakers": About(_label("speakers"), speakers, scattered=0.4),
-    "event": About(_label("sound"), event, 0.5),
+    "event": About(_label("sound"), event, 0.5, thinned=1.0),
     "events": About(lambda clip: clip.get("events") and ", ".join(clip.get("events")), events),
     "background": About(_label("background"), background),
     "instrument": About(drawing.instrument, instrument, scattered=0.4),

@@ -168,10 +168,11 @@ class Source:
     def about(self, task: str, drawn: drawing.Balanced, rng: random.Random) -> Example:
         """One question about one clip, by the table of tasks."""
         clip = drawn.draw(rng)
-        answer = answers.TASKS[task].answer(_doubted(clip, rng) if task == "event" else clip)
-        if task == "event":
+        about = answers.TASKS[task]
+        answer = about.answer(_doubted(clip, rng) if task == "event" else clip)
+        if rng.random() < about.thinned:
             clip = thinned(clip, rng)
-        elif rng.random() < answers.TASKS[task].scattered:
+        elif rng.random() < about.scattered:
             clip = scattered(clip, rng)
         if task == "note_tags":
             return Example(task, (clip,), (("", answer),), wordings.NOTE_TAGS)

@@ -19,10 +19,9 @@ from safetensors.numpy import save_file
 
 from models.convert.whisper import SINUSOIDS
 from models.nano.train import grafted, whisper_base
+from models.nano.train.eight_bits import Arrays, eight_bit
 from models.nano.train.model import N_CTX, N_MELS, Sizes
 from tokenizer.tokenizer import Tokenizer
-
-Arrays = dict[str, NDArray[np.generic]]
 
 AUDIO = "transformer.audio."
 FILES = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -34,13 +33,6 @@ def mean_state(paths: list[Path]) -> dict[str, NDArray[np.float32]]:
     for state in states:
         grafted.wake(state)
     return {name: torch.stack([state[name] for state in states]).mean(0).numpy() for name in states[0]}
-
-
-def eight_bit(name: str, values: NDArray[np.floating]) -> Arrays:
-    """A matrix, or a kernel, as integers of -127 to 127 and the scale of each row."""
-    rows = values.reshape(len(values), -1)
-    scales = np.maximum(np.abs(rows).max(1), 1e-8).astype(np.float32) / np.float32(127)
-    return {name: np.rint(rows / scales[:, None]).astype(np.int8).reshape(values.shape), f"{name}.scales": scales}
 
 
 def stored(weights: dict[str, NDArray[np.float32]], encoder: dict[str, NDArray[np.float16]]) -> tuple[Arrays, Arrays]:

@@ -68,6 +68,7 @@ def encode(encoder: AudioEncoder, waveforms: Sequence[Waveform], *, half: bool =
 
 
 def groups(order: list[int], frames: list[int]) -> Iterator[list[int]]:
+    """Batches of clips, in an order of rising `frames`: at most BATCH_FRAMES with padding."""
     group: list[int] = []
     for one in order:
         if group and (len(group) + 1) * frames[one] > BATCH_FRAMES:

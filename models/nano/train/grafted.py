@@ -104,10 +104,13 @@ def optimizer(model: Nano, rate: float) -> torch.optim.Optimizer:
     embeddings = model.transformer.wte.weight
     changes = [module.change for module in model.modules() if isinstance(module, Whitened)]
     told = [module.told for module in model.modules() if isinstance(module, Whitened | Said)]
+    for value in told:  # without the channels it could only learn of text
+        value.requires_grad = hears_channels(model)
     apart = {id(value) for value in (embeddings, *changes, *told)}
     others = [value for value in model.parameters() if value.requires_grad and id(value) not in apart]
     groups = [{"params": others, "share": 1.0}, {"params": [embeddings], "share": EMBEDDING_RATE}]
-    groups += [{"params": changes, "share": WHITE_RATE}, {"params": told, "share": TOLD_RATE}]
+    groups.append({"params": changes, "share": WHITE_RATE})
+    groups += [{"params": told, "share": TOLD_RATE}] if hears_channels(model) else []
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
 
 

@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from models.nano.train import graft, recordings, whisper_base
+from models.nano.train.eight_bits import eight_bit, from_eight_bits
 from models.nano.train.features import HALF, encode, groups, load_encoder, real_clips
 from models.nano.train.mels import log_mels
 from models.nano.train.model import AudioEncoder
@@ -170,9 +171,8 @@ def channel_rows(norm: tuple[Tensor, Tensor], free: Tensor, heard: Tensor) -> St
     spread = torch.linalg.qr(torch.cat([torch.ones(size, 1), torch.eye(size)[:, :CHANNELS]], 1)).Q[:, 1:]
     said = ((heard - shift) / gain) @ free
     rows = (free / gain[:, None]) * float(heard.square().mean().sqrt()) / said.std(0)  # [state, CHANNELS]
-    weight = graft.LOUD * spread @ rows.T
-    scales = weight.abs().amax(1, keepdim=True) / 127
-    weight = (weight / scales).round() * scales  # as `export` stores it
+    exact = graft.LOUD * spread @ rows.T
+    weight = torch.from_numpy(from_eight_bits(eight_bit("", exact.numpy()))[""])  # as `export` stores it
     return dict(zip(whisper_base.ROWS, (weight, -(weight @ shift)), strict=True))
 
 

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
 from torch import Tensor
 
 from models.nano.train import grafted
 from models.nano.train.batches import SAID, Batch, CachedTokenizer, Encoder, batches
 from models.nano.train.corpus import load
+from models.nano.train.eight_bits import from_eight_bits
 from models.nano.train.examples import SHARES, Source
 from models.nano.train.features import HALF
 from models.nano.train.graft import EVEN
@@ -155,7 +156,8 @@ def heard(source: Source) -> Tensor:
 def begin(path: Path, model: Nano) -> dict[str, object]:
     """Take the weights of a state, or of the decoder that `export` wrote."""
     if path.suffix == ".safetensors":
-        state: dict[str, object] = {"step": 0, "model": from_eight_bits(load_file(path))}
+        weights = {name: torch.from_numpy(value) for name, value in from_eight_bits(load_file(path)).items()}
+        state: dict[str, object] = {"step": 0, "model": weights}
     else:
         state = torch.load(path, weights_only=True, map_location="cpu")
     grafted.wake(state["model"])  # type: ignore[arg-type]
@@ -164,16 +166,6 @@ def begin(path: Path, model: Nano) -> dict[str, object]:
     lacking = trained_state(model).keys() & set(left.missing_keys) - {"lm_head.weight"}  # the embeddings once more
     assert not lacking, f"{path}: no whole decoder, {min(lacking)} is missing"
     return state
-
-
-def from_eight_bits(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in float32 of what `export.eight_bit` made."""
-    weights = {}
-    for name, values in stored.items():
-        if not name.endswith(".scales"):
-            scales = stored.get(f"{name}.scales")
-            weights[name] = values.float() if scales is None else values.float() * scales[:, None]
-    return weights
 
 
 def main(argv: list[str] | None = None) -> int:

