@@ -59,6 +59,17 @@ def test_what_the_units_say_arrives_behind_the_last_layer_and_nothing_else_joins
     assert size == pytest.approx(loud, rel=0.5)
 
 
+def test_what_a_norm_makes_faint_keeps_its_weights_so_that_8_bits_hold_all_others(made):
+    encoder, waveforms, units, free, _ = made
+    state = {name: value.clone() for name, value in encoder.state_dict().items() if name.startswith("blocks.")}
+    state["blocks.2.mlp_ln.weight"][7] = 1e-4
+    changed = channels.implant(state, units, channels.Streams(encoder, waveforms, lambda x: x), free)
+    read, gain = changed["blocks.2.mlp.0.weight"], state["blocks.2.mlp_ln.weight"]
+    kept = sorted(range(len(read)), key=lambda row: float((read[row] * gain @ free).norm()))[: -sound_units.UNITS]
+    assert float((read[kept] * gain @ free).norm()) < 1e-3 * float(((read[kept] * gain).norm()))
+    assert torch.equal(read[kept, 7], state["blocks.2.mlp.0.weight"][kept, 7])
+
+
 def encoder_sizes(encoder):
     return Sizes(vocab_size=1, audio_start=0, audio_state=128, audio_head=4, audio_layer=len(encoder.blocks))
 

@@ -31,7 +31,8 @@ from models.nano.train.sound_units import CHANNELS, FRAMES, HEARD, Units, learne
 from models.nano.train.train import OWN_AUDIO
 
 LAYERS = 3
-LOUDNESS = 1.0  # of a free direction, beside the stream's standard deviation
+LOUDNESS = 0.6  # of a free direction, beside the stream's standard deviation
+FAINT = 0.1  # of a norm's median gain: weights of a fainter channel would get so large that 8 bits lose the others
 OLD = 1.0  # weight of what is in the directions before the units write
 SPEECH = {"librispeech": 40, "lj_speech": 10, "speechocean762": 30, "multilingual": 12, "wake_words": 20}  # clips
 
@@ -124,9 +125,11 @@ def implant(state: State, units: Sequence[Units], streams: Streams, free: Tensor
                 values -= free @ (free.T @ values)
     for norm in norms_behind_first(layers):
         gain, mean = state[f"{norm}.weight"], normed(streams[norm]).mean(0)
+        heard = gain.abs() >= FAINT * gain.abs().median()
+        back = torch.linalg.pinv(free * heard[:, None])  # [CHANNELS, state], nothing where the gain is faint
         for name in readers(norm):
-            read = ((changed[name] * gain) @ free) @ free.T
-            changed[name] -= read / gain
+            read = ((changed[name] * gain) @ free) @ back
+            changed[name] -= torch.where(heard, read / gain, 0.0)
             if "attn.key" not in name:  # it has no bias; the same for all keys changes nothing
                 changed[name.replace("weight", "bias")] += read @ mean
     last = streams[f"blocks.{len(units) - 1}.mlp_ln"]
