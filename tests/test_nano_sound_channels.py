@@ -66,7 +66,7 @@ def test_what_a_norm_makes_faint_keeps_its_weights_so_that_8_bits_hold_all_other
     changed = channels.implant(state, units, channels.Streams(encoder, waveforms, lambda x: x), free)
     read, gain = changed["blocks.2.mlp.0.weight"], state["blocks.2.mlp_ln.weight"]
     kept = sorted(range(len(read)), key=lambda row: float((read[row] * gain @ free).norm()))[: -sound_units.UNITS]
-    assert float((read[kept] * gain @ free).norm()) < 1e-3 * float(((read[kept] * gain).norm()))
+    assert float((read[kept] * gain @ free).norm()) < 1e-3 * float((read[kept] * gain).norm())
     assert torch.equal(read[kept, 7], state["blocks.2.mlp.0.weight"][kept, 7])
 
 
