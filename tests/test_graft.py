@@ -311,7 +311,7 @@ def test_an_mlp_of_zeros_begins_to_learn_and_says_nothing_yet(model, batch, tmp_
 def test_training_goes_on_from_what_was_exported(model, tmp_path):
     trained = copy.deepcopy(trained_state(model))
     grafted.wake(trained)
-    _, stored = export.stored({name: value.numpy() for name, value in trained.items()}, {})
+    _, stored = export.stored({name: value.numpy() for name, value in trained.items()}, {}, {})
     safetensors_numpy.save_file(stored, tmp_path / "decoder.safetensors")
     again = Nano(model.sizes)
     begin(tmp_path / "decoder.safetensors", again)
@@ -373,7 +373,9 @@ def test_a_wider_vocabulary_keeps_the_rows_of_the_pieces_that_were_there(model, 
 
 
 def test_training_does_not_begin_with_a_part_of_a_decoder(model, tmp_path):
-    _, stored = export.stored({"transformer.ln_f.weight": trained_state(model)["transformer.ln_f.weight"].numpy()}, {})
+    _, stored = export.stored(
+        {"transformer.ln_f.weight": trained_state(model)["transformer.ln_f.weight"].numpy()}, {}, {}
+    )
     safetensors_numpy.save_file(stored, tmp_path / "decoder.safetensors")
     with pytest.raises(AssertionError, match="no whole decoder"):
         begin(tmp_path / "decoder.safetensors", Nano(model.sizes))

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.convert.gptq import factor, fit_even, round_columns
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -15,6 +17,13 @@ def eight_bit(name: str, values: NDArray[np.floating]) -> Arrays:
     rows = values.reshape(len(values), -1)
     scales = np.maximum(np.abs(rows).max(1), 1e-8).astype(np.float32) / np.float32(127)
     return {name: np.rint(rows / scales[:, None]).astype(np.int8).reshape(values.shape), f"{name}.scales": scales}
+
+
+def eight_bit_near(name: str, values: NDArray[np.floating], moments: NDArray[np.float32]) -> Arrays:
+    """The same, rounded so that the outputs err least for inputs with these `moments` (`gptq`), sum of x x^T [k, k]."""
+    weight = np.ascontiguousarray(values.T, np.float32)
+    levels, scales, _ = round_columns(weight, factor(moments.copy()), block=len(weight), fit=fit_even, top=255)
+    return {name: np.ascontiguousarray((levels - 128).T.astype(np.int8)), f"{name}.scales": scales[0]}
 
 
 def from_eight_bits(stored: Arrays) -> Arrays:

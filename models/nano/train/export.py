@@ -19,8 +19,9 @@ from safetensors.numpy import save_file
 
 from models.convert.whisper import SINUSOIDS
 from models.nano.train import grafted, whisper_base
-from models.nano.train.eight_bits import Arrays, eight_bit
+from models.nano.train.eight_bits import Arrays, eight_bit, eight_bit_near
 from models.nano.train.model import N_CTX, N_MELS, Sizes
+from models.nano.train.rounding import Moments, met
 from tokenizer.tokenizer import Tokenizer
 
 AUDIO = "transformer.audio."
@@ -35,7 +36,9 @@ def mean_state(paths: list[Path]) -> dict[str, NDArray[np.float32]]:
     return {name: torch.stack([state[name] for state in states]).mean(0).numpy() for name in states[0]}
 
 
-def stored(weights: dict[str, NDArray[np.float32]], encoder: dict[str, NDArray[np.float16]]) -> tuple[Arrays, Arrays]:
+def stored(
+    weights: dict[str, NDArray[np.float32]], encoder: dict[str, NDArray[np.float16]], moments: Moments
+) -> tuple[Arrays, Arrays]:
     """What stands in the two files: the encoder, and all else; the output's rows are the embeddings."""
     first: Arrays = {}
     for name, heard in encoder.items():
@@ -49,7 +52,9 @@ def stored(weights: dict[str, NDArray[np.float32]], encoder: dict[str, NDArray[n
     for name, values in weights.items():
         if name == "lm_head.weight":
             continue
-        if values.ndim == 2:
+        if name in moments:
+            second |= eight_bit_near(name, values, moments[name])
+        elif values.ndim == 2:
             second |= eight_bit(name, values)
         else:
             second[name] = values.astype(np.float32)
@@ -115,10 +120,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--whisper", type=Path, required=True, metavar="FILE", help="the encoder: encoder.safetensors, or model.bin"
     )
+    parser.add_argument(
+        "--features", type=Path, nargs="*", default=[], metavar="DIR", help="round by what is met there"
+    )
     options = parser.parse_args(argv)
     tokenizer = Tokenizer(options.vocabulary)
     encoder = whisper_base.encoder_tensors(whisper_base.fetch(options.whisper))
-    parts = stored(mean_state(options.states), encoder)
+    moments = met(options.states[0], options.vocabulary, options.features) if options.features else {}
+    parts = stored(mean_state(options.states), encoder, moments)
     sizes = Sizes(tokenizer.vocab_size, tokenizer.audio_start)
     write(options.out, parts, sizes, options.vocabulary)
     print(options.out)
