@@ -1,6 +1,7 @@
 """What the decoder's matrices meet in training, so that `export` rounds each one where its outputs err least.
 
-Rounded to the nearest, 8 bits cost transcripts 0.03 to 0.04 nats an id, and so rounded 0.007. See `models.convert.gptq`.
+Rounded to the nearest, 8 bits cost transcripts 0.03 to 0.04 nats an id, and so rounded 0.007.
+See `models.convert.gptq`.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         tool.step()
         if (step + 1) % SAVED_EVERY == 0 or step + 1 == options.steps:
-            print(f"step={step + 1} far={float(far):.4f} channels={float(moved):.4f}", file=sys.stderr, flush=True)
+            print(f"step={step + 1} far={far.item():.4f} channels={moved.item():.4f}", file=sys.stderr, flush=True)
             state = {"step": step + 1, "encoder": learner.state_dict(), "tool": tool.state_dict()}
             torch.save(state, saved.with_suffix(".part"))
             saved.with_suffix(".part").replace(saved)
