@@ -111,3 +111,9 @@ def test_it_comes_nearer_and_goes_on_where_it_stopped(encoders, sounds, tmp_path
     again = load_file(tmp_path / "out.safetensors")
     assert stored.keys() == again.keys()
     assert all(torch.equal(stored[name], again[name]) for name in stored)
+
+
+def test_folders_without_recordings_are_named_before_anything_is_learned(tmp_path, monkeypatch):
+    monkeypatch.setattr(recordings, "recordings", lambda _: [])
+    with pytest.raises(SystemExit, match="no recordings to train on"):
+        speech_kept.drawing([tmp_path])

@@ -53,12 +53,14 @@ def drawing(folders: Sequence[Path]) -> Draw:
     for folder in folders:
         for row in recordings.training(recordings.recordings(folder)):
             groups["" if row.get("sound") or row.get("instrument") else row["source"]].append(row)
+    if not groups:
+        raise SystemExit("no recordings to train on in these folders; each has a meta.jsonl")
     speech = [name for name in groups if name]
     weights = [len(groups[name]) ** 0.5 for name in speech]
 
     def draw(dice: random.Random) -> Waveform:
         while True:
-            is_sound = bool(groups[""]) and dice.random() < SOUNDS
+            is_sound = "" in groups and dice.random() < SOUNDS
             name = "" if is_sound or not speech else dice.choices(speech, weights)[0]
             try:
                 sound = load_waveform(dice.choice(groups[name])["audio"])
