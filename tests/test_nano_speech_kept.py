@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 
 import numpy as np
 import pytest
@@ -117,3 +118,11 @@ def test_folders_without_recordings_are_named_before_anything_is_learned(tmp_pat
     monkeypatch.setattr(recordings, "recordings", lambda _: [])
     with pytest.raises(SystemExit, match="no recordings to train on"):
         speech_kept.drawing([tmp_path])
+
+
+def test_recordings_that_cannot_be_read_end_it(tmp_path, monkeypatch):
+    rows = [{"id": "0", "audio": str(tmp_path / "missing.flac"), "source": "made"}]
+    monkeypatch.setattr(recordings, "recordings", lambda _: rows)
+    monkeypatch.setattr(recordings, "training", lambda rows: rows)
+    with pytest.raises(SystemExit, match="no recording can be read"):
+        speech_kept.drawing([tmp_path])(random.Random(0))

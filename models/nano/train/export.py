@@ -126,8 +126,9 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     tokenizer = Tokenizer(options.vocabulary)
     encoder = whisper_base.encoder_tensors(whisper_base.fetch(options.whisper))
-    moments = met(options.states[0], options.vocabulary, options.features) if options.features else {}
-    parts = stored(mean_state(options.states), encoder, moments)
+    weights = mean_state(options.states)
+    moments = met(weights, options.vocabulary, options.features) if options.features else {}
+    parts = stored(weights, encoder, moments)
     sizes = Sizes(tokenizer.vocab_size, tokenizer.audio_start)
     write(options.out, parts, sizes, options.vocabulary)
     print(options.out)

@@ -18,10 +18,11 @@ from models.nano.train.batches import Batch, Encoder, batches
 from models.nano.train.corpus import load
 from models.nano.train.examples import SHARES, Source
 from models.nano.train.model import Nano
-from models.nano.train.train import begin, build
+from models.nano.train.train import build
 
 BATCHES, SIZE, SEED = 24, 4000, 77
 
+Weights = dict[str, NDArray[np.float32]]
 Moments = dict[str, NDArray[np.float32]]  # name of a matrix -> sum of x x^T of its inputs, [k, k]
 
 
@@ -51,9 +52,8 @@ def moments(model: Nano, stream: Iterator[Batch], count: int = BATCHES) -> Momen
     return found
 
 
-def met(state: Path, vocabulary: Path, features: list[Path]) -> Moments:
-    """The same of a state, on examples of training; they are not changed as they are in training."""
+def met(weights: Weights, vocabulary: Path, features: list[Path]) -> Moments:
+    """The same of a decoder with these weights, on examples of training that are not changed as they are there."""
     tokenizer, model = build(vocabulary)
-    begin(state, model)
-    source = Source(load(features), SHARES)
-    return moments(model.eval(), batches(source, Encoder(tokenizer), SEED, size=SIZE, augment=False))
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()}, strict=False)
+    return moments(model, batches(Source(load(features), SHARES), Encoder(tokenizer), SEED, size=SIZE, augment=False))

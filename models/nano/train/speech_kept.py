@@ -34,6 +34,7 @@ LEARNING_RATE = 6e-6  # at 5e-5 the output goes further and further from Whisper
 CLIPS, LONGEST, SHORTEST = 7, 7.0, 0.5  # of a step; seconds of each
 SOUNDS = 0.2  # of the clips are no speech
 CHANNELS_WEIGHT = 0.1  # of the error in the channels, beside all of the output
+TRIES = 1000  # recordings that are drawn for one clip, until one can be read and is long enough
 SAVED_EVERY = 50
 
 Draw = Callable[[random.Random], Waveform]
@@ -59,7 +60,7 @@ def drawing(folders: Sequence[Path]) -> Draw:
     weights = [len(groups[name]) ** 0.5 for name in speech]
 
     def draw(dice: random.Random) -> Waveform:
-        while True:
+        for _ in range(TRIES):
             is_sound = "" in groups and dice.random() < SOUNDS
             name = "" if is_sound or not speech else dice.choices(speech, weights)[0]
             try:
@@ -70,6 +71,7 @@ def drawing(folders: Sequence[Path]) -> Draw:
                 first = dice.randint(0, max(0, len(sound) - round(LONGEST * RATE)))
                 cut: NDArray[np.float32] = sound[first : first + round(LONGEST * RATE)]
                 return cut
+        raise SystemExit(f"{', '.join(map(str, folders))}: no recording can be read and lasts half a second")
 
     return draw
 
