@@ -127,7 +127,8 @@ class Manifest:
     files: dict[str, FileRecord]
     decoder_rows: tuple[Graph, ...] = ()
     pairs: bool = True
-    loss: float | None = None
+    loss: float | None = None  # on texts
+    answers_loss: float | None = None  # about clips
     format: int = FORMAT
     directory: Path = Path()
 

@@ -12,7 +12,7 @@ from errors import ModelError
 from models.convert import calibrate
 from models.convert.__main__ import main
 from models.convert.calibrate import Calibration
-from models.convert.calibration_set import load_set
+from models.convert.calibration_set import embed_clips, load_set
 from models.convert.checkpoint import Checkpoint
 from models.convert.convert import convert
 from models.convert.exact import Positions, rms_norm, run_layer
@@ -76,12 +76,22 @@ def examples(checkpoint, text):
     return load_set(checkpoint / "qwen.tiktoken", chat=True, longest=2048, files=[text])
 
 
+def log_softmax(logits):
+    logits = logits.astype(np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
 def log_p(manifest, ids):
     """Log-probabilities behind each id."""
     decoder = Decoder(manifest, ONNX_RUNTIME)
-    logits = np.concatenate([decoder.prefill(ids[:1])[None], decoder.extend({0: ids[1:]})[0]]).astype(np.float64)
-    logits -= logits.max(axis=1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return log_softmax(np.concatenate([decoder.prefill(ids[:1])[None], decoder.extend({0: ids[1:]})[0]]))
+
+
+def answer_log_p(decoder, ids, clip, answer):
+    """Log-probabilities of each id of an answer about a clip."""
+    first = decoder.prefill(ids[:-answer], [clip])[None]
+    return log_softmax(np.concatenate([first, decoder.extend({0: ids[-answer:-1]})[0]]))
 
 
 def divergence(exact, found, ids):
@@ -207,11 +217,25 @@ def test_another_calibration_begins_again(checkpoint, text, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_set_that_ships_is_what_the_command_calibrates_with(checkpoint, tmp_path, capsys):
+def test_the_set_that_ships_is_what_the_command_calibrates_with(checkpoint, model, tmp_path, capsys):
+    """And what is told of answers about clips is what the graphs give."""
     assert main([str(checkpoint), str(tmp_path / "m"), "--precision", "int8"]) == 0
-    manifest = load_manifest(tmp_path / "m")
+    manifest, exact = load_manifest(tmp_path / "m"), model("fp32", calibrated=False)
     assert 0 < manifest.loss < 0.1
-    assert f"loss: {manifest.loss:.4f} nats" in capsys.readouterr().err
+    told = (
+        f"{manifest.loss:.4f} nats in held-out text; {manifest.answers_loss:.4f} nats in answers about held-out clips"
+    )
+    assert told in capsys.readouterr().err
+    held_out = load_set(CHECKPOINT / "qwen.tiktoken", chat=True, longest=2048).held_out
+    clips = [
+        (one.ids, clip, one.answer)
+        for one, clip in zip(held_out, embed_clips(manifest, held_out), strict=True)
+        if one.mel
+    ]
+    p, q = (
+        np.concatenate([answer_log_p(Decoder(one, ONNX_RUNTIME), *clip) for clip in clips]) for one in (exact, manifest)
+    )
+    assert manifest.answers_loss == pytest.approx((np.exp(p) * (p - q)).sum(axis=1).mean(), rel=0.05)
 
 
 @pytest.mark.parametrize(("precision", "vocabulary"), [("int4", False), ("int8-fine", True)])
@@ -239,12 +263,57 @@ def test_calibrate_none_is_the_conversion_by_the_weights_alone(checkpoint, model
     assert found.loss is None
 
 
-def test_the_set_that_ships_has_clips_and_texts_and_holds_some_out():
-    found = load_set(CHECKPOINT / "qwen.tiktoken", chat=True, longest=2048)
-    assert sum(one.mel is not None for one in found.seen) == 4
-    assert sum(len(one.ids) for one in found.held_out) > 500
-    seen = {tuple(one.ids) for one in found.seen}
-    assert not any(tuple(one.ids) in seen for one in found.held_out)
+@pytest.fixture(scope="module")
+def shipped():
+    return load_set(CHECKPOINT / "qwen.tiktoken", chat=True, longest=2048)
+
+
+def test_the_set_that_ships_has_clips_and_texts_and_holds_some_out(shipped):
+    assert [sum(one.mel is not None for one in part) for part in (shipped.seen, shipped.held_out)] == [9, 4]
+    assert sum(len(one.ids) for one in shipped.held_out if not one.mel) > 500
+    seen = {one.mel[0].tobytes() if one.mel else tuple(one.ids) for one in shipped.seen}
+    assert not any((one.mel[0].tobytes() if one.mel else tuple(one.ids)) in seen for one in shipped.held_out)
+
+
+def test_clips_count_at_most_as_much_as_texts_and_at_least_a_quarter_of_that(shipped):
+    counted = np.square(shipped.roots())
+    is_clip = np.concatenate([np.full(len(one.ids), one.mel is not None) for one in shipped.seen])
+    assert 1 / 4 <= counted[is_clip].sum() / counted[~is_clip].sum() <= 1
+    alone = [
+        replace(shipped, seen=tuple(one for one in shipped.seen if bool(one.mel) is kind)) for kind in (True, False)
+    ]
+    assert all((one.roots() == 1).all() for one in alone)
+
+
+def test_matrices_are_tried_on_a_text_and_on_a_clip(shipped):
+    every = [*shipped.seen, *shipped.held_out]
+    ids = np.concatenate([one.ids for one in every])
+    tried = [ids[place].tolist() for place in shipped.probes()]
+    assert len(tried) == 2
+    assert all(0 < len(one) <= 256 for one in tried)
+    kinds = {one.mel is not None for one in shipped.held_out for found in tried if one.ids[: len(found)] == found}
+    assert kinds == {True, False}
+
+
+def test_of_a_clip_the_ids_of_its_answer_are_measured(shipped):
+    for one in shipped.held_out:
+        predicted = [one.ids[place + 1] for place in np.flatnonzero(one.measured()[:-1])]
+        if one.mel:
+            assert TOKENIZER.decode(predicted[:-1]) in {
+                'The person says: "And without fear of being arrested.".', "in the then existing state of the law",
+                "This is the sound of a xylophone.", "The language is Chinese.",
+            }  # fmt: skip
+            assert predicted[-1] == TOKENIZER.im_end
+        else:
+            assert len(predicted) == len(one.ids) - 1
+
+
+def test_tokens_are_counted_by_their_weight_and_left_as_they_are():
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    before, roots = x.copy(), np.array([1, 1, 4, 4], np.float32)
+    found = calibrate.Sequences((4, 2), roots, ()).squares(x)
+    np.testing.assert_allclose(found, (before[:4] * np.square(roots)[:, None]).T @ before[:4], rtol=1e-5)
+    assert np.array_equal(x, before)
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,35 @@ MATRICES = {
     "mlp.w1": ("mlp", "mlp.w2"),
     "mlp.c_proj": ("mlp", "mlp.c_proj"),
 }
-PROBE = 256  # tokens on which the effect of one rounded matrix is measured
 Progress = Callable[[Iterable[int]], Iterable[int]]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """How a stream is read: the lengths of its sequences, and the root of how much each token counts [seen].
+
+    The matrices are rounded by the first `seen` tokens, and tried on those of `probes`.
+    """
+
+    lengths: tuple[int, ...]
+    roots: Float32
+    probes: tuple[slice, ...]
+
+    @property
+    def seen(self) -> int:
+        """Tokens to round by."""
+        return len(self.roots)
+
+    def squares(self, x: Float32) -> Float32:
+        """H = sum x x^T [k, k] over the tokens to round by of x [tokens, k], each as often as it counts.
+
+        x is scaled in its place and back, which is exact: of the widest product it has 590 MB.
+        """
+        known = x[: self.seen]
+        known *= self.roots[:, None]
+        found = known.T @ known
+        known /= self.roots[:, None]
+        return np.asarray(found)
 
 
 @dataclass
@@ -80,20 +107,20 @@ class Calibration:
         names = {f"{name}.ln_1.weight": d, f"{name}.attn.c_attn.bias": 3 * d, f"{name}.ln_2.weight": d}
         return Layer(*(checkpoint.look_up(*one).read() for one in names.items()))
 
-    def run(self, stream: Float32, lengths: Sequence[int], seen: int, progress: Progress) -> Float32:
-        """Round all matrices by `stream` [tokens, d_model], sequences of `lengths`; the first `seen` tokens count.
+    def run(self, stream: Float32, sequences: Sequences, progress: Progress) -> Float32:
+        """Round all matrices by `stream` [tokens, d_model].
 
-        Returns the exact stream behind the last layer, of all other tokens.
+        Returns the exact stream behind the last layer, of all tokens that nothing is rounded by.
         """
         done, stream = self._resume(stream)
-        positions = Positions(lengths, self.sizes)
+        positions = Positions(sequences.lengths, self.sizes)
         for number in progress(range(done, self.sizes.n_layer)):
-            stream = self._run_layer(number, stream, positions, seen)
+            stream = self._run_layer(number, stream, positions, sequences)
             self._note(number + 1, stream)
         n, d = self.sizes.vocab_size, self.sizes.d_model
-        y = rms_norm(stream[:seen], np.ones(d, np.float32), self.epsilon)
-        self._round(self.checkpoint.look_up("lm_head.weight", n, d), factor(y.T @ y), self.precision.head)
-        return stream[seen:]
+        y = rms_norm(stream[: sequences.seen], np.ones(d, np.float32), self.epsilon)
+        self._round(self.checkpoint.look_up("lm_head.weight", n, d), factor(sequences.squares(y)), self.precision.head)
+        return stream[sequences.seen :]
 
     def chosen(self) -> frozenset[str]:
         """The matrices that FINER is spent on: those whose rounding changes their layer most for their size."""
@@ -109,18 +136,17 @@ class Calibration:
         """A matrix of a layer, from one of these checkpoints."""
         return checkpoint.look_up(f"transformer.h.{number}.{part}.weight", *self.shape(part))
 
-    def _run_layer(self, number: int, stream: Float32, positions: Positions, seen: int) -> Float32:
+    def _run_layer(self, number: int, stream: Float32, positions: Positions, sequences: Sequences) -> Float32:
         hessians: dict[str, Float32] = {}
 
         def product(part: str, x: Float32) -> Float32:
             if MATRICES[part][1] == part:
-                hessians[part] = x[:seen].T @ x[:seen]
+                hessians[part] = sequences.squares(x)
             return np.asarray(x @ self.matrix(self.checkpoint, number, part).read().T)
 
-        first = sum(positions.lengths[:-1])
-        probe = stream[first : first + PROBE]
+        probes = [stream[one] for one in sequences.probes]
         stream = run_layer(stream, self.layer(self.checkpoint, number), positions, self.epsilon, product)
-        size = np.sqrt(hessians["mlp.c_proj"].diagonal() / seen)
+        size = np.sqrt(hessians["mlp.c_proj"].diagonal() / np.square(sequences.roots).sum())
         columns = np.sqrt(np.square(self.matrix(self.checkpoint, number, "mlp.c_proj").read()).mean(axis=0))
         np.save(self._even_file(number), balance(size, columns))
         even, r = self.even(), np.empty(0, np.float32)
@@ -129,7 +155,7 @@ class Calibration:
             if source in hessians:  # w1 shares that of w2
                 r = factor(_scaled(hessians.pop(source), tensor.factors()[1]))
             self._round(tensor, r, getattr(self.precision, kind))
-        self._probe(number, probe)
+        self._probe(number, probes)
         return stream
 
     def _round(self, tensor: Tensor, r: Float32, storage: Storage) -> None:
@@ -141,11 +167,12 @@ class Calibration:
         pieces = (rows[i : i + ROWS] for rows in tensor.rows() for i in range(0, len(rows), ROWS))
         keep(self.room / tensor.name, in_threads(part, pieces, 2), tensor.shape[0])
 
-    def _probe(self, number: int, stream: Float32) -> None:
+    def _probe(self, number: int, probes: Sequence[Float32]) -> None:
         """Note by how much, of its mean square, a layer's output changes when one of its matrices is rounded.
 
-        The same tokens run once for the exact layer and once for each matrix, side by side.
+        The same sequences run once for the exact layer and once for each matrix, side by side.
         """
+        stream, lengths = np.concatenate(probes), [len(one) for one in probes]
         even, rounded, t = self.even(), self.rounded(), len(stream)
 
         def product(part: str, x: Float32) -> Float32:
@@ -155,7 +182,7 @@ class Calibration:
             return np.asarray(y)
 
         copies = 1 + len(MATRICES)
-        positions = Positions([t] * copies, self.sizes)
+        positions = Positions(lengths * copies, self.sizes)
         found = run_layer(np.tile(stream, (copies, 1)), self.layer(even, number), positions, self.epsilon, product)
         exact, *others = found.reshape(copies, t, -1)
         power = np.square(exact).mean(axis=-1)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from models.convert.calibrate import Calibration, Progress
+from models.convert.calibrate import Calibration, Progress, Sequences
 from models.convert.calibration_set import CalibrationSet, Example, embed_clips
 from models.convert.checkpoint import Checkpoint, Float32
-from models.convert.loss import measure
+from models.convert.loss import Loss, measure
 from models.convert.residual_rotation import RotatedCheckpoint
 from models.manifest import Manifest
 
@@ -36,8 +36,8 @@ def open_room(room: Path, checkpoint: Checkpoint, examples: CalibrationSet, vers
         (room / KEY).write_text(digest.hexdigest())
 
 
-def calibrate(calibration: Calibration, examples: CalibrationSet, encoder: Manifest, progress: Progress) -> float:
-    """Round all matrices; returns the KL divergence from the exact model on the held-out sequences, in nats."""
+def calibrate(calibration: Calibration, examples: CalibrationSet, encoder: Manifest, progress: Progress) -> Loss:
+    """Round all matrices; returns what that loses on the held-out sequences."""
     every = [*examples.seen, *examples.held_out]
     stream = embeddings(calibration.checkpoint, [one for example in every for one in example.ids], calibration)
     start = 0
@@ -47,10 +47,9 @@ def calibrate(calibration: Calibration, examples: CalibrationSet, encoder: Manif
             stream[at : at + len(clip)] = clip
         start += len(example.ids)
     stream = calibration.checkpoint.stream.rows(stream)
-    lengths = [len(example.ids) for example in every]
-    seen = sum(lengths[: len(examples.seen)])
-    exact = calibration.run(stream, lengths, seen, progress)
-    return measure(calibration, stream[seen:], lengths[len(examples.seen) :], exact)
+    sequences = Sequences(examples.lengths, examples.roots(), examples.probes())
+    exact = calibration.run(stream, sequences, progress)
+    return measure(calibration, stream[sequences.seen :], examples.held_out, exact)
 
 
 def embeddings(checkpoint: RotatedCheckpoint, ids: Sequence[int], calibration: Calibration) -> Float32:

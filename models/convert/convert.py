@@ -38,6 +38,7 @@ from models.convert.job import (
     records,
 )
 from models.convert.linear import to_float16
+from models.convert.loss import Loss
 from models.convert.qwen import Qwen, Source
 from models.convert.residual_rotation import RotatedCheckpoint
 from models.manifest import FILE_NAME, Manifest, save_manifest
@@ -75,8 +76,8 @@ def convert(
         manifest = write_model(replace(job, out=unplaced), report, progress, examples)
         put_in_place(unplaced, out)
         shutil.rmtree(room, ignore_errors=True)
-    if manifest.loss is not None:
-        report(f"loss: {manifest.loss:.4f} nats (KL from the exact decoder, held-out text)")
+    if examples is not None:
+        report(f"loss (KL from the exact decoder): {Loss(manifest.loss, manifest.answers_loss)}")
     report(f"done: {sum(record.size for record in manifest.files.values()) / 1e9:.2f} GB in {out}")
 
 
@@ -121,7 +122,7 @@ def write_model(
     report(f"encoder: {job.encoder_sizes.n_layer} layers of {job.encoder_sizes.n_state}, {job.precision}")
     hashes = {job.names.encoder_weights: write_encoder(job)}
     write_boundary_rows(job)
-    loss = None
+    loss = Loss(None, None)
     if job.calibration and examples:
         report(f"calibration: {sum(len(one.ids) for one in examples.seen)} tokens")
         loss = calibrate(job.calibration, examples, describe(job), progress)
@@ -133,7 +134,7 @@ def write_model(
     if job.checkpoint.vocabulary:
         shutil.copyfile(job.checkpoint.vocabulary, job.out / VOCABULARY)
     licences = copy_licences(job.checkpoint.directory, job.out)
-    manifest = replace(describe(job), loss=loss)
+    manifest = replace(describe(job), loss=loss.texts, answers_loss=loss.answers)
     manifest = replace(manifest, files=records(manifest, [*hashes, *licences], hashes))
     save_manifest(manifest)
     return manifest

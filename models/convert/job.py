@@ -17,7 +17,7 @@ from models.convert.sizes import read_sizes
 from models.manifest import FILE_NAME, DecoderSizes, EncoderSizes, FileRecord, Manifest, file_sha256
 from models.metadata import read_object
 
-VERSION = "models.convert 9"
+VERSION = "models.convert 10"
 
 
 @dataclass(frozen=True)

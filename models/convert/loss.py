@@ -7,10 +7,12 @@ and activations rounded to 8 bits, with one scale for a token ("tokens") or for 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from models.convert.calibrate import MATRICES, Calibration
+from models.convert.calibration_set import Example
 from models.convert.checkpoint import Float32
 from models.convert.exact import Positions, rms_norm, run_layer
 from models.convert.linear import FINER, Storage
@@ -20,10 +22,22 @@ from models.convert.rounded import RoundedTensor
 TOKENS = 256  # whose logits are in memory at once
 
 
-def measure(calibration: Calibration, stream: Float32, lengths: Sequence[int], exact: Float32) -> float:
-    """Mean KL divergence in nats; `stream` is what goes into the rounded model, `exact` what leaves the exact one."""
+@dataclass(frozen=True)
+class Loss:
+    """Mean KL divergence from the exact model in nats, on texts and in answers about clips; None if there are none."""
+
+    texts: float | None
+    answers: float | None
+
+    def __str__(self) -> str:
+        told = {"held-out text": self.texts, "answers about held-out clips": self.answers}
+        return "; ".join(f"{value:.4f} nats in {where}" for where, value in told.items() if value is not None)
+
+
+def measure(calibration: Calibration, stream: Float32, examples: Sequence[Example], exact: Float32) -> Loss:
+    """What is lost on `examples`; `stream` is what goes into the rounded model, `exact` what leaves the exact one."""
     checkpoint = calibration.rounded(finer=calibration.chosen())
-    positions = Positions(lengths, calibration.sizes)
+    positions = Positions([len(one.ids) for one in examples], calibration.sizes)
     for number in range(calibration.sizes.n_layer):
 
         def product(part: str, x: Float32, number: int = number) -> Float32:
@@ -40,7 +54,10 @@ def measure(calibration: Calibration, stream: Float32, lengths: Sequence[int], e
             return np.concatenate([x @ one.T for one in rows], axis=1)
 
         stream = run_layer(stream, calibration.layer(checkpoint, number), positions, calibration.epsilon, product)
-    return _divergence(calibration, exact, stream)
+    counted = np.concatenate([one.measured() for one in examples])
+    is_text = np.concatenate([np.full(len(one.ids), one.mel is None) for one in examples])
+    kinds = [counted & is_text, counted & ~is_text]
+    return Loss(*(_divergence(calibration, exact[one], stream[one]) if one.any() else None for one in kinds))
 
 
 def _finer(rows: Float32) -> Float32:

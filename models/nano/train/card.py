@@ -54,7 +54,7 @@ def convert_checkpoint(checkpoint: Path, out: Path, precision: str) -> Path:
     from models.convert.convert import convert
 
     model = out / precision
-    convert(checkpoint, model, precision=precision, flavour="fused")
+    convert(checkpoint, model, precision=precision, flavour="fused", calibration="if it can be")
     return model
 
 
