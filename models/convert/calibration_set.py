@@ -74,7 +74,8 @@ class CalibrationSet:
 
     def probes(self) -> tuple[slice, ...]:
         """Where the tokens are, among those of all sequences, on which matrices are tried: a text's and a clip's."""
-        found, stop = {}, sum(self.lengths)
+        found: dict[bool, slice] = {}
+        stop = sum(self.lengths)
         for one in reversed(self.held_out):
             start = stop - len(one.ids)
             found.setdefault(one.mel is None, slice(start, min(start + PROBE, stop)))
