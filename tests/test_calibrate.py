@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from tokenizer.tokenizer import Tokenizer
 
 D, LAYERS = 64, 2
 TOKENIZER = Tokenizer(CHECKPOINT / "qwen.tiktoken")
+CLIP = Path(__file__).parent / "golden/nano/man.flac"
 # NTK and LogN start beyond 600 positions; blocks of 256 do not divide the MLP's width.
 SMALL = Geometry(hidden_size=D, intermediate_size=2 * 272, num_attention_heads=2, num_hidden_layers=LAYERS,
                  vocab_size=TOKENIZER.vocab_size, audio_start_id=TOKENIZER.audio_start, seq_length=600, n_state=32,
@@ -306,6 +308,14 @@ def test_of_a_clip_the_ids_of_its_answer_are_measured(shipped):
             assert predicted[-1] == TOKENIZER.im_end
         else:
             assert len(predicted) == len(one.ids) - 1
+
+
+def test_of_a_clip_without_an_answer_the_place_of_its_first_id_is_measured():
+    """So it is with sounds of the user's."""
+    set_of_sounds = load_set(CHECKPOINT / "qwen.tiktoken", chat=True, longest=2048, files=[CLIP, CLIP])
+    (one,) = set_of_sounds.held_out
+    assert np.flatnonzero(one.measured()).tolist() == [len(one.ids) - 1]
+    assert TOKENIZER.decode(one.ids[-6:]).endswith("assistant\n")
 
 
 def test_tokens_are_counted_by_their_weight_and_left_as_they_are():

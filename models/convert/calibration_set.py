@@ -48,9 +48,14 @@ class Example:
     answer: int = 0
 
     def measured(self) -> NDArray[np.bool_]:
-        """Which ids [tokens] tell what rounding loses by what comes after them: those before an answer's, or all."""
-        found = np.zeros(len(self.ids), bool)
-        found[slice(-1 - self.answer, -1) if self.answer else slice(None)] = True
+        """Behind which ids [tokens] it is measured what rounding loses: of a text all, of a clip where it is answered.
+
+        Where no answer is known that is at its first id. What would follow the ids of a sound means nothing.
+        """
+        first = len(self.ids) - 1 - self.answer
+        found = np.ones(len(self.ids), bool)
+        if self.mel:
+            found[:first] = found[first + max(1, self.answer) :] = False
         return found
 
 

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -56,10 +57,10 @@ def by_context(model: Path, rounds: int, threads: int) -> Rows:
     ]
 
 
-def by_batch(model: Path, rounds: int, threads: int) -> Rows:
+def by_batch(model: Path, batches: Sequence[int], rounds: int, threads: int) -> Rows:
     """Files a second and the peak of the whole command over a folder of noise, with each batch."""
     random = np.random.default_rng(0)
-    found: dict[int, list[tuple[float, int]]] = {batch: [] for batch in BATCHES}
+    found: dict[int, list[tuple[float, int]]] = {batch: [] for batch in batches}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(CLIPS):
             samples = random.normal(0, 0.1, SECONDS * RATE).astype(np.float32)
@@ -67,7 +68,7 @@ def by_batch(model: Path, rounds: int, threads: int) -> Rows:
         command = [sys.executable, str(ROOT / "qwen_audio.py"), "--model", str(model), "-q", "-i", folder]
         command += ["--max-new-tokens", str(TOKENS), "--threads", str(threads)]
         for _ in range(rounds):
-            for batch in BATCHES:
+            for batch in batches:
                 found[batch].append(timed([*command, "--batch", str(batch)]))
     rows = []
     for batch, runs in found.items():
@@ -122,6 +123,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, required=True, help="a converted model that has a vocabulary")
     parser.add_argument("--clip", type=Path, default=ROOT / "tests/golden/nano/speech.flac", help="speech, for nano")
     parser.add_argument("--only", nargs="*", default=["context", "batch", "length"])
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--plots", type=Path, metavar="DIR")
@@ -130,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     if "context" in options.only:
         tables["context"] = by_context(options.model, options.rounds, options.threads)
     if "batch" in options.only:
-        tables["batch"] = by_batch(options.model, options.rounds, options.threads)
+        tables["batch"] = by_batch(options.model, options.batches, options.rounds, options.threads)
     if "length" in options.only:
         tables["length"] = by_length(options.clip, options.threads)
     for name, rows in tables.items():
