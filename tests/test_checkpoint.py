@@ -1,13 +1,15 @@
 """A checkpoint is read exactly, each tensor once, and every kind of damage is named."""
 
 import json
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from errors import ModelError
 from models.convert import checkpoint as module
-from models.convert.checkpoint import Checkpoint
+from models.convert.channel_balance import EvenTensor
+from models.convert.checkpoint import Checkpoint, Tensor
 from tests.benchmarks import random_checkpoint
 from tests.tiny_models import as_stored, edit_json, edit_tensors, make_tiny, read_tensors, to_single_file, write_tensors
 
@@ -225,6 +227,12 @@ def test_eight_bits_are_read_with_the_scales_of_their_rows(single):
     values = whole.astype(np.float32) * scales[:, None]
     np.testing.assert_array_equal(tensor.read(), values)
     np.testing.assert_array_equal(tensor.cut(3, 7).read(), values[3:7])
+    ((levels, of_rows),) = tensor.cut(3, 7).levels()
+    np.testing.assert_array_equal(levels, whole[3:7])
+    np.testing.assert_array_equal(of_rows, scales[3:7])
+    assert tensor.is_in_8_bits
+    assert not checkpoint.look_up("transformer.ln_f.weight", SHAPE[1]).is_in_8_bits
+    assert not EvenTensor(**{one.name: getattr(tensor, one.name) for one in fields(Tensor)}).is_in_8_bits
     with pytest.raises(ModelError, match="is missing"):
         checkpoint.take(WTE + ".scales", SHAPE[0])
 

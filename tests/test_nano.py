@@ -6,10 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from cli.main import main
+from models.convert.checkpoint import Checkpoint
 from models.convert.convert import convert
+from models.convert.quantize import Blocks, dequantize_blocks
 from models.manifest import load_manifest
 from models.nano.embedded import CHECKPOINT, embedded_model
 
@@ -44,6 +49,21 @@ def test_the_committed_clips_are_answered_rightly(models, precision, row, capsys
     asked = ["--model", models[precision], "-q", *form, "-p", row["prompt"], "-i", *clips_of(row)]
     assert main([str(word) for word in asked]) == 0
     assert capsys.readouterr() == (row["text"] + "\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["encoder.onnx", "decoder.onnx"])
+def test_int8_fine_has_the_weights_that_are_stored_in_8_bits(models, file):
+    graph = onnx.load(models["int8-fine"] / file).graph
+    arrays = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    checkpoint = Checkpoint(CHECKPOINT)
+    names = [name.removesuffix(".blocks") for name in arrays if name.endswith(".blocks")]
+    assert len(names) > 30
+    for name in names:
+        codes, scales = arrays[f"{name}.blocks"], arrays[f"{name}.scales"]
+        shape = len(codes), codes[0].size
+        found = dequantize_blocks(Blocks(codes, scales, arrays[f"{name}.zeros"]), bits=8, k=shape[1])
+        np.testing.assert_array_equal(found, checkpoint.look_up(f"{name}.weight", *shape).read(), err_msg=name)
 
 
 def test_there_are_clips_of_several_kinds():

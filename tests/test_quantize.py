@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper, numpy_helper
 
-from models.convert.quantize import dequantize_blocks, quantize_blocks, quantize_rows
+from models.convert.quantize import blocks_of_rows, dequantize_blocks, quantize_blocks, quantize_rows
 
 BITS = [4, 8]
 
@@ -172,6 +172,16 @@ def test_dequantised_blocks_are_what_onnx_runtime_multiplies_by(bits, level, k, 
     # With level 4 the ones of the identity are rounded to 127 steps of 1/127 each, which is nearly exact.
     answered = matmul_nbits(found, bits=bits, k=k, level=level)
     np.testing.assert_allclose(answered, expected, rtol=0, atol=1e-6 if level < 4 else 2e-5)
+
+
+@pytest.mark.parametrize(("k", "block"), [(128, 32), (100, 32), (96, 128)])
+def test_rows_that_are_in_8_bits_already_become_blocks_of_the_same_values(k, block):
+    levels = np.random.default_rng(0).integers(-128, 128, (24, k), dtype=np.int8)
+    scales = np.random.default_rng(1).random(24, np.float32)
+    found = blocks_of_rows(levels, scales, block=block)
+    expected = levels * scales[:, None]
+    assert_array_equal(dequantize_blocks(found, bits=8, k=k), expected)
+    np.testing.assert_allclose(matmul_nbits(found, bits=8, k=k, level=0), expected, rtol=0, atol=1e-6)
 
 
 def test_rows_keep_their_largest_weight_and_half_a_step():

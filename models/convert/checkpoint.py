@@ -48,8 +48,32 @@ class Tensor:
 
     def rows(self) -> Iterator[Float32]:
         """The tensor as float32, a block of leading rows at a time, in order."""
-        dtype = STORED[self.stored]
-        width = math.prod(self.shape[1:])
+        start = 0
+        for bits in self._stored_rows():
+            values = _as_float32(bits, self)
+            if self.scales is not None:
+                scales = self.scales.cut(start, start + len(bits)).read()
+                values = values.reshape(len(bits), -1) * scales[:, None]
+            if not np.isfinite(values).all():
+                raise ModelError(f"{self.file}: {self.name} holds values that are not finite numbers")
+            yield values.reshape(bits.shape)
+            start += len(bits)
+
+    @property
+    def is_in_8_bits(self) -> bool:
+        """Whether `levels` stand for its values. Those of a subclass are changed when they are read."""
+        return type(self) is Tensor and self.scales is not None
+
+    def levels(self) -> Iterator[tuple[npt.NDArray[np.int8], Float32]]:
+        """Of a tensor `is_in_8_bits` what is stored: int8 levels, a block of rows at a time, and the rows' scales."""
+        start = 0
+        for bits in self._stored_rows():
+            yield bits, self.scales.cut(start, start + len(bits)).read()  # type: ignore[union-attr]
+            start += len(bits)
+
+    def _stored_rows(self) -> Iterator[npt.NDArray[Any]]:
+        """Some leading rows at a time, in the type that they are stored in."""
+        dtype, width = STORED[self.stored], math.prod(self.shape[1:])
         block = max(1, BLOCK_BYTES // max(1, width * 4))
         with self.file.open("rb") as file:
             file.seek(self.offset)
@@ -58,12 +82,7 @@ class Tensor:
                 bits = np.fromfile(file, dtype, n_rows * width)
                 if bits.size != n_rows * width:
                     raise ModelError(f"{self.file}: ends inside {self.name}", fix="download it again")
-                values = _as_float32(bits, self)
-                if self.scales is not None:
-                    values = values.reshape(n_rows, width) * self.scales.cut(start, start + n_rows).read()[:, None]
-                if not np.isfinite(values).all():
-                    raise ModelError(f"{self.file}: {self.name} holds values that are not finite numbers")
-                yield values.reshape(n_rows, *self.shape[1:])
+                yield bits.reshape(n_rows, *self.shape[1:])
 
     def cut(self, start: int, stop: int) -> Self:
         """Some of its rows as a tensor, named after the first."""

@@ -15,7 +15,7 @@ import numpy as np
 from errors import ModelError
 from models.convert.checkpoint import Float32, Tensor
 from models.convert.graph import Array, GraphBuilder
-from models.convert.quantize import Blocks, quantize_blocks, quantize_rows
+from models.convert.quantize import Blocks, blocks_of_rows, quantize_blocks, quantize_rows
 from models.convert.rounded import RoundedTensor
 from models.runtime.cpu import usable_cores
 from models.runtime.threads import in_threads
@@ -160,7 +160,8 @@ def _int8(graph: GraphBuilder, weight: Tensor) -> tuple[str, str]:
 
     def levels() -> Iterator[Array]:
         found, start = np.empty((n, k), np.int8), 0
-        for part, scale in _quantized(weight, quantize_rows):
+        stored = weight.levels() if weight.is_in_8_bits else _quantized(weight, quantize_rows)
+        for part, scale in stored:
             found[start : start + len(part)] = part
             scales.append(scale)
             start += len(part)
@@ -197,8 +198,13 @@ def _block_matmul(graph: GraphBuilder, storage: Storage, x: str, weight: Tensor,
     def quantize(part: Float32) -> Blocks:
         return quantize_blocks(part, bits=bits, block=storage.block)
 
+    def stored() -> Iterator[Blocks]:
+        if bits == 8 and weight.is_in_8_bits:
+            return (blocks_of_rows(*part, block=storage.block) for part in weight.levels())
+        return _quantized(weight, quantize)
+
     def packed() -> Iterator[Array]:
-        for found in _quantized(weight, quantize):
+        for found in stored():
             scales.append(found.scales)
             zeros.append(found.zeros)
             yield found.codes

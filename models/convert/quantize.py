@@ -69,6 +69,15 @@ def pack_blocks(codes: UInt8, scales: Float32, zeros: UInt8, *, bits: int) -> Bl
     return Blocks(codes, scales, zeros)
 
 
+def blocks_of_rows(levels: npt.NDArray[np.int8], scales: Float32, *, block: int) -> Blocks:
+    """int8 levels [n, k] with a scale for each row [n] as blocks of 8 bits: the same values, nothing is rounded."""
+    n, k = levels.shape
+    blocks = -(-k // block)
+    codes = np.pad(levels.view(np.uint8) ^ np.uint8(128), ((0, 0), (0, blocks * block - k)), constant_values=128)
+    repeated = np.repeat(scales[:, None], blocks, axis=1)
+    return pack_blocks(codes.reshape(n, blocks, block), repeated, np.full((n, blocks), 128, np.uint8), bits=8)
+
+
 def dequantize_blocks(found: Blocks, *, bits: int, k: int) -> Float32:
     """The float32 [n, k] that `quantize_blocks` stands for."""
     n, blocks = found.scales.shape
