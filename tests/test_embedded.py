@@ -37,7 +37,7 @@ def test_the_checkpoint_is_converted_once(cache, monkeypatch):
     made = embedded.embedded_model()
     assert made.parent == cache
     manifest = load_manifest(made)
-    assert (manifest.precision, manifest.contract) == ("fp32", "fused")
+    assert (manifest.precision, manifest.contract) == ("int8-fine", "fused")
     assert [path.name for path in cache.iterdir()] == [made.name]
     monkeypatch.setattr(converter, "convert", refuse)
     assert embedded.embedded_model() == made
