@@ -237,6 +237,19 @@ def test_eight_bits_are_read_with_the_scales_of_their_rows(single):
         checkpoint.take(WTE + ".scales", SHAPE[0])
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_eight_bits_beyond_float32_are_refused(single):
+    def change(tensors):
+        tensors[WTE] = ("I8", np.full(SHAPE, 127, np.int8))
+        tensors[WTE + ".scales"] = ("F32", np.full(SHAPE[0], 3e37, np.float32))
+
+    edit_tensors(single, change)
+    tensor = Checkpoint(single).look_up(WTE, *SHAPE)
+    for read in (tensor.rows, tensor.levels):
+        with pytest.raises(ModelError, match=f"{WTE} holds values that are not finite numbers"):
+            list(read())
+
+
 def test_eight_bits_without_scales_are_refused(single):
     edit_tensors(single, lambda tensors: tensors.update({WTE: ("I8", np.zeros(SHAPE, np.int8))}))
     assert failure(single).endswith(f"{WTE} is stored as I8 without F32 scales of its rows")

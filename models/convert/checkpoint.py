@@ -54,8 +54,7 @@ class Tensor:
             if self.scales is not None:
                 scales = self.scales.cut(start, start + len(bits)).read()
                 values = values.reshape(len(bits), -1) * scales[:, None]
-            if not np.isfinite(values).all():
-                raise ModelError(f"{self.file}: {self.name} holds values that are not finite numbers")
+            self._check_finite(values)
             yield values.reshape(bits.shape)
             start += len(bits)
 
@@ -68,8 +67,14 @@ class Tensor:
         """Of a tensor `is_in_8_bits` what is stored: int8 levels, a block of rows at a time, and the rows' scales."""
         start = 0
         for bits in self._stored_rows():
-            yield bits, self.scales.cut(start, start + len(bits)).read()  # type: ignore[union-attr]
+            scales = self.scales.cut(start, start + len(bits)).read()  # type: ignore[union-attr]
+            self._check_finite(scales * np.float32(-128))  # the largest level
+            yield bits, scales
             start += len(bits)
+
+    def _check_finite(self, values: Float32) -> None:
+        if not np.isfinite(values).all():
+            raise ModelError(f"{self.file}: {self.name} holds values that are not finite numbers")
 
     def _stored_rows(self) -> Iterator[npt.NDArray[Any]]:
         """Some leading rows at a time, in the type that they are stored in."""
