@@ -62,6 +62,12 @@ def add_noise(waveform: Waveform, snr_db: float, rng: random.Random, *, kind: st
     return _contained(_with_noise(waveform, snr_db, kind or str(gen.choice(NOISES)), gen))
 
 
+def noise_alone(samples: int, rng: random.Random) -> Waveform:
+    """Give `[samples]` of one of `NOISES` by lot."""
+    gen = generator(rng)
+    return _contained(_noise_of(str(gen.choice(NOISES)), samples, gen))
+
+
 def telephone(waveform: Waveform, rng: random.Random) -> Waveform:
     """Give `[samples]` in the band of a telephone, in white noise 6 to 16 dB below it."""
     gen = generator(rng)

@@ -142,7 +142,9 @@ def silence(model: Nano) -> Tensor:
     return model.transformer.audio.audio_bos_eos_token.weight[1, :STATE].detach() / LOUD
 
 
-def learn(model: Nano, batch: Batch, scales: Scales, whisper: WhisperTeacher, *, smoothing: float = 0.02) -> Learned:
+def learn(
+    model: Nano, batch: Batch, scales: Scales, whisper: WhisperTeacher | None = None, *, smoothing: float = 0.02
+) -> Learned:
     """The answer's loss of one batch, and, of transcripts, how far it is from what Whisper foresees."""
     hidden, places = text_hidden(model, batch)
     weights, targets = batch.weights.gather(1, places), batch.targets.gather(1, places)
@@ -151,7 +153,7 @@ def learn(model: Nano, batch: Batch, scales: Scales, whisper: WhisperTeacher, *,
     targets, weights = targets[rows, columns], weights[rows, columns]
     loss = (scales.cross_entropy(logits, targets, smoothing=smoothing) * weights).sum() / weights.sum()
     losses = {"answer": loss}
-    if (taught := whisper(batch)) is not None:
+    if whisper and (taught := whisper(batch)) is not None:
         losses["foreseen"] = taught.divergence(hidden, model.lm_head.weight)
     return Learned(losses, logits.argmax(-1) == targets, rows)
 
