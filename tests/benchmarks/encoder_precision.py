@@ -1,6 +1,6 @@
 """`python3 -m tests.benchmarks.encoder_precision RECORDINGS --work DIR`: what each precision does to the ears.
 
-nano's encoder is OpenAI's Whisper base, so its weights are trained ones. For each precision the embedded model's
+nano's encoder is OpenAI's Whisper base, tuned, so its weights are trained ones. For each precision the embedded model's
 checkpoint is converted to DIR, and the encoder alone hears real recordings, the fixed test clips of nano's training. A
 line for each precision and kind of recording:
 

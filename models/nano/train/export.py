@@ -1,8 +1,7 @@
 """`python3 -m models.nano.train.export STATE… --out DIR`: the mean of training states as a checkpoint to ship.
 
-Two files: the encoder, which no training changes, and the rest. Matrices are in 8 bits, a scale a row. Along one run
-states lie in one valley, and their mean is often better than each
-(Izmailov and others, 2018).
+Two files: the encoder, which `train` does not change, and the rest. Matrices are in 8 bits, a scale a row. Along one
+run states lie in one valley, and their mean is often better than each (Izmailov and others, 2018).
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +40,6 @@ def stored(
     weights: dict[str, NDArray[np.float32]], encoder: dict[str, NDArray[np.float16]], moments: Moments
 ) -> tuple[Arrays, Arrays]:
     """What stands in the two files: the encoder, and all else; the output's rows are the embeddings."""
-    first: Arrays = {}
-    for name, heard in encoder.items():
-        if name == "positional_embedding":
-            continue
-        is_matrix = heard.ndim > 1 and name.endswith(".weight")
-        first |= (
-            eight_bit(AUDIO + name, heard) if is_matrix else {AUDIO + name: np.ascontiguousarray(heard, np.float16)}
-        )
     second: Arrays = {}
     for name, values in weights.items():
         if name == "lm_head.weight":
@@ -58,7 +50,20 @@ def stored(
             second |= eight_bit(name, values)
         else:
             second[name] = values.astype(np.float32)
-    return first, second
+    return stored_encoder(encoder), second
+
+
+def stored_encoder(encoder: Mapping[str, NDArray[np.floating]]) -> Arrays:
+    """What stands in the file of the encoder. Its positions are sinusoids, which `config` says."""
+    found: Arrays = {}
+    for name, heard in encoder.items():
+        if name == "positional_embedding":
+            continue
+        is_matrix = heard.ndim > 1 and name.endswith(".weight")
+        found |= (
+            eight_bit(AUDIO + name, heard) if is_matrix else {AUDIO + name: np.ascontiguousarray(heard, np.float16)}
+        )
+    return found
 
 
 def write(out: Path, parts: tuple[Arrays, Arrays], sizes: Sizes, vocabulary: Path) -> None:

@@ -1,8 +1,8 @@
 """Qwen-Audio in torch, small, for training only; modules are named as the checkpoint's tensors are.
 
-The encoder is Whisper base's and stays as it is: `AudioEncoder.features` gives what the projection takes, once for each
-clip, and training reads that from disk. In: ids, features and where they stand. Out: hidden states. Dimension order:
-[batch, positions, channels]. The run-time path (ONNX) judges its numbers.
+The encoder begins as Whisper base's. `AudioEncoder.features` gives what the projection takes, once for each clip, and
+`train` reads that from disk. `tune_encoder` alone changes the encoder. In: ids, features and where they stand. Out:
+hidden states. Dimension order: [batch, positions, channels]. The run-time path (ONNX) judges its numbers.
 """
 
 from __future__ import annotations

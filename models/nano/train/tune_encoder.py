@@ -4,7 +4,7 @@ The decoder stays as it is. It reads the transcripts of clips with words, as the
 telephone, and the encoder learns to make them likely. Some ids that the decoder reads back are false, so that it must
 listen: it has the sentences by heart. What its attention reads of sounds, of noises and of some clips as they are stays
 near what the encoder gave before. Seeded; OUT.state is saved every `SAVED_EVERY` steps, and a second run goes on from
-there.
+there. OUT is the encoder's file of a checkpoint, as `export` writes it: the mean of both encoders.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own habit
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 from torch import Tensor
 
 from models.nano.train import answers, grafted, whisper_base, wordings
@@ -28,6 +28,7 @@ from models.nano.train.answers import Piece
 from models.nano.train.batches import Encoder
 from models.nano.train.corpus import Clip
 from models.nano.train.examples import Example
+from models.nano.train.export import stored_encoder
 from models.nano.train.features import load_encoder
 from models.nano.train.lessons import WORDS, Lesson, Lessons, by_length
 from models.nano.train.losses import Learned, Scales
@@ -44,6 +45,7 @@ MISHEARD = 0.4  # at most this share of a transcript's ids, as the decoder reads
 KEPT, KEPT_CLIPS = 4.0, 0.5  # the weight of what is to stay, and the share of clips with words that it counts
 MEASURED = 30  # clips that tell how loud each direction is that attention reads
 SAVED_EVERY = 50
+SHARE = 0.7  # of what was learned: the mean is better than either
 LEARNED = ("conv", "blocks.", "ln_post.")
 
 Near = Callable[[Tensor, Tensor], Tensor]
@@ -150,6 +152,12 @@ class Tuning:
         count = {"answer": ids, "met": ids, "kept": counted}
         return {name: value / max(count[name], 1e-9) for name, value in sums.items()}
 
+    @torch.no_grad()
+    def mean(self, names: Iterable[str]) -> dict[str, NDArray[np.float32]]:
+        """Tensors of both encoders, `SHARE` of that which learned."""
+        learned, before = self.learner.state_dict(), self.before.state_dict()
+        return {name: torch.lerp(before[name], learned[name], SHARE).numpy() for name in names if name in learned}
+
     def _kept(self, lessons: Sequence[Lesson]) -> Tensor:
         with torch.no_grad():
             wanted = heard(self.before, lessons)
@@ -199,8 +207,7 @@ def main(argv: list[str] | None = None) -> int:
             torch.save(state, saved.with_suffix(".part"))
             saved.with_suffix(".part").replace(saved)
     names = whisper_base.encoder_tensors(options.encoder).keys()
-    state = tuning.learner.state_dict()
-    save_file({name: state[name].contiguous() for name in names if name in state}, options.out)
+    save_file(stored_encoder(tuning.mean(names)), options.out, metadata={"format": "pt"})
     return 0
 
 
