@@ -66,6 +66,19 @@ def test_only_english_words_have_labels(drawn):
     assert all(len(one.clean) == len(one.heard) for one in said)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_share_by_telephone_is_what_is_asked_for(drawn, monkeypatch, share):
+    """Of the other words half are in rooms."""
+    drawn.telephone = share
+    called = []
+    for name in ("telephone", "degrade"):
+        monkeypatch.setattr(lessons.acoustics, name, lambda clip, _, name=name: called.append(name) or clip)
+    for seed in range(200):
+        drawn.lesson(lessons.WORDS, random.Random(seed))
+    assert called.count("telephone") / 200 == pytest.approx(share, abs=0.08)
+    assert called.count("degrade") / 200 == pytest.approx((1 - share) / 2, abs=0.08)
+
+
 def test_words_in_a_row_are_those_of_all_clips(drawn, monkeypatch):
     monkeypatch.setattr(lessons, "IN_A_ROW", 1.0)
     said = [drawn.lesson("words", random.Random(seed)).labels for seed in range(5)]

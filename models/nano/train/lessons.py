@@ -25,8 +25,8 @@ from models.nano.train.recordings import Recording
 
 WORDS, SOUNDS, FOREIGN, NOISES = "words", "sounds", "foreign", "noises"
 SHARES = {WORDS: 0.76, SOUNDS: 0.12, FOREIGN: 0.08, NOISES: 0.04}
-AS_IT_IS, BY_TELEPHONE = 0.3, 0.4  # of the words; the others are heard in rooms and noise
-OTHER_SPEED, SPEEDS = 0.4, (0.9, 1.12)  # of these others
+BY_TELEPHONE = 0.4  # of the words; of the others half are as they are, and half in rooms and noise
+OTHER_SPEED, SPEEDS = 0.4, (0.9, 1.12)  # of those in rooms
 VARIED = 0.3  # of the clips without English
 SHORTEST, LONGEST = 0.33, 16.0  # seconds of a clip with words
 CUT = (3.0, 9.0)  # seconds of other clips
@@ -56,9 +56,10 @@ class Lesson:
 
 
 class Lessons:
-    """The recordings of some folders that may be trained on."""
+    """The recordings of some folders that may be trained on. `telephone`: the share of words that is heard so."""
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], telephone: float = BY_TELEPHONE) -> None:
+        self.telephone = telephone
         written = written_texts(WRITTEN)
         self.words: defaultdict[str, list[Recording]] = defaultdict(list)
         self.others: dict[str, list[Recording]] = {SOUNDS: [], FOREIGN: []}
@@ -94,7 +95,7 @@ class Lessons:
             return Lesson(noise, noise, None)
         if kind == WORDS:
             labels, clean = self._in_a_row(dice) if dice.random() < IN_A_ROW else self._sentence(dice)
-            heard = elsewhere(clean, dice)
+            heard = elsewhere(clean, dice, self.telephone)
             return Lesson(clean if len(clean) == len(heard) else heard, heard, labels)
         clip = self._cut(self.others[kind], dice)
         clip = acoustics.degrade(clip, dice) if dice.random() < VARIED else clip
@@ -147,12 +148,12 @@ def read(row: Recording) -> Waveform:
         return np.zeros(0, np.float32)
 
 
-def elsewhere(clip: Waveform, dice: random.Random) -> Waveform:
-    """Words as they are, by telephone, or in a room and noise."""
-    where = dice.random()
-    if where < AS_IT_IS:
+def elsewhere(clip: Waveform, dice: random.Random, telephone: float) -> Waveform:
+    """Words as they are, by telephone (this share of them), or in a room and noise."""
+    where, as_it_is = dice.random(), (1 - telephone) / 2
+    if where < as_it_is:
         return clip
-    if where < AS_IT_IS + BY_TELEPHONE:
+    if where < as_it_is + telephone:
         return acoustics.telephone(clip, dice)
     if dice.random() < OTHER_SPEED:
         clip = acoustics.change_speed(clip, dice.uniform(*SPEEDS))

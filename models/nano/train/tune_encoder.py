@@ -30,7 +30,7 @@ from models.nano.train.corpus import Clip
 from models.nano.train.examples import Example
 from models.nano.train.export import stored_encoder
 from models.nano.train.features import load_encoder
-from models.nano.train.lessons import WORDS, Lesson, Lessons, by_length
+from models.nano.train.lessons import BY_TELEPHONE, WORDS, Lesson, Lessons, by_length
 from models.nano.train.losses import Learned, Scales
 from models.nano.train.mels import log_mels
 from models.nano.train.model import AudioEncoder, Nano
@@ -181,8 +181,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--recordings", type=Path, nargs="+", required=True, metavar="DIR")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--rate", type=float, default=LEARNING_RATE)
+    parser.add_argument("--telephone", type=float, default=BY_TELEPHONE, help="share of the words that is heard so")
     options = parser.parse_args(argv)
-    lessons = Lessons(options.recordings)
+    lessons = Lessons(options.recordings, options.telephone)
     tuning = _tuning(options.encoder, options.decoder, options.vocabulary, lessons)
     learned = [value for value in tuning.learner.parameters() if value.requires_grad]
     tool = torch.optim.Adam(learned, lr=options.rate, betas=(0.9, 0.98))
